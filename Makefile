@@ -1,0 +1,251 @@
+# Datacake for PostgreSQL: build, install, test, measure.  `make help` lists
+# the targets.
+#
+# Two kinds of C live here and are compiled by two rules:
+#
+#   src/core/      pure C11.  No include path of the server or of a library is
+#                  given, so that a stray #include fails the build.
+#   src/pg/ and    the PostgreSQL side, compiled by PGXS with our warnings on
+#   bgworker/      top.
+#
+# Everything that starts a server is a script below test/ or bench/; it builds
+# what it needs by calling make again, once the packages are there.
+
+.DEFAULT_GOAL := all
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+CORE_SRCS := $(sort $(wildcard src/core/*.c))
+PG_SRCS := $(sort $(wildcard src/pg/*.c bgworker/*.c))
+CORE_OBJS := $(CORE_SRCS:.c=.o)
+PG_OBJS := $(PG_SRCS:.c=.o)
+
+ifeq ($(CI),true)
+WERROR := -Werror
+endif
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+
+# The core: optimised, hidden, alone.  -ffp-contract=off because every node
+# must compute the same numbers.
+CORE_WARNINGS := $(WARNINGS) -Wpedantic -Wconversion
+CORE_CFLAGS := -std=c11 -g -O2 -fPIC -fvisibility=hidden \
+	-fno-omit-frame-pointer -fstack-protector-strong -ffp-contract=off
+CORE_CPPFLAGS := -Isrc/core
+DEPFLAGS := -MMD -MP
+
+# ---- the extension (PGXS) ---------------------------------------------------
+
+ifneq ($(wildcard $(PGXS)),)
+
+MODULE_big = datacake
+OBJS = $(CORE_OBJS) $(PG_OBJS)
+EXTENSION = datacake
+DATA = $(sort $(wildcard sql/datacake--*.sql))
+HEADERS = $(wildcard src/pg/datacake_api.h)
+PGFILEDESC = "datacake - leaderless replication"
+
+# What `make installcheck` runs against a server that is already there (with
+# the settings of test/regress/regress.conf).  `make test` needs no server.
+REGRESS = $(basename $(notdir $(sort $(wildcard test/regress/sql/*.sql))))
+REGRESS_OPTS = --inputdir=test/regress
+ISOLATION = $(basename $(notdir $(sort $(wildcard test/isolation/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test/isolation
+EXTRA_CLEAN = build $(OBJS:.o=.d) $(OBJS:.o=.bc)
+
+# The server's headers do not compile cleanly with our warnings, so they are
+# system headers; gcc then ignores the -I that PGXS gives for the same place.
+PG_CPPFLAGS = -Isrc/core -Isrc/pg -Ibgworker \
+	-isystem $(includedir_server) -isystem $(libpq_srcdir) \
+	'-DPGDLLEXPORT=__attribute__((visibility("default")))' $(DEPFLAGS)
+PG_CFLAGS = $(filter-out -Wall,$(WARNINGS)) -Wno-unused-parameter \
+	-Wno-missing-field-initializers -fvisibility=hidden $(WERROR)
+SHLIB_LINK = $(libpq) -lsodium
+
+# Bitcode for the server's JIT costs more time than the whole build and cannot
+# inline anything of ours.
+override with_llvm = no
+
+include $(PGXS)
+
+else
+
+all install installcheck:
+	@echo "no PostgreSQL development files found by \"$(PG_CONFIG)\":" \
+		"run \"make setup\" first, or set PG_CONFIG" >&2
+	@exit 1
+
+clean:
+	rm -rf build $(CORE_OBJS) $(PG_OBJS) $(CORE_OBJS:.o=.d) $(PG_OBJS:.o=.d) datacake.so
+
+endif
+
+# Objects are rebuilt when the flags change (CI=true, another server).
+FLAGS_TEXT := $(CC) $(WERROR) $(CORE_WARNINGS) $(CORE_CFLAGS) $(PGXS) $(VERSION) $(CORE_SRCS) $(PG_SRCS)
+
+build/flags: FORCE
+	@mkdir -p build
+	@echo '$(FLAGS_TEXT)' | cmp -s - $@ || echo '$(FLAGS_TEXT)' >$@
+
+FORCE:
+
+$(PG_OBJS): build/flags
+
+$(CORE_OBJS): src/core/%.o: src/core/%.c build/flags
+	$(CC) $(CORE_CFLAGS) $(CORE_WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -c -o $@ $<
+
+-include $(CORE_OBJS:.o=.d) $(PG_OBJS:.o=.d)
+
+# ---- programs made of the core: unit tests, simulator, fuzzers --------------
+#
+# build/obj/VARIANT/core/*.o is the core compiled for one kind of program:
+#
+#   unit          ASan and UBSan
+#   unit-canary   the same with -DDC_CANARIES, for the tests that ask for it
+#   sim           optimised, with -DDC_CANARIES
+#   fuzz          clang, ASan, UBSan and coverage
+
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_CC := $(or $(CLANG),clang)
+
+unit_cc := $(CC)
+unit_flags := -O1 $(SANITIZE)
+unit-canary_cc := $(CC)
+unit-canary_flags := -O1 $(SANITIZE) -DDC_CANARIES
+sim_cc := $(CC)
+sim_flags := -O2 -DDC_CANARIES
+fuzz_cc := $(FUZZ_CC)
+fuzz_flags := -O1 -fsanitize=fuzzer-no-link $(SANITIZE)
+
+CORE_NAMES := $(notdir $(CORE_SRCS:.c=.o))
+PROGRAM_CFLAGS := -std=c11 -g -fno-omit-frame-pointer -ffp-contract=off
+
+# $(call core_variant,NAME)
+define core_variant
+build/obj/$(1)/core/%.o: src/core/%.c build/flags
+	@mkdir -p $$(@D)
+	$$($(1)_cc) $(PROGRAM_CFLAGS) $$($(1)_flags) $(CORE_WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -c -o $$@ $$<
+-include $(addprefix build/obj/$(1)/core/,$(CORE_NAMES:.o=.d))
+endef
+$(foreach v,unit unit-canary sim fuzz,$(eval $(call core_variant,$(v))))
+
+UNIT_SRCS := $(sort $(wildcard test/unit/test_*.c))
+UNIT_CANARY_SRCS := $(shell grep -lF '/* also with: -DDC_CANARIES */' $(UNIT_SRCS) /dev/null)
+UNIT_PROGRAMS := $(UNIT_SRCS:test/unit/%.c=build/unit/%) \
+	$(UNIT_CANARY_SRCS:test/unit/%.c=build/unit-canary/%)
+
+# $(call unit_program,VARIANT)
+define unit_program
+build/$(1)/test_%: test/unit/test_%.c $(addprefix build/obj/$(1)/core/,$(CORE_NAMES))
+	@mkdir -p $$(@D)
+	$$($(1)_cc) $(PROGRAM_CFLAGS) $$($(1)_flags) $(WARNINGS) $(WERROR) $(CORE_CPPFLAGS) -Itest/unit \
+		$(DEPFLAGS) -MF $$@.d -o $$@ $$< $$(filter %.o,$$^) -lm
+endef
+$(foreach v,unit unit-canary,$(eval $(call unit_program,$(v))))
+-include $(UNIT_PROGRAMS:=.d)
+
+SIM_SRCS := $(sort $(wildcard test/sim/*.c))
+SIM_OBJS := $(SIM_SRCS:test/sim/%.c=build/obj/sim/%.o)
+
+build/obj/sim/%.o: test/sim/%.c build/flags
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_CFLAGS) $(sim_flags) $(WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -c -o $@ $<
+
+build/sim: $(SIM_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES))
+	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
+-include $(SIM_OBJS:.o=.d)
+
+FUZZ_SRCS := $(sort $(wildcard test/fuzz/fuzz_*.c))
+FUZZ_PROGRAMS := $(FUZZ_SRCS:test/fuzz/%.c=build/fuzz/%)
+
+build/fuzz/fuzz_%: test/fuzz/fuzz_%.c $(addprefix build/obj/fuzz/core/,$(CORE_NAMES))
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(PROGRAM_CFLAGS) -O1 -fsanitize=fuzzer $(SANITIZE) $(WARNINGS) -Wno-missing-prototypes \
+		$(WERROR) $(CORE_CPPFLAGS) -Itest/fuzz $(DEPFLAGS) -MF $@.d -o $@ $< $(filter %.o,$^) -lm
+-include $(FUZZ_PROGRAMS:=.d)
+
+# What bench/ measures of the core alone, compiled as it is in the server.
+BENCH_SRCS := $(sort $(wildcard bench/*.c))
+BENCH_PROGRAMS := $(BENCH_SRCS:bench/%.c=build/bench/%)
+
+build/bench/%: bench/%.c $(CORE_OBJS)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -g -O2 $(WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -MF $@.d -o $@ $< $(CORE_OBJS) -lm
+-include $(BENCH_PROGRAMS:=.d)
+
+.PHONY: build-bench build-unit build-sim build-fuzz list-unit list-fuzz
+build-bench: $(BENCH_PROGRAMS)
+build-unit: $(UNIT_PROGRAMS)
+build-sim: $(if $(SIM_SRCS),build/sim)
+build-fuzz: $(FUZZ_PROGRAMS)
+list-unit: ; @printf '%s\n' $(UNIT_PROGRAMS)
+list-fuzz: ; @printf '%s\n' $(FUZZ_PROGRAMS)
+
+# ---- targets for people -----------------------------------------------------
+
+SUITES := build unit sim fuzz regress isolation tap format
+
+.PHONY: setup test $(addprefix test-,$(SUITES)) demo demo-stop bench \
+	bench-quick soak matrix tidy format format-check help
+
+export PG_CONFIG
+
+setup:
+	@test/setup
+
+# The scripts call make again, with the variables given here; see common.sh.
+test:
+	@test/run
+
+$(addprefix test-,$(SUITES)):
+	@test/run $(@:test-%=%)
+
+demo:
+	@test/demo/run
+
+demo-stop:
+	@test/demo/stop
+
+bench:
+	@bench/run
+
+bench-quick:
+	@bench/run --quick
+
+soak matrix:
+	@echo "\"make $@\" is not there yet" >&2
+	@exit 1
+
+C_FILES := $(sort $(wildcard src/*/*.[ch] bgworker/*.[ch] test/*/*.[ch] bench/*.[ch]))
+CLANG_FORMAT ?= clang-format-14
+CLANG_TIDY ?= clang-tidy-14
+TIDY_CHECKS := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-macro-parentheses,clang-analyzer-*,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
+
+format:
+	$(if $(C_FILES),$(CLANG_FORMAT) -i $(C_FILES))
+
+format-check:
+	$(if $(C_FILES),$(CLANG_FORMAT) --dry-run -Werror $(C_FILES))
+
+tidy:
+	$(CLANG_TIDY) --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' $(CORE_SRCS) -- -std=c11 $(CORE_CPPFLAGS)
+	$(if $(PG_SRCS),$(CLANG_TIDY) --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' $(PG_SRCS) -- $(CPPFLAGS))
+
+help:
+	@echo 'make                 build the extension'
+	@echo 'make install         install it into the server that PG_CONFIG names'
+	@echo 'make setup           install the packages that are missing (root or sudo)'
+	@echo 'make demo            three nodes, real data, one of them killed on the way'
+	@echo '                     (KEEP=1 leaves them running)'
+	@echo 'make demo-stop       end what "make demo KEEP=1" left running'
+	@echo 'make test            every test; ends in "N passed, N failed"'
+	@echo 'make test-SUITE      one of: $(SUITES)'
+	@echo '                     (T=NAME: only tests whose name contains NAME; V=1: show'
+	@echo '                     all output; KEEP=1: keep the data directories)'
+	@echo 'make installcheck    regression and isolation tests in a running server'
+	@echo 'make bench           measure; bench-quick: the same, smaller'
+	@echo 'make format          format the C files; format-check: only look'
+	@echo 'make tidy            clang-tidy'
+	@echo 'make clean           remove what was built'
+	@echo 'make soak, matrix    not there yet'

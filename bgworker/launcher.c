@@ -1,0 +1,307 @@
+/*
+ * launcher.c
+ *		Keeps the node alive: identity, clock bound, durable vector, workers.
+ *
+ *	 IDLE --- extension found, state loaded ---> REBUILDING --- maintainer ---> READY
+ *
+ * Once a second, or when somebody waits for the clock, it moves the durable
+ * bound ahead (R14) and saves the version vector (P14), in one short
+ * transaction.  It starts the other workers and starts them again when they
+ * have ended.  It never waits for anything but its latch.
+ */
+#include "worker.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "clock.h"
+#include "guc.h"
+#include "seal.h"
+#include "sql.h"
+#include "vector.h"
+
+extern PGDLLEXPORT void datacake_launcher_main(Datum arg);
+
+#define TURN_MS 1000
+#define ANCHOR_MS 10000
+#define RESTART_MS 1000 /* least time between two starts of a worker */
+
+static void
+fill_worker(BackgroundWorker *worker, const char *function, const char *title)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags =
+		BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	snprintf(worker->bgw_library_name, BGW_MAXLEN, DC_LIBRARY);
+	snprintf(worker->bgw_function_name, BGW_MAXLEN, "%s", function);
+	snprintf(worker->bgw_name, BGW_MAXLEN, "datacake %s", title);
+	snprintf(worker->bgw_type, BGW_MAXLEN, "datacake %s", title);
+}
+
+void
+dc_launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	if (!dc_configured())
+		return;
+	fill_worker(&worker, "datacake_launcher_main", "launcher");
+	worker.bgw_restart_time = 1;
+	RegisterBackgroundWorker(&worker);
+}
+
+static void
+start_worker(DcWorkerKind kind)
+{
+	static TimestampTz tried_at[DC_WORKER_COUNT];
+	TimestampTz now = GetCurrentTimestamp();
+	char function[BGW_MAXLEN];
+	BackgroundWorker worker;
+
+	if (dc_shared->workers[kind].pid != 0 ||
+		!TimestampDifferenceExceeds(tried_at[kind], now, RESTART_MS))
+		return;
+	tried_at[kind] = now;
+	snprintf(function, sizeof(function), "datacake_%s_main",
+			 dc_worker_name(kind));
+	fill_worker(&worker, function, dc_worker_name(kind));
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = MyProcPid; /* our latch is set when it ends */
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		ereport(WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not start datacake %s", dc_worker_name(kind)),
+				 errhint("Raise \"max_worker_processes\"; Datacake needs 4.")));
+}
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+}
+
+static void
+commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+}
+
+static bool
+extension_exists(void)
+{
+	bool exists;
+
+	begin();
+	exists = OidIsValid(get_extension_oid("datacake", true));
+	commit();
+	return exists;
+}
+
+/* Reads, or at the first start makes, the row that says who this node is. */
+static void
+load_identity(uint64 *incarnation, DcHlc *bound)
+{
+	char node[16];
+	char fresh[32];
+	char system[32];
+	const char *arguments[3] = {node, fresh, system};
+	uint64 random;
+
+	if (!pg_strong_random(&random, sizeof(random)))
+		elog(ERROR, "could not generate an incarnation");
+	/* later incarnations are greater: time first, then chance */
+	random = (dc_now_us() << 8 | (random & 0xff)) & PG_INT64_MAX;
+	snprintf(node, sizeof(node), "%d", datacake_node_id);
+	snprintf(fresh, sizeof(fresh), "%llu", (unsigned long long) random);
+	snprintf(system, sizeof(system), "%lld",
+			 (long long) (int64) GetSystemIdentifier());
+	dc_sql("INSERT INTO datacake.local_state (node_id, incarnation, "
+		   "system_identifier, clock_bound) "
+		   "VALUES ($1::int, $2::bigint, $3::bigint, '0') "
+		   "ON CONFLICT (singleton) DO NOTHING",
+		   3, arguments);
+	if (dc_sql("SELECT incarnation, clock_bound::bigint, node_id "
+			   "FROM datacake.local_state",
+			   0, NULL) != 1)
+		elog(ERROR, "datacake.local_state has no row");
+	*incarnation = strtoull(dc_sql_text(0, 1), NULL, 10);
+	*bound = strtoull(dc_sql_text(0, 2), NULL, 10);
+	if (atoi(dc_sql_text(0, 3)) != datacake_node_id)
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("datacake.node_id is %d, but this database belongs to "
+						"node %s",
+						datacake_node_id, dc_sql_text(0, 3)),
+				 errhint("Set \"datacake.node_id\" back, or DROP EXTENSION "
+						 "datacake and create it again.")));
+}
+
+/*
+ * After a start the clock begins at the greater of its bound and now: no
+ * stamp and no watermark of an earlier run lies above.
+ */
+static void
+wake_node(void)
+{
+	uint64 incarnation;
+	DcHlc bound;
+	DcHlc now = dc_hlc_make(dc_now_us(), (uint32) datacake_node_id);
+
+	begin();
+	load_identity(&incarnation, &bound);
+	dc_vector_load();
+	commit();
+	dc_shared->incarnation = incarnation;
+	dc_seal_derive("datacake fingerprint", dc_shared->sum_seed);
+	pg_atomic_write_u64(&dc_shared->clock_last, Max(bound, now));
+	pg_atomic_write_u64(&dc_shared->watermark,
+						dc_shared->vector.at[datacake_node_id]);
+	dc_vector_saved();
+	pg_memory_barrier();
+	pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_REBUILDING);
+	ereport(LOG, (errmsg("datacake node %d of cluster \"%s\" starts",
+						 datacake_node_id, datacake_cluster_id)));
+}
+
+/* Half of the drift: nobody may meet a stamp he would refuse. */
+static uint64
+lead_us(void)
+{
+	return (uint64) datacake_max_clock_drift_ms * 1000 / 2;
+}
+
+/*
+ * The bound is moved when less than half of the lead is left.  An unused
+ * clock gets it only as often as the idle watermark needs it.
+ */
+static void
+save_state(bool vector_too)
+{
+	DcHlc last = pg_atomic_read_u64(&dc_shared->clock_last);
+	uint64 from_us = Max(dc_hlc_time_us(last), dc_now_us());
+	DcHlc bound = dc_hlc_make(from_us + lead_us(), (uint32) datacake_node_id);
+	char text[32];
+	const char *arguments[1] = {text};
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long) bound);
+	begin();
+	(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	dc_sql("UPDATE datacake.local_state SET clock_bound = $1::datacake.hlc "
+		   "WHERE clock_bound < $1::datacake.hlc",
+		   1, arguments);
+	if (vector_too)
+		dc_vector_save();
+	commit();
+	/* durable now: the bound and the vector may be used */
+	pg_atomic_write_u64(&dc_shared->clock_bound, bound);
+	ConditionVariableBroadcast(&dc_shared->clock_renewed);
+	if (vector_too)
+		dc_vector_saved();
+}
+
+static bool
+bound_is_due(void)
+{
+	uint64 bound_us =
+		dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_bound));
+	uint64 last_us =
+		dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_last));
+	uint64 drawn_us = pg_atomic_read_u64(&dc_shared->clock_drawn_at_us);
+	uint64 now_us = dc_now_us();
+	bool in_use = now_us < drawn_us + TURN_MS * 1000;
+
+	return in_use && Max(last_us, now_us) + lead_us() / 2 > bound_us;
+}
+
+static void
+serve(void)
+{
+	TimestampTz saved_at = 0;
+	TimestampTz anchored_at = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS);
+		bool in_use =
+			dc_now_us() < pg_atomic_read_u64(&dc_shared->clock_drawn_at_us) +
+							  (uint64) TURN_MS * 1000;
+
+		if (full && !extension_exists())
+			return;
+		if (full || bound_is_due())
+			save_state(full);
+		if (full)
+			saved_at = now;
+		if (TimestampDifferenceExceeds(anchored_at, now, ANCHOR_MS))
+		{
+			dc_clock_anchor();
+			anchored_at = now;
+		}
+		start_worker(DC_WORKER_GOSSIP);
+		start_worker(DC_WORKER_REPLICATOR);
+		start_worker(DC_WORKER_MAINTAINER);
+		dc_worker_wait(in_use ? (long) lead_us() / 4000 : TURN_MS,
+					   PG_WAIT_EXTENSION);
+	}
+}
+
+/* The key file is read before anything starts; a bad one is said once. */
+static bool
+key_is_good(void)
+{
+	static bool said = false;
+	char *complaint = dc_seal_complaint();
+
+	if (complaint == NULL)
+		return true;
+	if (!said)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("datacake does not start: %s", complaint),
+				 errhint("Put the cluster key into the file named by "
+						 "\"datacake.cluster_key_file\", owned by the server's "
+						 "user and with mode 0600.")));
+	said = true;
+	return false;
+}
+
+void
+datacake_launcher_main(Datum arg)
+{
+	dc_worker_begin(DC_WORKER_LAUNCHER, true);
+	for (;;)
+	{
+		while (!extension_exists() || !key_is_good())
+			dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);
+		if (dc_phase() == DC_PHASE_IDLE)
+			wake_node();
+		serve();
+		ereport(LOG, (errmsg("datacake was dropped; this node rests")));
+		for (int kind = 0; kind < DC_WORKER_COUNT; kind++)
+		{
+			pid_t pid = dc_shared->workers[kind].pid;
+
+			if (kind != DC_WORKER_LAUNCHER && pid != 0)
+				kill(pid, SIGTERM);
+		}
+		pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
+	}
+}

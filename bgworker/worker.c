@@ -1,0 +1,106 @@
+/*
+ * worker.c
+ *		What the four background workers have in common.
+ */
+#include "worker.h"
+
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "guc.h"
+
+static const char *const names[DC_WORKER_COUNT] = {
+	[DC_WORKER_LAUNCHER] = "launcher",
+	[DC_WORKER_GOSSIP] = "gossip",
+	[DC_WORKER_REPLICATOR] = "replicator",
+	[DC_WORKER_MAINTAINER] = "maintainer",
+};
+
+const char *
+dc_worker_name(DcWorkerKind kind)
+{
+	return names[kind];
+}
+
+static void
+release_worker(int code, Datum arg)
+{
+	DcWorker *worker = &dc_shared->workers[DatumGetInt32(arg)];
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
+	if (worker->pid == MyProcPid)
+	{
+		worker->pid = 0;
+		worker->latch = NULL;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+}
+
+static void
+claim_worker(DcWorkerKind kind)
+{
+	DcWorker *worker = &dc_shared->workers[kind];
+	pid_t other;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
+	other = worker->pid;
+	if (other == 0)
+	{
+		worker->pid = MyProcPid;
+		worker->latch = MyLatch;
+		worker->started_at = GetCurrentTimestamp();
+		worker->starts++;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	if (other != 0)
+	{
+		ereport(LOG, (errmsg("datacake %s already runs as process %d",
+							 names[kind], (int) other)));
+		proc_exit(0);
+	}
+	before_shmem_exit(release_worker, Int32GetDatum(kind));
+}
+
+void
+dc_worker_begin(DcWorkerKind kind, bool database)
+{
+	char title[64];
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	if (database)
+		BackgroundWorkerInitializeConnection(datacake_database, NULL, 0);
+	claim_worker(kind);
+	snprintf(title, sizeof(title), "datacake %s", names[kind]);
+	pgstat_report_appname(title);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+dc_worker_check(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+void
+dc_worker_wait(long timeout_ms, uint32 wait_event)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 timeout_ms, wait_event);
+	ResetLatch(MyLatch);
+	dc_worker_check();
+}

@@ -1,0 +1,40 @@
+/*
+ * worker.h
+ *		What the four background workers have in common.
+ *
+ * A worker is crash-only: an ERROR ends the process, the launcher (for the
+ * launcher itself the postmaster) starts it again, and the restart is a
+ * tested path.  Each has one main function in a file of its own.
+ */
+#ifndef DATACAKE_WORKER_H
+#define DATACAKE_WORKER_H
+
+#include "postgres.h"
+
+#include "shmem.h"
+
+#define DC_LIBRARY "datacake"
+
+/* Registers the launcher; from _PG_init. */
+extern void dc_launcher_register(void);
+
+/*
+ * First call of a worker's main: signal handlers (SIGTERM, SIGHUP), the slot
+ * in dc_shared->workers, and with `database` a connection to
+ * datacake.database as the bootstrap superuser.  Exits if another process
+ * already is this worker.
+ */
+extern void dc_worker_begin(DcWorkerKind kind, bool database);
+
+/*
+ * Between two turns: rereads the configuration after SIGHUP and leaves the
+ * process after SIGTERM or when the postmaster died.
+ */
+extern void dc_worker_check(void);
+
+/* Sleeps until the latch is set or `timeout_ms` passed, then checks. */
+extern void dc_worker_wait(long timeout_ms, uint32 wait_event);
+
+extern const char *dc_worker_name(DcWorkerKind kind);
+
+#endif

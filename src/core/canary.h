@@ -1,0 +1,27 @@
+/*
+ * canary.h
+ *		Switches that leave one rule out, to prove that the tests notice.
+ *
+ * In a normal build every switch is the constant false and the compiler
+ * removes it.  The simulator is also built with -DDC_CANARIES; then each run
+ * chooses the rules that are left out.
+ */
+#ifndef DC_CANARY_H
+#define DC_CANARY_H
+
+enum
+{
+	DC_CANARY_P1 = 1 << 0, /* an insert ignores the deaths of its key */
+	DC_CANARY_P2 = 1 << 1, /* apply believes the metadata, not the heap */
+	DC_CANARY_R2 = 1 << 2, /* the watermark ignores transactions in flight */
+	DC_CANARY_R4 = 1 << 3  /* a vector moves over gaps */
+};
+
+#ifdef DC_CANARIES
+extern unsigned dc_canaries;
+#define DC_CANARY(rule) ((dc_canaries & (rule)) != 0)
+#else
+#define DC_CANARY(rule) 0
+#endif
+
+#endif

@@ -1,0 +1,378 @@
+/*
+ * gossip_node.c
+ *		Inside of gossip: the table of nodes and what is believed of each.
+ */
+#include "gossip_node.h"
+
+/* A clash is over when nobody noticed it for this long. */
+#define CLASH_US      (UINT64_C(60) * 1000000)
+#define CLASH_TOLD_US (UINT64_C(10) * 1000000)
+
+/* Refusals and a full table are reported this often for each address. */
+#define REPORT_US (UINT64_C(60) * 1000000)
+
+/* Two signs of life that nobody forwarded late by mistake. */
+#define ADVANCES_ALIVE 2
+
+#define BIT(state) (1u << (state))
+
+/* Allowed moves, by state. */
+static const unsigned moves[] = {
+	[DC_GOSSIP_UNKNOWN] =
+		BIT(DC_GOSSIP_ALIVE) | BIT(DC_GOSSIP_DEAD) | BIT(DC_GOSSIP_LEFT),
+	[DC_GOSSIP_ALIVE] = BIT(DC_GOSSIP_SUSPECT) | BIT(DC_GOSSIP_LEFT),
+	[DC_GOSSIP_SUSPECT] =
+		BIT(DC_GOSSIP_ALIVE) | BIT(DC_GOSSIP_DEAD) | BIT(DC_GOSSIP_LEFT),
+	[DC_GOSSIP_DEAD] = BIT(DC_GOSSIP_ALIVE) | BIT(DC_GOSSIP_LEFT),
+	[DC_GOSSIP_LEFT] = BIT(DC_GOSSIP_ALIVE),
+};
+
+/* ---- small things ------------------------------------------------------- */
+
+static uint64_t
+mix(uint64_t x)
+{
+	x ^= x >> 30;
+	x *= UINT64_C(0xbf58476d1ce4e5b9);
+	x ^= x >> 27;
+	x *= UINT64_C(0x94d049bb133111eb);
+	return x ^ x >> 31;
+}
+
+/* 0 .. bound - 1 (splitmix64; the tiny bias does not matter here). */
+uint32_t
+dc_gossip_draw(DcGossip *g, uint32_t bound)
+{
+	g->random += UINT64_C(0x9e3779b97f4a7c15);
+	return (uint32_t) (mix(g->random) % bound);
+}
+
+DcGossipNode *
+dc_gossip_node(const DcGossip *g, uint32_t node_id)
+{
+	uint32_t slot = node_id <= DC_NODE_ID_MAX ? g->slot_of[node_id] : 0;
+
+	return slot == 0 ? NULL : &g->nodes[slot - 1];
+}
+
+static uint32_t
+known_count(const DcGossip *g)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < g->capacity; i++)
+		count += g->nodes[i].node_id != 0;
+	return count;
+}
+
+/* Above the datagram's digests, news of one node comes less often. */
+static uint64_t
+expected_us(const DcGossip *g)
+{
+	return g->config.interval_us * (1 + known_count(g) / DC_GOSSIP_DIGESTS_MAX);
+}
+
+/* ---- events ------------------------------------------------------------- */
+
+/*
+ * Inside, time never runs back: what the wall clock lost is added from then
+ * on, so that silences and deadlines keep their length.
+ */
+void
+dc_gossip_set_time(DcGossip *g, uint64_t wall_us)
+{
+	g->wall_us = wall_us;
+	if (wall_us + g->behind_us < g->now_us)
+		g->behind_us = g->now_us - wall_us;
+	g->now_us = wall_us + g->behind_us;
+}
+
+void
+dc_gossip_begin(DcGossip *g, uint64_t wall_us, DcGossipOutput *out)
+{
+	dc_gossip_set_time(g, wall_us);
+	out->send_count = out->event_count = 0;
+	out->events_lost = false;
+}
+
+DcGossipEvent *
+dc_gossip_add_event(DcGossipOutput *out, DcGossipEventKind kind,
+					uint32_t node_id)
+{
+	DcGossipEvent *event = &out->events[DC_GOSSIP_EVENTS_MAX - 1];
+
+	if (out->event_count < DC_GOSSIP_EVENTS_MAX)
+		event = &out->events[out->event_count++];
+	else
+		out->events_lost = true;
+	memset(event, 0, sizeof(*event));
+	event->kind = kind;
+	event->node_id = node_id;
+	return event;
+}
+
+void
+dc_gossip_add_node_event(DcGossipOutput *out, DcGossipEventKind kind,
+						 const DcGossipNode *node)
+{
+	DcGossipEvent *event = dc_gossip_add_event(out, kind, node->node_id);
+
+	event->from = event->to = node->state;
+	event->incarnation = node->incarnation;
+	event->boot = node->boot;
+	dc_gossip_copy(event->address, sizeof(event->address),
+				   dc_gossip_slice(node->seen_address[0] != '\0' ?
+									   node->seen_address :
+									   node->address));
+}
+
+/* True once a minute for each (status, address); so is a log line. */
+static bool
+worth_report(DcGossip *g, DcStatus status, const char *address)
+{
+	uint64_t key = mix((uint64_t) status + 1);
+	uint32_t oldest = 0;
+
+	for (const char *c = address; *c != '\0'; c++)
+		key = mix(key ^ (uint8_t) *c);
+	for (uint32_t i = 0; i < DC_GOSSIP_REPORTS; i++)
+	{
+		if (g->reports[i].key == key && g->reports[i].until_us > g->now_us)
+			return false;
+		if (g->reports[i].until_us < g->reports[oldest].until_us)
+			oldest = i;
+	}
+	/* Many addresses at once are one flood: it does not get one line each. */
+	if (g->reports[oldest].until_us > g->now_us)
+		return false;
+	g->reports[oldest].key = key;
+	g->reports[oldest].until_us = g->now_us + REPORT_US;
+	return true;
+}
+
+void
+dc_gossip_report_refusal(DcGossip *g, DcStatus status, uint32_t node_id,
+						 uint64_t value, const char *from, DcGossipOutput *out)
+{
+	DcGossipEvent *event;
+
+	if (!worth_report(g, status, from))
+		return;
+	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_REFUSED, node_id);
+	event->status = status;
+	event->value = value;
+	dc_gossip_copy(event->address, sizeof(event->address),
+				   dc_gossip_slice(from));
+}
+
+/* ---- state of a node ---------------------------------------------------- */
+
+void
+dc_gossip_move(DcGossip *g, DcGossipNode *node, DcGossipState to,
+			   DcGossipOutput *out)
+{
+	DcGossipState from = node->state;
+	DcGossipEvent *event;
+
+	if ((moves[from] & BIT(to)) == 0)
+		return;
+	node->state = to;
+	node->since_us = g->now_us;
+	if (to == DC_GOSSIP_DEAD || to == DC_GOSSIP_LEFT)
+		node->advances = 0;
+	if (out == NULL)
+		return;
+	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_STATE, node->node_id);
+	event->from = from;
+	event->to = to;
+	event->incarnation = node->incarnation;
+	event->boot = node->boot;
+}
+
+/*
+ * What others forward may be old news: a node counts as alive again only
+ * when its version moved twice.
+ */
+void
+dc_gossip_note_life(DcGossip *g, DcGossipNode *node, bool direct,
+					DcGossipOutput *out)
+{
+	bool was_silent =
+		node->state != DC_GOSSIP_ALIVE && node->state != DC_GOSSIP_SUSPECT;
+
+	node->heard_us = g->now_us;
+	if (direct)
+		node->advances = ADVANCES_ALIVE;
+	else if (node->advances < ADVANCES_ALIVE)
+		node->advances++;
+
+	if (!was_silent)
+		dc_phi_heartbeat(&node->phi, g->now_us);
+	else if (node->state == DC_GOSSIP_UNKNOWN ||
+			 node->advances >= ADVANCES_ALIVE)
+		dc_phi_init(&node->phi, expected_us(g), g->now_us);
+
+	if (!node->described)
+		return;
+	if (node->left)
+		dc_gossip_move(g, node, DC_GOSSIP_LEFT, out);
+	else if (!was_silent || node->advances >= ADVANCES_ALIVE)
+		dc_gossip_move(g, node, DC_GOSSIP_ALIVE, out);
+}
+
+void
+dc_gossip_drop_node(DcGossip *g, DcGossipNode *node)
+{
+	g->slot_of[node->node_id] = 0;
+	memset(node, 0, sizeof(*node));
+}
+
+/* A free slot, or that of the node that left longest ago; NULL: full. */
+static DcGossipNode *
+find_room(DcGossip *g)
+{
+	DcGossipNode *oldest = NULL;
+
+	for (uint32_t i = 1; i < g->capacity; i++)
+	{
+		DcGossipNode *node = &g->nodes[i];
+
+		if (node->node_id == 0)
+			return node;
+		if (node->state == DC_GOSSIP_LEFT &&
+			(oldest == NULL || node->since_us < oldest->since_us))
+			oldest = node;
+	}
+	if (oldest != NULL)
+		dc_gossip_drop_node(g, oldest);
+	return oldest;
+}
+
+DcGossipNode *
+dc_gossip_add_node(DcGossip *g, uint32_t node_id, const char *from,
+				   DcGossipOutput *out)
+{
+	DcGossipNode *node = find_room(g);
+
+	if (node == NULL)
+	{
+		if (out != NULL && worth_report(g, DC_FULL, ""))
+		{
+			DcGossipEvent *event =
+				dc_gossip_add_event(out, DC_GOSSIP_EVENT_FULL, node_id);
+
+			dc_gossip_copy(event->address, sizeof(event->address),
+						   dc_gossip_slice(from));
+		}
+		return NULL;
+	}
+	memset(node, 0, sizeof(*node));
+	node->node_id = node_id;
+	node->since_us = node->heard_us = g->now_us;
+	g->slot_of[node_id] = (uint16_t) (node - g->nodes + 1);
+	dc_phi_init(&node->phi, expected_us(g), g->now_us);
+	return node;
+}
+
+/* ---- two nodes under one id --------------------------------------------- */
+
+void
+dc_gossip_shift_session(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
+						uint64_t boot)
+{
+	node->previous = node->session;
+	memset(&node->session, 0, sizeof(node->session));
+	node->session.incarnation = incarnation;
+	node->session.boot = boot;
+	node->session_since_us = g->now_us;
+}
+
+void
+dc_gossip_note_clash(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
+					 uint64_t boot, const char *address, DcGossipOutput *out)
+{
+	bool lasting = node->clash_until_us > g->now_us;
+	DcGossipEvent *event;
+
+	node->clash_until_us = g->now_us + CLASH_US;
+	if (lasting)
+		return;
+	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_IDENTITY, node->node_id);
+	event->status = DC_IDENTITY;
+	event->incarnation = incarnation;
+	event->boot = boot;
+	dc_gossip_copy(event->address, sizeof(event->address),
+				   dc_gossip_slice(address));
+}
+
+void
+dc_gossip_note_rival(DcGossip *g, uint64_t incarnation, uint64_t boot,
+					 const char *address, DcGossipOutput *out)
+{
+	g->rival.until_us = g->now_us + CLASH_US;
+	g->rival.incarnation = incarnation;
+	g->rival.boot = boot;
+	if (address[0] != '\0' || g->nodes[0].clash_until_us <= g->now_us)
+		dc_gossip_copy(g->rival.address, sizeof(g->rival.address),
+					   dc_gossip_slice(address));
+	dc_gossip_note_clash(g, &g->nodes[0], incarnation, boot, address, out);
+}
+
+void
+dc_gossip_start_self(DcGossip *g, uint64_t least_version)
+{
+	DcGossipNode *self = &g->nodes[0];
+	uint64_t version = g->now_us > least_version ? g->now_us : least_version;
+
+	self->boot = self->version = self->config_version = version;
+	self->news_us = g->now_us;
+	g->past_version = 0;
+}
+
+/*
+ * Soon after our start a greater record of ours is what we said before a clock was set back, and we
+ * start again above it.  Later it is our past only if it does not move.
+ */
+void
+dc_gossip_hear_of_self(DcGossip *g, uint64_t incarnation, uint64_t boot,
+					   uint64_t version, const char *address,
+					   DcGossipOutput *out)
+{
+	DcGossipNode *self = &g->nodes[0];
+	uint64_t least = version > boot ? version : boot;
+	bool ours = boot == self->boot;
+
+	if (incarnation < self->incarnation)
+		return;
+	if (incarnation > self->incarnation)
+	{
+		dc_gossip_note_rival(g, incarnation, boot, address, out);
+		return;
+	}
+	if (ours || (version <= self->version && boot <= self->boot))
+		return;
+	if (least >= (uint64_t) INT64_MAX)
+	{
+		dc_gossip_note_rival(g, incarnation, boot, address, out);
+		return;
+	}
+	if (g->settled_us == 0 || g->now_us < g->settled_us)
+	{
+		dc_gossip_start_self(g, least + 1);
+		return;
+	}
+	if (g->past_version == 0)
+	{
+		g->past_version = least;
+		g->past_since_us = g->now_us;
+	}
+	else if (g->now_us - g->past_since_us < DC_GOSSIP_RIVAL_US)
+		g->past_version = least > g->past_version ? least : g->past_version;
+	else if (least > g->past_version)
+	{
+		g->past_version = 0;
+		dc_gossip_note_rival(g, incarnation, boot, address, out);
+	}
+	else if (g->now_us - g->past_since_us > DC_GOSSIP_PAST_US)
+		dc_gossip_start_self(g, g->past_version + 1);
+}

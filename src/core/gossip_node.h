@@ -1,0 +1,109 @@
+/*
+ * gossip_node.h
+ *		Inside of gossip: the table of nodes and what is believed of each.
+ *
+ * Between gossip_node.c (slots, states, identity, events) and gossip.c (who
+ * is called, what is sent and taken in).  Nobody else includes this.
+ */
+#ifndef DC_GOSSIP_NODE_H
+#define DC_GOSSIP_NODE_H
+
+#include "gossip.h"
+
+#include <string.h>
+
+/*
+ * How long datagrams and records of an earlier start may still be about.
+ * Whoever speaks under an outdated start after that is alive.
+ */
+#define DC_GOSSIP_RIVAL_US (UINT64_C(3) * 1000000)
+
+/* A greater self heard this long without a sign of life is our own past. */
+#define DC_GOSSIP_PAST_US (UINT64_C(10) * 1000000)
+
+/* Copies as much as fits, with a zero at the end. */
+static inline void
+dc_gossip_copy(char *to, size_t size, DcSlice from)
+{
+	size_t length = from.length < size ? from.length : size - 1;
+
+	if (length > 0)
+		memcpy(to, from.data, length);
+	to[length] = '\0';
+}
+
+static inline DcSlice
+dc_gossip_slice(const char *text)
+{
+	DcSlice slice = {(const uint8_t *) text, strlen(text)};
+
+	return slice;
+}
+
+/* Order of (major, minor) pairs: negative, zero, positive. */
+static inline int
+dc_gossip_compare(uint64_t left_major, uint64_t left_minor,
+				  uint64_t right_major, uint64_t right_minor)
+{
+	if (left_major != right_major)
+		return left_major < right_major ? -1 : 1;
+	if (left_minor != right_minor)
+		return left_minor < right_minor ? -1 : 1;
+	return 0;
+}
+
+/* 0 .. bound - 1. */
+uint32_t dc_gossip_draw(DcGossip *g, uint32_t bound);
+
+void dc_gossip_set_time(DcGossip *g, uint64_t wall_us);
+
+/* Start of a call that fills `out`. */
+void dc_gossip_begin(DcGossip *g, uint64_t wall_us, DcGossipOutput *out);
+
+/* Never NULL; beyond the limit the last event is overwritten. */
+DcGossipEvent *dc_gossip_add_event(DcGossipOutput *out, DcGossipEventKind kind,
+								   uint32_t node_id);
+void dc_gossip_add_node_event(DcGossipOutput *out, DcGossipEventKind kind,
+							  const DcGossipNode *node);
+
+/* An event, unless there was one of late for this status and address. */
+void dc_gossip_report_refusal(DcGossip *g, DcStatus status, uint32_t node_id,
+							  uint64_t value, const char *from,
+							  DcGossipOutput *out);
+
+/* NULL if the node has no slot. */
+DcGossipNode *dc_gossip_node(const DcGossip *g, uint32_t node_id);
+
+/* A new node in state UNKNOWN; NULL (and an event) if there is no room. */
+DcGossipNode *dc_gossip_add_node(DcGossip *g, uint32_t node_id,
+								 const char *from, DcGossipOutput *out);
+void dc_gossip_drop_node(DcGossip *g, DcGossipNode *node);
+
+/* Changes the state if the table of moves allows it. */
+void dc_gossip_move(DcGossip *g, DcGossipNode *node, DcGossipState to,
+					DcGossipOutput *out);
+
+/* A sign of life: a greater version, or (`direct`) a datagram of its own. */
+void dc_gossip_note_life(DcGossip *g, DcGossipNode *node, bool direct,
+						 DcGossipOutput *out);
+
+/* A start that was not known: what came before it is outdated. */
+void dc_gossip_shift_session(DcGossip *g, DcGossipNode *node,
+							 uint64_t incarnation, uint64_t boot);
+
+/* Two nodes speak under this id (for `node` of nodes[0]: the own one). */
+void dc_gossip_note_clash(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
+						  uint64_t boot, const char *address,
+						  DcGossipOutput *out);
+void dc_gossip_note_rival(DcGossip *g, uint64_t incarnation, uint64_t boot,
+						  const char *address, DcGossipOutput *out);
+
+/* This node starts (again), with a version of at least this. */
+void dc_gossip_start_self(DcGossip *g, uint64_t least_version);
+
+/* Somebody knows a record of our id; boot 0: not said. */
+void dc_gossip_hear_of_self(DcGossip *g, uint64_t incarnation, uint64_t boot,
+							uint64_t version, const char *address,
+							DcGossipOutput *out);
+
+#endif

@@ -1,0 +1,253 @@
+/*
+ * message.c
+ *		Codec of the calls between two nodes.
+ */
+#include "message.h"
+
+#include <string.h>
+
+static void
+begin(DcWriter *w, char letter)
+{
+	dc_write_u8(w, DC_WIRE_VERSION);
+	dc_write_u8(w, (uint8_t) letter);
+}
+
+static void
+read_begin(DcReader *r, char letter)
+{
+	uint8_t version = dc_read_u8(r);
+	uint8_t kind = dc_read_u8(r);
+
+	if (r->status == DC_OK && version != DC_WIRE_VERSION)
+		dc_reader_fail(r, DC_VERSION);
+	if (r->status == DC_OK && kind != (uint8_t) letter)
+		dc_reader_fail(r, DC_MALFORMED);
+}
+
+static uint32_t
+read_node_id(DcReader *r)
+{
+	uint32_t id = dc_read_u16(r);
+
+	if (id == 0 || id > DC_NODE_ID_MAX)
+		dc_reader_fail(r, DC_MALFORMED);
+	return r->status == DC_OK ? id : 0;
+}
+
+static void
+read_nonce(DcReader *r, uint8_t nonce[DC_NONCE_BYTES])
+{
+	DcSlice bytes = dc_read_bytes(r, DC_NONCE_BYTES);
+
+	memset(nonce, 0, DC_NONCE_BYTES);
+	if (bytes.length == DC_NONCE_BYTES)
+		memcpy(nonce, bytes.data, DC_NONCE_BYTES);
+}
+
+static void
+write_incoming(DcWriter *w, const bool incoming[DC_NODE_IDS])
+{
+	uint32_t count = 0;
+
+	for (uint32_t id = 1; id < DC_NODE_IDS; id++)
+		count += incoming[id];
+	dc_write_varint(w, count);
+	for (uint32_t id = 1; id < DC_NODE_IDS; id++)
+	{
+		if (incoming[id])
+			dc_write_u16(w, (uint16_t) id);
+	}
+}
+
+static void
+read_incoming(DcReader *r, bool incoming[DC_NODE_IDS])
+{
+	uint64_t count = dc_read_varint(r, DC_NODE_ID_MAX);
+	uint32_t previous = 0;
+
+	memset(incoming, 0, sizeof(bool) * DC_NODE_IDS);
+	for (uint64_t i = 0; i < count && r->status == DC_OK; i++)
+	{
+		uint32_t id = read_node_id(r);
+
+		if (id <= previous)
+			dc_reader_fail(r, DC_MALFORMED);
+		if (r->status == DC_OK)
+			incoming[id] = true;
+		previous = id;
+	}
+}
+
+void
+dc_hello_encode(DcWriter *w, const DcHello *hello)
+{
+	begin(w, 'H');
+	dc_write_string(w, hello->cluster.data, hello->cluster.length);
+	dc_write_u16(w, (uint16_t) hello->sender);
+	dc_write_u64(w, hello->incarnation);
+	dc_write_u16(w, (uint16_t) hello->receiver);
+	dc_write_string(w, hello->encoding.data, hello->encoding.length);
+	dc_write_bytes(w, hello->nonce, DC_NONCE_BYTES);
+}
+
+DcStatus
+dc_hello_decode(const void *data, size_t length, DcHello *hello)
+{
+	DcReader r;
+
+	dc_reader_init(&r, data, length);
+	read_begin(&r, 'H');
+	hello->cluster = dc_read_string(&r, DC_CLUSTER_BYTES_MAX);
+	hello->sender = read_node_id(&r);
+	hello->incarnation = dc_read_u64(&r);
+	hello->receiver = read_node_id(&r);
+	hello->encoding = dc_read_string(&r, DC_ENCODING_BYTES_MAX);
+	read_nonce(&r, hello->nonce);
+	return dc_reader_finish(&r);
+}
+
+void
+dc_welcome_encode(DcWriter *w, const DcWelcome *welcome)
+{
+	begin(w, 'W');
+	dc_write_u16(w, (uint16_t) welcome->node_id);
+	dc_write_u64(w, welcome->incarnation);
+	dc_write_u64(w, welcome->session);
+	dc_write_bytes(w, welcome->nonce, DC_NONCE_BYTES);
+	dc_vv_encode(w, &welcome->vector);
+	write_incoming(w, welcome->incoming);
+}
+
+DcStatus
+dc_welcome_decode(const void *data, size_t length, DcWelcome *welcome)
+{
+	DcReader r;
+
+	dc_reader_init(&r, data, length);
+	read_begin(&r, 'W');
+	welcome->node_id = read_node_id(&r);
+	welcome->incarnation = dc_read_u64(&r);
+	welcome->session = dc_read_u64(&r);
+	read_nonce(&r, welcome->nonce);
+	dc_vv_decode(&r, &welcome->vector);
+	read_incoming(&r, welcome->incoming);
+	return dc_reader_finish(&r);
+}
+
+void
+dc_ack_encode(DcWriter *w, const DcAck *ack)
+{
+	begin(w, 'A');
+	dc_write_u32(w, ack->applied);
+	dc_write_u32(w, ack->stale);
+	dc_write_u32(w, ack->waiting);
+	dc_vv_encode(w, &ack->vector);
+	write_incoming(w, ack->incoming);
+}
+
+DcStatus
+dc_ack_decode(const void *data, size_t length, DcAck *ack)
+{
+	DcReader r;
+
+	dc_reader_init(&r, data, length);
+	read_begin(&r, 'A');
+	ack->applied = dc_read_u32(&r);
+	ack->stale = dc_read_u32(&r);
+	ack->waiting = dc_read_u32(&r);
+	dc_vv_decode(&r, &ack->vector);
+	read_incoming(&r, ack->incoming);
+	return dc_reader_finish(&r);
+}
+
+void
+dc_call_begin(DcWriter *w)
+{
+	begin(w, 'C');
+}
+
+void
+dc_call_batch(DcWriter *w, DcPartKind kind, const void *data, size_t length)
+{
+	dc_write_u8(w, (uint8_t) kind);
+	dc_write_string(w, data, length);
+}
+
+void
+dc_call_segment(DcWriter *w, DcHlc from, DcHlc to)
+{
+	dc_write_u8(w, DC_PART_SEGMENT);
+	dc_write_u64(w, from);
+	dc_write_u64(w, to);
+}
+
+void
+dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor)
+{
+	dc_write_u8(w, DC_PART_ADOPT);
+	dc_vv_encode(w, base);
+	dc_vv_encode(w, donor);
+}
+
+void
+dc_call_end(DcWriter *w)
+{
+	dc_write_u8(w, DC_PART_END);
+}
+
+void
+dc_call_read_begin(DcReader *r)
+{
+	read_begin(r, 'C');
+}
+
+bool
+dc_call_read_part(DcReader *r, DcPart *part)
+{
+	uint8_t kind = dc_read_u8(r);
+
+	if (r->status != DC_OK || kind == DC_PART_END)
+		return false;
+	part->kind = (DcPartKind) kind;
+	switch (kind)
+	{
+		case DC_PART_BATCH:
+		case DC_PART_CATCHUP:
+			part->batch = dc_read_string(r, SIZE_MAX);
+			break;
+		case DC_PART_SEGMENT:
+			part->from = dc_read_u64(r);
+			part->to = dc_read_u64(r);
+			if (part->from > DC_HLC_MAX || part->to > DC_HLC_MAX ||
+				part->from >= part->to)
+				dc_reader_fail(r, DC_MALFORMED);
+			break;
+		case DC_PART_ADOPT:
+			dc_vv_decode(r, &part->base);
+			dc_vv_decode(r, &part->donor);
+			break;
+		default:
+			dc_reader_fail(r, DC_MALFORMED);
+			break;
+	}
+	return r->status == DC_OK;
+}
+
+size_t
+dc_associated_encode(uint8_t out[DC_ASSOCIATED_BYTES],
+					 const DcAssociated *associated)
+{
+	static const char purpose[] = "datacake call 1";
+	DcWriter w;
+
+	dc_writer_init(&w, out, DC_ASSOCIATED_BYTES);
+	dc_write_bytes(&w, purpose, sizeof(purpose) - 1);
+	dc_write_u8(&w, (uint8_t) associated->direction);
+	dc_write_u16(&w, (uint16_t) associated->sender);
+	dc_write_u16(&w, (uint16_t) associated->receiver);
+	dc_write_u64(&w, associated->incarnation);
+	dc_write_u64(&w, associated->session);
+	dc_write_u64(&w, associated->sequence);
+	return w.length;
+}

@@ -1,0 +1,121 @@
+/*
+ * message.h
+ *		Codec of the calls between two nodes.
+ *
+ *	hello    'H'  cluster | sender | incarnation | receiver | encoding | nonce
+ *	welcome  'W'  node | incarnation | session | nonce | vector | incoming
+ *	call     'C'  { part } ... 0
+ *	ack      'A'  applied | stale | waiting | vector | incoming
+ *
+ *	part     1 batch:    string, changes of whole transactions
+ *	         2 catch-up: string, changes found by a scan
+ *	         3 segment:  from u64 | to u64      (R4)
+ *	         4 adopt:    base vector | donor vector     (R6)
+ *
+ * Each starts with the version of the wire format and its letter.  They
+ * travel sealed: the seal's associated data (message_associated) binds a call
+ * to its session, direction and sequence number, so that none can be replayed
+ * or sent to somebody else.
+ *
+ * `incoming` are the sources that stream to the answering node themselves,
+ * ascending; the caller need not relay them.
+ */
+#ifndef DC_MESSAGE_H
+#define DC_MESSAGE_H
+
+#include "vv.h"
+
+#define DC_WIRE_VERSION       1
+#define DC_NONCE_BYTES        16
+#define DC_CLUSTER_BYTES_MAX  63
+#define DC_ENCODING_BYTES_MAX 63
+#define DC_ASSOCIATED_BYTES   48
+
+typedef struct DcHello
+{
+	DcSlice cluster;
+	uint32_t sender;
+	uint64_t incarnation;
+	uint32_t receiver; /* whom the sender believes to call */
+	DcSlice encoding;  /* of its database */
+	uint8_t nonce[DC_NONCE_BYTES];
+} DcHello;
+
+typedef struct DcWelcome
+{
+	uint32_t node_id;
+	uint64_t incarnation;
+	uint64_t session;
+	uint8_t nonce[DC_NONCE_BYTES]; /* the hello's */
+	DcVv vector;
+	bool incoming[DC_NODE_IDS];
+} DcWelcome;
+
+typedef struct DcAck
+{
+	uint32_t applied;
+	uint32_t stale;
+	uint32_t waiting; /* went to the quarantine */
+	DcVv vector;
+	bool incoming[DC_NODE_IDS];
+} DcAck;
+
+typedef enum DcPartKind
+{
+	DC_PART_END = 0,
+	DC_PART_BATCH = 1,
+	DC_PART_CATCHUP = 2,
+	DC_PART_SEGMENT = 3,
+	DC_PART_ADOPT = 4
+} DcPartKind;
+
+/* One part of a call; which fields count depends on the kind. */
+typedef struct DcPart
+{
+	DcPartKind kind;
+	DcSlice batch;
+	DcHlc from;
+	DcHlc to;
+	DcVv base;
+	DcVv donor;
+} DcPart;
+
+void dc_hello_encode(DcWriter *w, const DcHello *hello);
+DcStatus dc_hello_decode(const void *data, size_t length, DcHello *hello);
+
+void dc_welcome_encode(DcWriter *w, const DcWelcome *welcome);
+DcStatus dc_welcome_decode(const void *data, size_t length, DcWelcome *welcome);
+
+void dc_ack_encode(DcWriter *w, const DcAck *ack);
+DcStatus dc_ack_decode(const void *data, size_t length, DcAck *ack);
+
+/* A call is written part by part and closed. */
+void dc_call_begin(DcWriter *w);
+void dc_call_batch(DcWriter *w, DcPartKind kind, const void *data,
+				   size_t length);
+void dc_call_segment(DcWriter *w, DcHlc from, DcHlc to);
+void dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor);
+void dc_call_end(DcWriter *w);
+
+/*
+ * Reading: begin, then parts until false.  Nothing counts unless
+ * dc_reader_finish() is DC_OK at the end.
+ */
+void dc_call_read_begin(DcReader *r);
+bool dc_call_read_part(DcReader *r, DcPart *part);
+
+/* What binds a sealed message to its place; the same on both sides. */
+typedef struct DcAssociated
+{
+	char direction; /* the letter of the message */
+	uint32_t sender;
+	uint32_t receiver;
+	uint64_t incarnation; /* of the node that called */
+	uint64_t session;
+	uint64_t sequence;
+} DcAssociated;
+
+size_t dc_associated_encode(uint8_t out[DC_ASSOCIATED_BYTES],
+							const DcAssociated *associated);
+
+#endif

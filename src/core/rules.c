@@ -1,0 +1,92 @@
+/*
+ * rules.c
+ *		The decisions of replication, one function per rule.
+ */
+#include "rules.h"
+
+#include "canary.h"
+
+bool
+dc_rule_needs_fresh(DcHlc own, DcHlc row, DcHlc death)
+{
+	if (own <= row)
+		return true;
+	return own <= death && !DC_CANARY(DC_CANARY_P1);
+}
+
+DcHlc
+dc_rule_watermark(DcHlc drawn, const DcHlc *slots, size_t slot_count,
+				  DcHlc bound, DcHlc previous)
+{
+	DcHlc watermark = drawn < bound ? drawn : bound;
+
+	for (size_t i = 0; i < slot_count && !DC_CANARY(DC_CANARY_R2); i++)
+	{
+		if (slots[i] != DC_HLC_NONE && slots[i] - 1 < watermark)
+			watermark = slots[i] - 1;
+	}
+	return watermark > previous ? watermark : previous;
+}
+
+/* An entry at or below the floor of its keyspace died in the TRUNCATE. */
+static DcEntry
+under_floor(DcEntry entry, DcHlc floor)
+{
+	if (entry.stamp <= floor && floor != DC_HLC_NONE)
+		return (DcEntry){.stamp = floor, .dead = true};
+	return entry;
+}
+
+DcApply
+dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
+			  DcHlc floor)
+{
+	DcHlc here;
+
+	entry = under_floor(entry, floor);
+	if (row != DC_HLC_NONE && !DC_CANARY(DC_CANARY_P2))
+	{
+		/* a dead entry beyond the row: the row is about to be erased */
+		here = row;
+		if (entry.dead && entry.stamp > row)
+			here = entry.stamp;
+	}
+	else if (entry.stamp != DC_HLC_NONE)
+		here = entry.stamp;
+	else if (row != DC_HLC_NONE)
+		here = row;
+	else
+		here = horizon; /* R5: at or below it, dead and purged */
+
+	if (incoming.stamp < here)
+		return DC_APPLY_STALE;
+	if (incoming.stamp == here)
+		return here == horizon ? DC_APPLY_STALE : DC_APPLY_SAME;
+	if (!incoming.dead)
+		return DC_APPLY_STORE;
+	return row != DC_HLC_NONE ? DC_APPLY_ERASE : DC_APPLY_MARK;
+}
+
+bool
+dc_rule_needs_reconcile(DcEntry found, DcEntry merged, DcHlc replaced)
+{
+	if (found.stamp > merged.stamp)
+		return true; /* the merge lost */
+	if (found.stamp == DC_HLC_NONE || found.stamp == merged.stamp)
+		return false;
+	return found.stamp != replaced && !found.dead;
+}
+
+DcReconcile
+dc_rule_reconcile(DcHlc row, DcEntry entry)
+{
+	if (row > entry.stamp)
+		return DC_RECONCILE_MERGE_ROW;
+	if (row == entry.stamp)
+		return entry.dead && row != DC_HLC_NONE ? DC_RECONCILE_ERASE_ROW :
+												  DC_RECONCILE_NOTHING;
+	if (entry.dead)
+		return row != DC_HLC_NONE ? DC_RECONCILE_ERASE_ROW :
+									DC_RECONCILE_NOTHING;
+	return DC_RECONCILE_FETCH_ROW;
+}

@@ -1,0 +1,80 @@
+/*
+ * rules.h
+ *		The decisions of replication, one function per rule.
+ *
+ * A key has two places: the heap (its row, with the stamp in a column) and
+ * the metadata (its entry: a stamp, live or dead).  Each is written at its
+ * own moment: the heap when a statement runs, visible to others when its
+ * transaction ends; the metadata right after that.  The functions here say
+ * what to do when the two meet a write from elsewhere.  They are pure, so
+ * that the server and the simulator run the very same decisions.
+ */
+#ifndef DC_RULES_H
+#define DC_RULES_H
+
+#include "hlc.h"
+
+#include <stddef.h>
+
+/* An entry of the metadata.  stamp == DC_HLC_NONE: the key is unknown. */
+typedef struct DcEntry
+{
+	DcHlc stamp;
+	bool dead;
+} DcEntry;
+
+/*
+ * R1, P1: must the transaction draw a fresh stamp for this write?
+ * `own` is its current stamp, `row` the stamp that the row bears
+ * (DC_HLC_NONE for an INSERT, or when the row bears a stamp of this very
+ * transaction), `death` the greatest stamp of a death that may concern the
+ * key (DC_HLC_NONE for a write that finds its row).
+ */
+bool dc_rule_needs_fresh(DcHlc own, DcHlc row, DcHlc death);
+
+/*
+ * R2: the watermark, given a stamp `drawn` before the slots were read, the
+ * slots (DC_HLC_NONE: empty) and the durable bound of the clock.  Never less
+ * than `previous`.
+ */
+DcHlc dc_rule_watermark(DcHlc drawn, const DcHlc *slots, size_t slot_count,
+						DcHlc bound, DcHlc previous);
+
+/* What apply does with one incoming change. */
+typedef enum DcApply
+{
+	DC_APPLY_STORE, /* write the row with its image and stamp */
+	DC_APPLY_ERASE, /* delete the row, keep the tombstone */
+	DC_APPLY_MARK,  /* no row to delete: keep the tombstone */
+	DC_APPLY_SAME,  /* already here */
+	DC_APPLY_STALE  /* something newer is here, or its death was purged */
+} DcApply;
+
+/*
+ * P2, R5: `row` is the stamp of the locked heap row, DC_HLC_NONE when the
+ * key has no row; `entry` what the metadata holds; `horizon` is g; `floor`
+ * the stamp of the keyspace's last TRUNCATE.  The heap decides where there
+ * is a row, the metadata only where there is none.
+ */
+DcApply dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
+					  DcHlc floor);
+
+/*
+ * P2: after a commit merged `merged` into the metadata and found `found`
+ * there while its statement had replaced a row stamped `replaced`
+ * (DC_HLC_NONE: no row): may heap and metadata disagree now?
+ */
+bool dc_rule_needs_reconcile(DcEntry found, DcEntry merged, DcHlc replaced);
+
+/* What makes heap and metadata of one key agree again. */
+typedef enum DcReconcile
+{
+	DC_RECONCILE_NOTHING,   /* they agree */
+	DC_RECONCILE_ERASE_ROW, /* the row outlived its newer death */
+	DC_RECONCILE_MERGE_ROW, /* the row is newer than its entry */
+	DC_RECONCILE_FETCH_ROW  /* the entry is live and newer: row is elsewhere */
+} DcReconcile;
+
+DcReconcile dc_rule_reconcile(DcHlc row, DcEntry entry);
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * status.h
+ *		What a function of the core may answer, as one list.
+ *
+ * The core never raises and never logs.  It returns one of these and, where
+ * a number helps the reader of the message, fills a DcDetail.  The glue turns
+ * the pair into an ereport in exactly one function; the unit tests and the
+ * simulator print it.  Class "YD" is private to Datacake.
+ */
+#ifndef DC_STATUS_H
+#define DC_STATUS_H
+
+#include <stdint.h>
+
+/* X(name, SQLSTATE, message) */
+#define DC_STATUS_LIST(X)                                                      \
+	X(OK, "00000", "ok")                                                       \
+	X(FULL, "YD001", "metadata memory is full")                                \
+	X(TOO_LONG, "54000", "value exceeds a limit of the wire format")           \
+	X(TRUNCATED, "YD010", "message ends too early")                            \
+	X(MALFORMED, "YD011", "message is malformed")                              \
+	X(VERSION, "YD012", "wire version is not supported")                       \
+	X(FORGED, "YD013", "message does not authenticate")                        \
+	X(REPLAYED, "YD014", "message was seen before")                            \
+	X(CLUSTER, "YD020", "message belongs to another cluster")                  \
+	X(IDENTITY, "YD021", "node identity is in use by another node")            \
+	X(CLOCK_SKEW, "YD022", "clock of the peer runs ahead")                     \
+	X(UNKNOWN_KEYSPACE, "YD023", "keyspace is not known here")                 \
+	X(REBUILDING, "YD024", "metadata is being rebuilt")                        \
+	X(PAUSED, "YD025", "exchange with this node is paused")                    \
+	X(SESSION, "YD026", "peer session is not valid")
+
+typedef enum DcStatus
+{
+#define DC_STATUS_ENUM(name, sqlstate, text) DC_##name,
+	DC_STATUS_LIST(DC_STATUS_ENUM)
+#undef DC_STATUS_ENUM
+	DC_STATUS_COUNT
+} DcStatus;
+
+/* Where in a message decoding stopped, and what stood there. */
+typedef struct DcDetail
+{
+	uint64_t offset;
+	uint64_t value;
+} DcDetail;
+
+/* Static strings; any value outside the enum answers as DC_MALFORMED. */
+const char *dc_status_text(DcStatus status);
+const char *dc_status_sqlstate(DcStatus status);
+
+#endif

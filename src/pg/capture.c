@@ -1,0 +1,321 @@
+/*
+ * capture.c
+ *		Row triggers: stamp a row before it is written, note it after.
+ *
+ * BEFORE ROW puts the transaction's stamp into the row and notes nothing:
+ * ON CONFLICT fires it for rows that are never stored.  AFTER ROW sees what
+ * was really stored, checks that the stamp is this transaction's own (P10)
+ * and notes key, stamps and the whole row image.
+ *
+ * An INSERT has no old row to be newer than, and it waits for a deleter of
+ * its key only after it was stamped (P1).  So both triggers ask whether a
+ * death that may concern the key is not older than the stamp.  BEFORE then
+ * draws a fresh one; AFTER re-stamps the row by an UPDATE of its own, which
+ * comes back here and is captured in place of the first version.
+ */
+#include "capture.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "changes.h"
+#include "clock.h"
+#include "compat.h"
+#include "guc.h"
+#include "rel.h"
+
+DC_SQL_FUNCTION(datacake_stamp_row);
+DC_SQL_FUNCTION(datacake_capture_row);
+DC_SQL_FUNCTION(datacake_refuse_truncate);
+
+bool dc_applying = false;
+
+static TriggerData *
+row_trigger(FunctionCallInfo fcinfo, bool before)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		before != (TRIGGER_FIRED_BEFORE(data->tg_event) != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired as a row trigger",
+						before ? "datacake.stamp_row" :
+								 "datacake.capture_row")));
+	dc_require_loaded();
+	return data;
+}
+
+static DcRel *
+keyspace_of(Relation relation)
+{
+	DcRel *rel = dc_rel(relation);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not a keyspace",
+						RelationGetRelationName(relation)),
+				 errhint("Use SELECT datacake.replicate_table(...) and do "
+						 "not create its triggers by hand.")));
+	return rel;
+}
+
+/* A row, taken apart. */
+typedef struct Row
+{
+	DcHlc stamp; /* DC_HLC_NONE: null */
+	DcKey key;
+	StringInfoData key_bytes;
+} Row;
+
+/* Fills rel->values and rel->nulls with the row. */
+static void
+take_apart(DcRel *rel, Relation relation, HeapTuple tuple, Row *row)
+{
+	heap_deform_tuple(tuple, RelationGetDescr(relation), rel->values,
+					  rel->nulls);
+	row->stamp = rel->nulls[rel->stamp_attnum - 1] ?
+					 DC_HLC_NONE :
+					 (DcHlc) DatumGetInt64(rel->values[rel->stamp_attnum - 1]);
+	initStringInfo(&row->key_bytes);
+	dc_rel_key(rel, rel->values, rel->nulls, &row->key_bytes);
+	row->key = dc_key_make((uint8 *) row->key_bytes.data,
+						   (Size) row->key_bytes.len);
+}
+
+static bool
+same_key(const Row *a, const Row *b)
+{
+	return a->key.length == b->key.length &&
+		   memcmp(a->key.data, b->key.data, a->key.length) == 0;
+}
+
+static HeapTuple
+with_stamp(HeapTuple tuple, Relation relation, DcRel *rel, DcHlc stamp)
+{
+	int attnum = rel->stamp_attnum;
+	Datum value = Int64GetDatum((int64) stamp);
+	bool null = false;
+
+	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(relation), 1,
+									 &attnum, &value, &null);
+}
+
+/* The row's stamp as a lower limit, unless this transaction wrote it. */
+static DcHlc
+foreign_stamp(DcHlc stamp)
+{
+	return dc_transaction_owns(stamp) ? DC_HLC_NONE : stamp;
+}
+
+static DcHlc
+choose_stamp(DcRel *rel, const Row *old, const Row *new)
+{
+	DcHlc stamp = dc_transaction_stamp();
+	DcHlc row = old != NULL ? foreign_stamp(old->stamp) : DC_HLC_NONE;
+	DcHlc death = DC_HLC_NONE;
+
+	/* a row of another transaction is newer than the deaths of its key */
+	if (new != NULL && (old == NULL || row == DC_HLC_NONE ||
+						!same_key(old, new)))
+		death = dc_death_after(rel->slot, new->key, stamp);
+	if (dc_rule_needs_fresh(stamp, row, death))
+		stamp = dc_transaction_fresh_stamp();
+	return stamp;
+}
+
+/* With capture off the row keeps its stamp, or gets one that names nothing. */
+static HeapTuple
+stamp_uncaptured(TriggerData *data, DcRel *rel)
+{
+	HeapTuple tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
+						  data->tg_newtuple :
+						  data->tg_trigtuple;
+	bool null;
+
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		return tuple;
+	(void) heap_getattr(tuple, rel->stamp_attnum,
+						RelationGetDescr(data->tg_relation), &null);
+	return null ?
+			   with_stamp(tuple, data->tg_relation, rel, dc_clock_draw()) :
+			   tuple;
+}
+
+/*
+ * BEFORE INSERT OR UPDATE OR DELETE, last of its kind: puts the stamp into
+ * the row.
+ */
+Datum
+datacake_stamp_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = row_trigger(fcinfo, true);
+	Relation relation = data->tg_relation;
+	bool update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	DcRel *rel;
+	Row old;
+	Row new;
+
+	if (dc_applying)
+		return PointerGetDatum(update ? data->tg_newtuple :
+										data->tg_trigtuple);
+	rel = keyspace_of(relation);
+	if (!datacake_capture)
+		return PointerGetDatum(stamp_uncaptured(data, rel));
+
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+	{
+		take_apart(rel, relation, data->tg_trigtuple, &new);
+		return PointerGetDatum(with_stamp(data->tg_trigtuple, relation, rel,
+										  choose_stamp(rel, NULL, &new)));
+	}
+	take_apart(rel, relation, data->tg_trigtuple, &old);
+	if (!update)
+	{
+		(void) choose_stamp(rel, &old, NULL);
+		return PointerGetDatum(data->tg_trigtuple);
+	}
+	take_apart(rel, relation, data->tg_newtuple, &new);
+	return PointerGetDatum(with_stamp(data->tg_newtuple, relation, rel,
+									  choose_stamp(rel, &old, &new)));
+}
+
+static void
+check_owned(Relation relation, DcHlc stamp)
+{
+	if (dc_transaction_owns(stamp))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+			 errmsg("column \"%s\" of table \"%s\" was written by hand",
+					DC_STAMP_COLUMN, RelationGetRelationName(relation)),
+			 errhint("Leave \"%s\" out of INSERT and UPDATE, and let no "
+					 "trigger set it.",
+					 DC_STAMP_COLUMN)));
+}
+
+/*
+ * Writes the row once more under a fresh stamp, as the table's owner.  If the
+ * row has changed since, that change is captured and nothing is found here.
+ */
+static void
+restamp(Relation relation, HeapTuple tuple)
+{
+	char *sql = psprintf(
+		"UPDATE ONLY %s SET %s = %s WHERE ctid OPERATOR(pg_catalog.=) $1",
+		quote_qualified_identifier(
+			get_namespace_name(RelationGetNamespace(relation)),
+			RelationGetRelationName(relation)),
+		DC_STAMP_COLUMN, DC_STAMP_COLUMN);
+	Oid types[1] = {TIDOID};
+	Datum values[1] = {PointerGetDatum(&tuple->t_self)};
+	Oid user;
+	int context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(relation->rd_rel->relowner,
+						   context | SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+	SPI_connect();
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) !=
+		SPI_OK_UPDATE)
+		elog(ERROR, "could not stamp a row of \"%s\" again",
+			 RelationGetRelationName(relation));
+	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+	dc_count(DC_COUNT_RESTAMPED, 1);
+}
+
+static void
+capture_live(DcRel *rel, Relation relation, HeapTuple tuple, Row *row,
+			 DcHlc replaced)
+{
+	StringInfoData image;
+
+	check_owned(relation, row->stamp);
+	if (dc_death_after(rel->slot, row->key, row->stamp) != DC_HLC_NONE)
+	{
+		restamp(relation, tuple);
+		return;
+	}
+	initStringInfo(&image);
+	dc_rel_image(rel, rel->values, rel->nulls, &image);
+	dc_change_capture(rel, row->key,
+					  (DcEntry){.stamp = row->stamp, .dead = false}, replaced,
+					  &image);
+}
+
+static void
+capture_dead(DcRel *rel, const Row *row)
+{
+	dc_change_capture(rel, row->key,
+					  (DcEntry){.stamp = dc_transaction_stamp(), .dead = true},
+					  row->stamp, NULL);
+}
+
+static void
+capture(TriggerData *data, DcRel *rel)
+{
+	Relation relation = data->tg_relation;
+	Row old;
+	Row new;
+
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+	{
+		take_apart(rel, relation, data->tg_trigtuple, &new);
+		capture_live(rel, relation, data->tg_trigtuple, &new, DC_HLC_NONE);
+		return;
+	}
+	take_apart(rel, relation, data->tg_trigtuple, &old);
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+	{
+		capture_dead(rel, &old);
+		return;
+	}
+	take_apart(rel, relation, data->tg_newtuple, &new);
+	if (!same_key(&old, &new))
+	{
+		capture_dead(rel, &old);
+		old.stamp = DC_HLC_NONE;
+	}
+	capture_live(rel, relation, data->tg_newtuple, &new,
+				 foreign_stamp(old.stamp));
+}
+
+/* AFTER INSERT OR UPDATE OR DELETE, first of its kind: notes the change. */
+Datum
+datacake_capture_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = row_trigger(fcinfo, false);
+
+	if (dc_applying || !datacake_capture)
+		return PointerGetDatum(NULL);
+	/* trigger functions run in a context that is reset after each row */
+	capture(data, keyspace_of(data->tg_relation));
+	return PointerGetDatum(NULL);
+}
+
+/* BEFORE TRUNCATE: not there yet. */
+Datum
+datacake_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "not called as a trigger");
+	if (dc_applying || (dc_shared != NULL && !datacake_capture))
+		return PointerGetDatum(NULL);
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot TRUNCATE replicated table \"%s\"",
+					RelationGetRelationName(data->tg_relation)),
+			 errhint("Use DELETE.")));
+}

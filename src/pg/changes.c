@@ -1,0 +1,573 @@
+/*
+ * changes.c
+ *		The changes of the running transaction, and what happens to them when
+ *		it ends.
+ */
+#include "changes.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "batch.h"
+#include "clock.h"
+#include "guc.h"
+#include "queue.h"
+#include "tombstone.h"
+#include "vector.h"
+
+typedef struct Change
+{
+	int slot;
+	int dictionary; /* -1: applied, not to be shipped */
+	SubTransactionId subid;
+	bool superseded; /* a later change of the same key stands */
+	bool reserved;	 /* a map slot was reserved */
+	bool announced;	 /* its death was announced */
+	DcEntry entry;
+	DcHlc replaced;
+	uint64 hash;
+	uint32 key_length;
+	uint32 image_length;
+	uint8 *key;
+	uint8 *image;
+} Change;
+
+/* A table as it looked when its changes were captured. */
+typedef struct Dictionary
+{
+	uint64 generation;
+	StringInfoData bytes;
+} Dictionary;
+
+/* Bytes that live as long as the transaction. */
+typedef struct Arena
+{
+	MemoryContext context;
+	uint8 *next;
+	Size left;
+	Size total;
+} Arena;
+
+typedef struct Transaction
+{
+	MemoryContext context; /* NULL: nothing happened yet */
+	Change *changes;
+	int64 count;
+	int64 capacity;
+	Arena keys;
+	Arena images;
+	Dictionary *dictionaries;
+	int dictionary_count;
+	DcHlc *stamps; /* drawn, ascending; the last is current */
+	int stamp_count;
+	bool by_key; /* images were dropped */
+	bool only_inserts;
+	int64 captured;
+	int64 shipped;	 /* after deduplication */
+	bool has_queued; /* something must be published */
+	uint64 queued;	 /* reservation, or DC_QUEUE_NONE for a gap */
+} Transaction;
+
+static Transaction xact;
+static DcHlc last_commit;
+
+#define ARENA_BLOCK (256 * 1024)
+
+static void
+begin(void)
+{
+	MemoryContext old;
+
+	if (xact.context != NULL)
+		return;
+	memset(&xact, 0, sizeof(xact));
+	xact.context = AllocSetContextCreate(
+		TopTransactionContext, "datacake changes", ALLOCSET_DEFAULT_SIZES);
+	xact.keys.context = AllocSetContextCreate(xact.context, "datacake keys",
+											  ALLOCSET_DEFAULT_SIZES);
+	xact.images.context = AllocSetContextCreate(
+		xact.context, "datacake images", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(xact.context);
+	xact.capacity = 64;
+	xact.changes = palloc(sizeof(Change) * xact.capacity);
+	xact.stamps = palloc(sizeof(DcHlc) * 8);
+	xact.only_inserts = true;
+	xact.queued = DC_QUEUE_NONE;
+	MemoryContextSwitchTo(old);
+}
+
+/* --- stamps --- */
+
+DcHlc
+dc_transaction_fresh_stamp(void)
+{
+	DcHlc stamp;
+
+	begin();
+	dc_slot_publish(); /* R1: the slot first, then the draw */
+	stamp = dc_clock_draw();
+	if (xact.stamp_count >= 8 &&
+		(xact.stamp_count & (xact.stamp_count - 1)) == 0)
+		xact.stamps = repalloc_huge(
+			xact.stamps, sizeof(DcHlc) * (Size) xact.stamp_count * 2);
+	xact.stamps[xact.stamp_count++] = stamp;
+	return stamp;
+}
+
+DcHlc
+dc_transaction_stamp(void)
+{
+	if (xact.context == NULL || xact.stamp_count == 0)
+		return dc_transaction_fresh_stamp();
+	return xact.stamps[xact.stamp_count - 1];
+}
+
+bool
+dc_transaction_owns(DcHlc stamp)
+{
+	int low = 0;
+	int high = xact.context == NULL ? 0 : xact.stamp_count;
+
+	while (low < high)
+	{
+		int middle = low + (high - low) / 2;
+
+		if (xact.stamps[middle] == stamp)
+			return true;
+		if (xact.stamps[middle] < stamp)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+DcHlc
+dc_last_commit_stamp(void)
+{
+	return last_commit;
+}
+
+/* --- the list --- */
+
+static uint8 *
+arena_copy(Arena *arena, const void *bytes, Size length)
+{
+	uint8 *copy;
+
+	if (length > arena->left)
+	{
+		arena->left = Max(length, ARENA_BLOCK);
+		arena->next = MemoryContextAllocHuge(arena->context, arena->left);
+	}
+	copy = arena->next;
+	memcpy(copy, bytes, length);
+	arena->next += length;
+	arena->left -= length;
+	arena->total += length;
+	return copy;
+}
+
+static Change *
+add(int slot, DcKey key, DcEntry entry, DcHlc replaced)
+{
+	Change *change;
+
+	begin();
+	if (xact.count == xact.capacity)
+	{
+		xact.capacity *= 2;
+		xact.changes = repalloc_huge(xact.changes,
+									 sizeof(Change) * (Size) xact.capacity);
+	}
+	change = &xact.changes[xact.count];
+	memset(change, 0, sizeof(*change));
+	change->slot = slot;
+	change->dictionary = -1;
+	change->subid = GetCurrentSubTransactionId();
+	change->entry = entry;
+	change->replaced = replaced;
+	change->hash = key.hash;
+	change->key_length = (uint32) key.length;
+	change->key = arena_copy(&xact.keys, key.data, key.length);
+	xact.count++;
+	return change;
+}
+
+static int
+dictionary_of(DcRel *rel)
+{
+	MemoryContext old;
+	Dictionary *entry;
+
+	for (int i = xact.dictionary_count - 1; i >= 0; i--)
+	{
+		if (xact.dictionaries[i].generation == rel->generation)
+			return i;
+	}
+	old = MemoryContextSwitchTo(xact.context);
+	if (xact.dictionaries == NULL)
+		xact.dictionaries = palloc(sizeof(Dictionary));
+	else
+		xact.dictionaries =
+			repalloc(xact.dictionaries,
+					 sizeof(Dictionary) * (xact.dictionary_count + 1));
+	entry = &xact.dictionaries[xact.dictionary_count];
+	entry->generation = rel->generation;
+	initStringInfo(&entry->bytes);
+	dc_rel_dictionary(rel, &entry->bytes);
+	MemoryContextSwitchTo(old);
+	return xact.dictionary_count++;
+}
+
+/* P11: too many images; the batch will be sent by key. */
+static void
+drop_images(void)
+{
+	xact.by_key = true;
+	MemoryContextReset(xact.images.context);
+	xact.images.next = NULL;
+	xact.images.left = 0;
+	for (int64 i = 0; i < xact.count; i++)
+		xact.changes[i].image = NULL;
+}
+
+void
+dc_change_capture(DcRel *rel, DcKey key, DcEntry entry, DcHlc replaced,
+				  StringInfo image)
+{
+	Change *change = add(rel->slot, key, entry, replaced);
+
+	change->dictionary = dictionary_of(rel);
+	if (replaced != DC_HLC_NONE || entry.dead)
+		xact.only_inserts = false;
+	xact.captured++;
+	if (image == NULL || xact.by_key)
+		return;
+	change->image =
+		arena_copy(&xact.images, image->data, (Size) image->len);
+	change->image_length = (uint32) image->len;
+	if (xact.images.total > (Size) datacake_capture_memory_kb * 1024)
+		drop_images();
+}
+
+void
+dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced)
+{
+	(void) add(slot, key, entry, replaced);
+}
+
+void
+dc_change_announce(int slot, DcKey key, DcHlc stamp)
+{
+	Change *change =
+		add(slot, key, (DcEntry){.stamp = stamp, .dead = true}, DC_HLC_NONE);
+
+	change->superseded = true; /* nothing to merge */
+	dc_death_announce(slot, key.hash, stamp);
+	change->announced = true;
+}
+
+void
+dc_changes_gap(void)
+{
+	(void) dc_transaction_stamp();
+	if (!xact.by_key)
+		drop_images();
+	xact.has_queued = true;
+}
+
+/* --- PRE_COMMIT: everything that can fail --- */
+
+/*
+ * Keeps the last change of each key, with what the first one replaced.  A
+ * transaction that only inserted cannot have a key twice.
+ */
+static void
+deduplicate(void)
+{
+	uint64 size = 16;
+	int64 *table;
+
+	if (xact.captured < 2 || xact.only_inserts)
+		return;
+	while (size < (uint64) xact.count * 2)
+		size *= 2;
+	table = MemoryContextAllocHuge(xact.context, sizeof(int64) * size);
+	memset(table, 0, sizeof(int64) * size);
+	for (int64 i = 0; i < xact.count; i++)
+	{
+		Change *change = &xact.changes[i];
+		uint64 at = change->hash & (size - 1);
+
+		for (; table[at] != 0; at = (at + 1) & (size - 1))
+		{
+			Change *earlier = &xact.changes[table[at] - 1];
+
+			if (earlier->hash == change->hash &&
+				earlier->slot == change->slot &&
+				earlier->key_length == change->key_length &&
+				memcmp(earlier->key, change->key, change->key_length) == 0)
+			{
+				earlier->superseded = true;
+				change->replaced = earlier->replaced;
+				break;
+			}
+		}
+		table[at] = i + 1;
+	}
+	pfree(table);
+}
+
+static DcKey
+key_of(const Change *change)
+{
+	return (DcKey){.data = change->key,
+				   .length = change->key_length,
+				   .hash = change->hash};
+}
+
+static void
+write_tombstones(void)
+{
+	DcTombstoneWriter *writer = NULL;
+
+	for (int64 i = 0; i < xact.count; i++)
+	{
+		Change *change = &xact.changes[i];
+
+		if (change->superseded || !change->entry.dead)
+			continue;
+		if (writer == NULL)
+			writer = dc_tombstone_begin();
+		dc_tombstone_add(writer, dc_keyspace(change->slot)->id,
+						 key_of(change), change->entry.stamp);
+	}
+	if (writer != NULL)
+		dc_tombstone_end(writer);
+}
+
+static void
+reserve_and_announce(void)
+{
+	for (int64 i = 0; i < xact.count; i++)
+	{
+		Change *change = &xact.changes[i];
+		bool insert;
+
+		if (change->superseded)
+			continue;
+		insert = change->dictionary >= 0 && !change->entry.dead &&
+				 change->replaced == DC_HLC_NONE;
+		change->reserved =
+			dc_metadata_reserve(change->slot, key_of(change), insert);
+		if (change->entry.dead && !change->announced)
+		{
+			dc_death_announce(change->slot, change->hash,
+							  change->entry.stamp);
+			change->announced = true;
+		}
+	}
+}
+
+static void
+serialize(DcWriter *w)
+{
+	xact.shipped = 0;
+	dc_batch_begin(w, (uint32) xact.dictionary_count);
+	for (int i = 0; i < xact.dictionary_count; i++)
+		dc_write_bytes(w, xact.dictionaries[i].bytes.data,
+					   (size_t) xact.dictionaries[i].bytes.len);
+	for (int64 i = 0; i < xact.count; i++)
+	{
+		Change *change = &xact.changes[i];
+		DcChange out = {
+			.keyspace = (uint32) change->dictionary,
+			.entry = change->entry,
+			.replaced = change->replaced,
+			.key = {change->key, change->key_length},
+			.image = {change->image, change->image_length},
+		};
+
+		if (change->superseded || change->dictionary < 0)
+			continue;
+		dc_batch_change(w, &out);
+		xact.shipped++;
+	}
+	dc_batch_end(w);
+}
+
+static void
+reserve_queue(void)
+{
+	DcWriter w;
+	uint8 *room;
+
+	if (xact.captured == 0)
+		return;
+	xact.has_queued = true;
+	if (xact.by_key)
+		return;
+	dc_writer_init(&w, NULL, 0);
+	serialize(&w);
+	xact.queued = dc_queue_reserve(w.length, &room);
+	if (xact.queued == DC_QUEUE_NONE)
+		return;
+	dc_writer_init(&w, room, w.length);
+	serialize(&w);
+	Assert(w.status == DC_OK);
+}
+
+static void
+pre_commit(void)
+{
+	MemoryContext old;
+
+	if (xact.context == NULL || xact.count == 0)
+		return;
+	old = MemoryContextSwitchTo(xact.context);
+	deduplicate();
+	write_tombstones();
+	reserve_and_announce();
+	reserve_queue();
+	MemoryContextSwitchTo(old);
+}
+
+/* --- COMMIT: nothing that can fail --- */
+
+static void
+raise_flush_lsn(XLogRecPtr lsn)
+{
+	uint64 seen = pg_atomic_read_u64(&dc_shared->flush_lsn);
+
+	while (seen < lsn && !pg_atomic_compare_exchange_u64(
+							 &dc_shared->flush_lsn, &seen, lsn))
+		;
+}
+
+static void
+merge(Change *change)
+{
+	DcKey key = key_of(change);
+	DcEntry found = dc_metadata_merge(change->slot, key, change->entry,
+									  change->reserved);
+	DcKeyspace *keyspace = dc_keyspace(change->slot);
+
+	if (dc_rule_needs_reconcile(found, change->entry, change->replaced))
+		dc_reconcile_push(change->slot, key);
+	pg_atomic_fetch_add_u64(change->dictionary >= 0 ? &keyspace->captured :
+													 &keyspace->applied,
+							1);
+}
+
+static void
+at_commit(void)
+{
+	if (xact.context != NULL)
+	{
+		for (int64 i = 0; i < xact.count; i++)
+		{
+			Change *change = &xact.changes[i];
+
+			if (!change->superseded)
+				merge(change);
+			if (change->announced)
+				dc_death_settle(change->slot, change->hash);
+		}
+		raise_flush_lsn(XactLastCommitEnd);
+		if (xact.has_queued)
+		{
+			dc_queue_publish(xact.queued, (uint32) xact.shipped,
+							 XactLastCommitEnd, dc_now_us());
+			last_commit = xact.stamps[xact.stamp_count - 1];
+		}
+		if (xact.stamp_count > 0)
+			dc_slot_clear();
+		if (xact.has_queued)
+			dc_worker_wake(DC_WORKER_REPLICATOR);
+	}
+	dc_vector_at_commit();
+}
+
+static void
+give_back(Change *change)
+{
+	if (change->reserved)
+		dc_metadata_unreserve(change->slot, key_of(change));
+	if (change->announced)
+		dc_death_settle(change->slot, change->hash);
+}
+
+static void
+at_abort(void)
+{
+	if (xact.context != NULL)
+	{
+		for (int64 i = 0; i < xact.count; i++)
+			give_back(&xact.changes[i]);
+		if (xact.queued != DC_QUEUE_NONE)
+			dc_queue_abandon(xact.queued);
+		if (xact.stamp_count > 0)
+			dc_slot_clear();
+	}
+	dc_vector_at_abort();
+}
+
+static void
+on_transaction_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			pre_commit();
+			return;
+		case XACT_EVENT_PRE_PREPARE:
+			if (xact.context != NULL && xact.count > 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has "
+								"written to a replicated table"),
+						 errhint("Commit it without PREPARE TRANSACTION.")));
+			return;
+		case XACT_EVENT_COMMIT:
+			at_commit();
+			break;
+		case XACT_EVENT_ABORT:
+			at_abort();
+			break;
+		default:
+			return;
+	}
+	/* the memory goes with TopTransactionContext */
+	memset(&xact, 0, sizeof(xact));
+	xact.queued = DC_QUEUE_NONE;
+}
+
+/*
+ * A subtransaction's changes, and those of all it contained, have ids from
+ * its own on, and lie at the end of the list.
+ */
+static void
+on_subtransaction_event(SubXactEvent event, SubTransactionId subid,
+						SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB || xact.context == NULL)
+		return;
+	while (xact.count > 0 && xact.changes[xact.count - 1].subid >= subid)
+	{
+		Change *change = &xact.changes[--xact.count];
+
+		give_back(change);
+		if (change->dictionary >= 0)
+			xact.captured--;
+	}
+}
+
+void
+dc_changes_init(void)
+{
+	RegisterXactCallback(on_transaction_event, NULL);
+	RegisterSubXactCallback(on_subtransaction_event, NULL);
+}

@@ -1,0 +1,64 @@
+/*
+ * changes.h
+ *		The changes of the running transaction, and what happens to them when
+ *		it ends.
+ *
+ *	statement    dc_change_add()           list in private memory
+ *	PRE_COMMIT   whatever can fail         tombstone rows written, deaths
+ *	                                       announced, queue room and map slots
+ *	                                       reserved, batch serialised
+ *	COMMIT       nothing that can fail     entries merged, batch published,
+ *	                                       vector moved, slot emptied
+ *	ABORT        everything given back
+ *
+ * Captured changes (made here) are shipped; applied ones (made elsewhere) are
+ * only merged.  A rolled back savepoint cuts its part off the list.
+ */
+#ifndef DATACAKE_CHANGES_H
+#define DATACAKE_CHANGES_H
+
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "rel.h"
+
+/* Registers the transaction callbacks; at load time. */
+extern void dc_changes_init(void);
+
+/* The stamp of this transaction; drawn, behind a published slot, once. */
+extern DcHlc dc_transaction_stamp(void);
+
+/* Another stamp for this transaction, from now on its current one. */
+extern DcHlc dc_transaction_fresh_stamp(void);
+
+/* Was this stamp drawn by this transaction? */
+extern bool dc_transaction_owns(DcHlc stamp);
+
+/*
+ * Notes a change made here.  `image` may be NULL when dead.  Bytes are
+ * copied.  `replaced`: stamp of the row before, DC_HLC_NONE if none.
+ */
+extern void dc_change_capture(DcRel *rel, DcKey key, DcEntry entry,
+							  DcHlc replaced, StringInfo image);
+
+/* Notes a change made elsewhere; `replaced` as above. */
+extern void dc_change_apply(int slot, DcKey key, DcEntry entry,
+							DcHlc replaced);
+
+/*
+ * Announces a death now (P1), before its row is looked for; settled when the
+ * (sub)transaction ends.
+ */
+extern void dc_change_announce(int slot, DcKey key, DcHlc stamp);
+
+/*
+ * This transaction made entries whose rows were not captured: publishes a
+ * gap, so that links send them by a catch-up.
+ */
+extern void dc_changes_gap(void);
+
+/* The stamp of the last transaction that committed captured changes here. */
+extern DcHlc dc_last_commit_stamp(void);
+
+#endif

@@ -1,0 +1,202 @@
+/*
+ * clock.c
+ *		The cluster clock of this server, and the slots of writers in flight.
+ */
+#include "clock.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include <time.h>
+
+#include "guc.h"
+#include "rules.h"
+
+/* How long a draw waits for the launcher before it gives up. */
+#define BOUND_WAIT_MS 30000
+
+static uint64
+monotonic_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64) t.tv_sec * 1000000 + (uint64) t.tv_nsec / 1000;
+}
+
+uint64
+dc_now_us(void)
+{
+	return monotonic_us() + pg_atomic_read_u64(&dc_shared->wall_offset_us);
+}
+
+/*
+ * The first call takes the wall clock as it is.  Later ones follow it within
+ * the drift, so that slow slewing is tracked and a step is not.
+ */
+void
+dc_clock_anchor(void)
+{
+	int64 wall = GetCurrentTimestamp();
+	int64 step;
+
+	if (pg_atomic_read_u64(&dc_shared->wall_offset_us) == 0)
+	{
+		pg_atomic_write_u64(&dc_shared->wall_offset_us,
+							(uint64) wall - monotonic_us());
+		return;
+	}
+	step = wall - (int64) dc_now_us();
+	if (Abs(step) <= (int64) datacake_max_clock_drift_ms * 1000)
+		pg_atomic_fetch_add_u64(&dc_shared->wall_offset_us, step);
+	else
+		ereport(LOG,
+				(errmsg("wall clock stepped by %lld ms; the cluster clock "
+						"goes on steadily",
+						(long long) step / 1000)));
+}
+
+DcHlc
+dc_clock_try_draw(void)
+{
+	pg_atomic_uint64 *word = &dc_shared->clock_last;
+	uint64 last = pg_atomic_read_u64(word);
+	uint64 now = dc_now_us();
+	DcHlc next;
+
+	do
+	{
+		next = dc_hlc_next(last, now, (uint32) datacake_node_id);
+		if (next > pg_atomic_read_u64(&dc_shared->clock_bound))
+			return DC_HLC_NONE;
+	} while (!pg_atomic_compare_exchange_u64(word, &last, next));
+	pg_atomic_write_u64(&dc_shared->clock_drawn_at_us, now);
+	return next;
+}
+
+DcHlc
+dc_clock_draw(void)
+{
+	DcHlc stamp = dc_clock_try_draw();
+	TimestampTz give_up;
+
+	if (likely(stamp != DC_HLC_NONE))
+		return stamp;
+
+	give_up = GetCurrentTimestamp() + (TimestampTz) BOUND_WAIT_MS * 1000;
+	ConditionVariablePrepareToSleep(&dc_shared->clock_renewed);
+	while ((stamp = dc_clock_try_draw()) == DC_HLC_NONE)
+	{
+		/* tells the launcher that the clock is in use */
+		pg_atomic_write_u64(&dc_shared->clock_drawn_at_us, dc_now_us());
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+		ConditionVariableTimedSleep(&dc_shared->clock_renewed, 100,
+									PG_WAIT_EXTENSION);
+		if (GetCurrentTimestamp() > give_up)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cluster clock is not available"),
+					 errdetail("Its durable bound was not renewed within %d s.",
+							   BOUND_WAIT_MS / 1000),
+					 errhint("Look for the datacake launcher in the server "
+							 "log and in datacake.workers.")));
+	}
+	ConditionVariableCancelSleep();
+	return stamp;
+}
+
+void
+dc_clock_observe(DcHlc stamp)
+{
+	uint64 last = pg_atomic_read_u64(&dc_shared->clock_last);
+
+	if (stamp <= last)
+		return;
+	if (dc_hlc_ahead(stamp, dc_now_us(),
+					 (uint64) datacake_max_clock_drift_ms * 1000))
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '2')),
+				 errmsg("stamp %s lies ahead of the clock of this node",
+						dc_hlc_out(stamp)),
+				 errhint("Synchronize the clocks of nodes %d and %u.",
+						 datacake_node_id, dc_hlc_node_id(stamp))));
+	while (last < stamp &&
+		   !pg_atomic_compare_exchange_u64(&dc_shared->clock_last, &last,
+										   stamp))
+		;
+}
+
+void
+dc_slot_publish(void)
+{
+	pg_atomic_uint64 *slot =
+		&dc_shared->slots[MyProc->pgprocno].lower_bound;
+
+	if (pg_atomic_read_u64(slot) != DC_HLC_NONE)
+		return;
+	pg_atomic_write_u64(slot, pg_atomic_read_u64(&dc_shared->clock_last));
+	pg_memory_barrier(); /* R1: the slot is seen before the draw happens */
+}
+
+void
+dc_slot_clear(void)
+{
+	pg_write_barrier(); /* what was merged is seen before the slot is empty */
+	pg_atomic_write_u64(&dc_shared->slots[MyProc->pgprocno].lower_bound,
+						DC_HLC_NONE);
+}
+
+DcHlc
+dc_watermark_publish(void)
+{
+	static DcHlc *copies;
+	DcHlc drawn = dc_clock_try_draw();
+	DcHlc previous = pg_atomic_read_u64(&dc_shared->watermark);
+	DcHlc watermark;
+	XLogRecPtr flush_to;
+
+	/* at the bound already: everything up to the last stamp was drawn */
+	if (drawn == DC_HLC_NONE)
+		return previous;
+	if (copies == NULL)
+		copies = MemoryContextAlloc(TopMemoryContext,
+									sizeof(DcHlc) * dc_shared->slot_count);
+	pg_memory_barrier(); /* R2: slots are read after the draw */
+	for (int i = 0; i < dc_shared->slot_count; i++)
+		copies[i] = pg_atomic_read_u64(&dc_shared->slots[i].lower_bound);
+	watermark = dc_rule_watermark(drawn, copies, (size_t) dc_shared->slot_count,
+								  pg_atomic_read_u64(&dc_shared->clock_bound),
+								  previous);
+	pg_memory_barrier(); /* P9: L is read after the slots */
+	flush_to = pg_atomic_read_u64(&dc_shared->flush_lsn);
+	if (flush_to != InvalidXLogRecPtr)
+		XLogFlush(flush_to);
+
+	pg_atomic_write_u64(&dc_shared->watermark, watermark);
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
+	dc_shared->vector.at[datacake_node_id] = watermark;
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	return watermark;
+}
+
+char *
+dc_hlc_out(DcHlc stamp)
+{
+	struct pg_tm tm;
+	fsec_t fsec;
+
+	if (stamp == DC_HLC_NONE)
+		return pstrdup("-");
+	/* without a time zone: the stamp's time is UTC */
+	if (timestamp2tm((Timestamp) dc_hlc_time_us(stamp), NULL, &tm, &fsec, NULL,
+					 NULL) != 0)
+		return psprintf("%llu", (unsigned long long) stamp);
+	return psprintf("%04d-%02d-%02d %02d:%02d:%02d.%06d+00@%u", tm.tm_year,
+					tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+					(int) fsec, dc_hlc_node_id(stamp));
+}

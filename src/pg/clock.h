@@ -1,0 +1,53 @@
+/*
+ * clock.h
+ *		The cluster clock of this server, and the slots of writers in flight.
+ *
+ * Time is CLOCK_MONOTONIC plus the wall time read at start, so a step of the
+ * wall clock does not disturb stamps.  The last stamp is one atomic word.  No
+ * stamp passes the durable bound (R14): a draw beyond it waits on a condition
+ * variable until the launcher has moved the bound.
+ *
+ * A writer publishes its slot before it draws (R1), so that whoever computes
+ * a watermark either sees the slot or drew first.
+ */
+#ifndef DATACAKE_CLOCK_H
+#define DATACAKE_CLOCK_H
+
+#include "postgres.h"
+
+#include "shmem.h"
+
+/* Microseconds since 2000-01-01 UTC; steady. */
+extern uint64 dc_now_us(void);
+
+/* Re-reads the wall clock; called at start and by the launcher. */
+extern void dc_clock_anchor(void);
+
+/* Draws the next stamp; may wait for the bound; interruptible. */
+extern DcHlc dc_clock_draw(void);
+
+/* Draws without waiting; DC_HLC_NONE when the bound is reached. */
+extern DcHlc dc_clock_try_draw(void);
+
+/*
+ * Takes in a stamp from elsewhere.  ERROR YD022 if it lies ahead of the wall
+ * time by more than datacake.max_clock_drift.
+ */
+extern void dc_clock_observe(DcHlc stamp);
+
+/* Publishes a lower bound of this backend's stamps; keeps an earlier one. */
+extern void dc_slot_publish(void);
+
+/* Empties the slot of this backend; safe anywhere, cannot fail. */
+extern void dc_slot_clear(void);
+
+/*
+ * Computes and publishes W (R2, P9): draw, read slots, flush up to the last
+ * merged commit.  Returns it.  By the replicator only; flushes WAL.
+ */
+extern DcHlc dc_watermark_publish(void);
+
+/* Text form "2026-11-20 17:30:00.123456+00@3" of a stamp, palloc'd. */
+extern char *dc_hlc_out(DcHlc stamp);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * guc.h
+ *		The settings, as variables.  Each is described where it is defined.
+ */
+#ifndef DATACAKE_GUC_H
+#define DATACAKE_GUC_H
+
+#include "postgres.h"
+
+extern int datacake_node_id;
+extern char *datacake_node_name;
+extern char *datacake_cluster_id;
+extern char *datacake_data_center;
+extern char *datacake_database;
+extern char *datacake_listen_address;
+extern int datacake_port;
+extern char *datacake_advertise_address;
+extern char *datacake_conninfo;
+extern char *datacake_seeds;
+extern char *datacake_cluster_key_file;
+extern int datacake_consistency;
+extern int datacake_consistency_timeout_ms;
+extern bool datacake_capture;
+extern int datacake_gossip_interval_ms;
+extern int datacake_max_clock_drift_ms;
+extern int datacake_metadata_memory_mb;
+extern int datacake_capture_memory_kb;
+extern int datacake_queue_size_kb;
+extern int datacake_max_nodes;
+extern int datacake_max_keyspaces;
+
+/* Defines all of them; at load time, from the postmaster. */
+extern void dc_guc_define(void);
+
+/* True when node_id, cluster_id and cluster_key_file are set. */
+extern bool dc_configured(void);
+
+/*
+ * Is `conninfo` made of allowed keywords only?  Returns NULL, or a palloc'd
+ * sentence that says what is wrong.  Used for the own setting and for what
+ * peers send.
+ */
+extern char *dc_conninfo_complaint(const char *conninfo);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * init.c
+ *		What happens when the library is loaded.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "changes.h"
+#include "guc.h"
+#include "keyspace.h"
+#include "shmem.h"
+#include "worker.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return; /* each entry point says what is missing */
+	dc_guc_define();
+	dc_shmem_request();
+	dc_keyspace_init();
+	dc_changes_init();
+	dc_launcher_register();
+}

@@ -1,0 +1,684 @@
+/*
+ * keyspace.c
+ *		Tables become keyspaces, here and on the peers.
+ *
+ * Adopting a table (P7) happens under AccessExclusiveLock in one transaction:
+ * the stamp column with one constant for all rows (no rewrite), the triggers,
+ * and one entry per row, merged straight into a map that nobody else can
+ * reach yet.  The transaction's slot holds the watermark back until it ends,
+ * and a gap in the queue makes every link send the rows by a catch-up.
+ */
+#include "keyspace.h"
+
+#include "access/nbtree.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "changes.h"
+#include "compat.h"
+#include "rel.h"
+#include "sql.h"
+
+DC_SQL_FUNCTION(datacake_replicate_table);
+DC_SQL_FUNCTION(datacake_unreplicate_table);
+
+/* A slot to be closed if its (sub)transaction aborts, or at commit. */
+typedef struct Pending
+{
+	int slot;
+	bool dissolved; /* close at commit; else close at abort */
+	SubTransactionId subid;
+} Pending;
+
+static List *pending;
+
+static void
+on_transaction_event(XactEvent event, void *arg)
+{
+	ListCell *cell;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	foreach(cell, pending)
+	{
+		Pending *p = lfirst(cell);
+
+		if (p->dissolved == (event == XACT_EVENT_COMMIT))
+			dc_keyspace_close(p->slot);
+	}
+	pending = NIL;
+}
+
+static void
+on_subtransaction_event(SubXactEvent event, SubTransactionId subid,
+						SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	while (pending != NIL && ((Pending *) llast(pending))->subid >= subid)
+	{
+		Pending *p = llast(pending);
+
+		if (!p->dissolved)
+			dc_keyspace_close(p->slot);
+		pending = list_delete_last(pending);
+	}
+}
+
+void
+dc_keyspace_init(void)
+{
+	RegisterXactCallback(on_transaction_event, NULL);
+	RegisterSubXactCallback(on_subtransaction_event, NULL);
+}
+
+static void
+remember(int slot, bool is_dissolved)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Pending *p = palloc(sizeof(Pending));
+
+	p->slot = slot;
+	p->dissolved = is_dissolved;
+	p->subid = GetCurrentSubTransactionId();
+	pending = lappend(pending, p);
+	MemoryContextSwitchTo(old);
+}
+
+static char *
+quoted(Relation relation)
+{
+	return quote_qualified_identifier(
+		get_namespace_name(RelationGetNamespace(relation)),
+		RelationGetRelationName(relation));
+}
+
+/* --- which tables can be keyspaces --- */
+
+static void
+refuse(Relation relation, const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot replicate table \"%s\": %s",
+					RelationGetRelationName(relation), what),
+			 errhint("%s", hint)));
+}
+
+static void
+check_kind(Relation relation)
+{
+	Form_pg_class form = relation->rd_rel;
+
+	if (form->relkind == RELKIND_FOREIGN_TABLE)
+		refuse(relation, "it is a foreign table",
+			   "Replicate the table on the server that stores it.");
+	if (form->relkind == RELKIND_PARTITIONED_TABLE || form->relispartition)
+		refuse(relation, "it is partitioned",
+			   "Partitioned tables are not supported yet.");
+	if (form->relkind != RELKIND_RELATION)
+		refuse(relation, "it is not an ordinary table",
+			   "Only tables can be replicated.");
+	if (form->relpersistence == RELPERSISTENCE_TEMP)
+		refuse(relation, "it is temporary", "Use a permanent table.");
+	if (form->relpersistence == RELPERSISTENCE_UNLOGGED)
+		refuse(relation, "it is unlogged",
+			   "Use ALTER TABLE ... SET LOGGED first.");
+	if (relation->rd_rel->relforcerowsecurity)
+		refuse(relation, "it forces row security on its owner",
+			   "Use ALTER TABLE ... NO FORCE ROW LEVEL SECURITY.");
+	if (form->relhassubclass)
+		refuse(relation, "other tables inherit from it",
+			   "Replicate tables without children.");
+	if (IsCatalogRelation(relation))
+		refuse(relation, "it is a system catalog", "Use a table of your own.");
+}
+
+/*
+ * Keys are compared as bytes everywhere, so equal keys must have equal bytes:
+ * what B-tree deduplication calls "equal image".
+ */
+static void
+check_key(Relation relation)
+{
+	Oid pk = RelationGetPrimaryKeyIndex(relation);
+	Relation index;
+	bool equal_image;
+
+	if (!OidIsValid(pk))
+		refuse(relation, "it has no primary key",
+			   "Add one with ALTER TABLE ... ADD PRIMARY KEY.");
+	index = index_open(pk, AccessShareLock);
+	equal_image = _bt_allequalimage(index, false);
+	if (!index->rd_index->indimmediate)
+		refuse(relation, "its primary key is deferrable",
+			   "Use a primary key that is NOT DEFERRABLE.");
+	index_close(index, AccessShareLock);
+	if (!equal_image)
+		refuse(relation,
+			   "equal values of its primary key can have different bytes",
+			   "Use key columns of types like bigint, uuid, timestamp or text "
+			   "with a deterministic collation; not numeric or float.");
+}
+
+static bool
+has_stamp_column(Relation relation)
+{
+	AttrNumber attnum =
+		get_attnum(RelationGetRelid(relation), DC_STAMP_COLUMN);
+	Oid hlc;
+
+	if (attnum == InvalidAttrNumber)
+		return false;
+	hlc = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+						  CStringGetDatum("hlc"),
+						  ObjectIdGetDatum(
+							  get_namespace_oid("datacake", false)));
+	if (get_atttype(RelationGetRelid(relation), attnum) != hlc)
+		refuse(relation, "it has a column \"" DC_STAMP_COLUMN "\" of its own",
+			   "Rename that column.");
+	return true;
+}
+
+/* --- adopting --- */
+
+static void
+add_stamp_and_triggers(Relation relation, uint64 id, DcHlc stamp)
+{
+	char *table = quoted(relation);
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+
+	if (!has_stamp_column(relation))
+	{
+		dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
+						"DEFAULT '%llu'",
+						table, DC_STAMP_COLUMN, (unsigned long long) stamp),
+			   0, NULL);
+		dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+						DC_STAMP_COLUMN),
+			   0, NULL);
+	}
+	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE "
+					"ON %s FOR EACH ROW EXECUTE FUNCTION "
+					"datacake.stamp_row()",
+					DC_STAMP_TRIGGER, table),
+		   0, NULL);
+	dc_sql(psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE "
+					"ON %s FOR EACH ROW EXECUTE FUNCTION "
+					"datacake.capture_row('%llu')",
+					DC_CAPTURE_TRIGGER, table, (unsigned long long) id),
+		   0, NULL);
+	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE TRUNCATE ON %s FOR EACH "
+					"STATEMENT EXECUTE FUNCTION datacake.refuse_truncate()",
+					DC_TRUNCATE_TRIGGER, table),
+		   0, NULL);
+	dc_sql(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE "
+					"ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
+					table, DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER,
+					DC_TRUNCATE_TRIGGER),
+		   0, NULL);
+	dc_role_end(role);
+	CommandCounterIncrement();
+}
+
+/* One entry for each row; the map belongs to this transaction alone. */
+static uint64
+enter_rows(Relation relation, DcRel *rel)
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	StringInfoData key;
+	uint64 rows = 0;
+
+	initStringInfo(&key);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		DcEntry found;
+		DcEntry entry = {.stamp = dc_rel_stamp(rel, slot), .dead = false};
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		resetStringInfo(&key);
+		dc_rel_key(rel, slot->tts_values, slot->tts_isnull, &key);
+		if (dc_metadata_try_merge(rel->slot,
+								  dc_key_make((uint8 *) key.data,
+											  (Size) key.len),
+								  entry, &found) != DC_OK)
+			(void) dc_metadata_reserve(
+				rel->slot, dc_key_make((uint8 *) key.data, (Size) key.len),
+				true); /* raises the error */
+		rows++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return rows;
+}
+
+static void
+adopt(Oid relid, uint64 id, DcHlc stamp)
+{
+	Relation relation = table_open(relid, AccessExclusiveLock);
+	DcRel *rel;
+
+	add_stamp_and_triggers(relation, id, stamp);
+	rel = dc_rel(relation);
+	if (rel == NULL)
+		elog(ERROR, "table \"%s\" did not become a keyspace",
+			 RelationGetRelationName(relation));
+	remember(rel->slot, false);
+	if (enter_rows(relation, rel) > 0)
+		dc_changes_gap();
+	table_close(relation, NoLock);
+}
+
+/* --- definitions --- */
+
+#define DEFINITION_COLUMNS                                                    \
+	"(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("             \
+	" 'name', a.attname,"                                                     \
+	" 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),"               \
+	" 'not_null', a.attnotnull,"                                              \
+	" 'generated', a.attgenerated <> '',"                                     \
+	" 'default', CASE WHEN d.oid IS NULL OR EXISTS (SELECT FROM "             \
+	"   pg_catalog.pg_depend p JOIN pg_catalog.pg_class s ON s.oid = "        \
+	"   p.refobjid AND s.relkind = 'S' WHERE p.classid = "                    \
+	"   'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid)"    \
+	"   THEN NULL ELSE pg_catalog.pg_get_expr(d.adbin, d.adrelid) END)"       \
+	" ORDER BY a.attnum)"                                                     \
+	" FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d"       \
+	"   ON d.adrelid = a.attrelid AND d.adnum = a.attnum"                     \
+	" WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"       \
+	"   AND a.attname <> '" DC_STAMP_COLUMN "')"
+
+#define DEFINITION_KEY                                                        \
+	"(SELECT pg_catalog.array_agg(a.attname::text ORDER BY k.n)"              \
+	" FROM pg_catalog.pg_index i,"                                            \
+	"   pg_catalog.unnest(i.indkey) WITH ORDINALITY k(attnum, n),"            \
+	"   pg_catalog.pg_attribute a"                                            \
+	" WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts"   \
+	"   AND a.attrelid = c.oid AND a.attnum = k.attnum)"
+
+static void
+write_definition(Oid relid, uint64 id, uint32 key_bytes)
+{
+	char id_text[32];
+	char relid_text[32];
+	char width_text[32];
+	const char *arguments[3] = {id_text, relid_text, width_text};
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+
+	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
+	snprintf(relid_text, sizeof(relid_text), "%u", relid);
+	snprintf(width_text, sizeof(width_text), "%u", key_bytes);
+	if (dc_sql("INSERT INTO datacake.keyspace (id, schema_name, table_name, "
+			   "owner, key_bytes, columns, primary_key) "
+			   "SELECT $1::bigint, n.nspname, c.relname, "
+			   "pg_catalog.pg_get_userbyid(c.relowner), $3::int, "
+			   DEFINITION_COLUMNS ", " DEFINITION_KEY
+			   " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+			   "ON n.oid = c.relnamespace WHERE c.oid = $2::oid",
+			   3, arguments) != 1)
+		elog(ERROR, "could not write the definition of relation %u", relid);
+	dc_role_end(role);
+}
+
+/* SELECT datacake.replicate_table('orders') */
+Datum
+datacake_replicate_table(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(0);
+	Relation relation;
+	DcHlc stamp;
+
+	dc_require_loaded();
+	dc_require_ready();
+	relation = relation_open(relid, AccessExclusiveLock);
+	if (!pg_class_ownercheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER,
+					   get_relkind_objtype(relation->rd_rel->relkind),
+					   RelationGetRelationName(relation));
+	check_kind(relation);
+	check_key(relation);
+	if (dc_rel_keyspace_id(relation) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("table \"%s\" is replicated already",
+						RelationGetRelationName(relation))));
+	relation_close(relation, NoLock);
+
+	SPI_connect();
+	stamp = dc_transaction_stamp();
+	adopt(relid, stamp, stamp);
+	relation = table_open(relid, NoLock);
+	write_definition(relid, stamp, dc_rel(relation)->key_bytes);
+	table_close(relation, NoLock);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* --- definitions of others --- */
+
+typedef struct Definition
+{
+	char *schema;
+	char *table;
+	char *owner;
+	char *kind;
+	char *create; /* the CREATE TABLE command */
+	uint32 key_bytes;
+	uint64 least_id; /* of all definitions with this name */
+} Definition;
+
+static bool
+read_definition(uint64 id, Definition *definition)
+{
+	char id_text[32];
+	const char *arguments[1] = {id_text};
+
+	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
+	if (dc_sql("SELECT k.schema_name, k.table_name, k.owner, k.kind, "
+			   "pg_catalog.format('CREATE TABLE %I.%I (%s, PRIMARY KEY (%s))',"
+			   " k.schema_name, k.table_name,"
+			   " (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ',"
+			   "   pg_catalog.quote_ident(e.c->>'name'), e.c->>'type',"
+			   "   CASE WHEN (e.c->>'generated')::boolean"
+			   "     THEN pg_catalog.format('GENERATED ALWAYS AS (%s) STORED',"
+			   "       e.c->>'default')"
+			   "     ELSE 'DEFAULT ' || (e.c->>'default') END,"
+			   "   CASE WHEN (e.c->>'not_null')::boolean"
+			   "     THEN 'NOT NULL' END), ', ' ORDER BY e.n)"
+			   "  FROM pg_catalog.jsonb_array_elements(k.columns)"
+			   "    WITH ORDINALITY e(c, n)),"
+			   " (SELECT pg_catalog.string_agg("
+			   "    pg_catalog.quote_ident(p.c), ', ' ORDER BY p.n)"
+			   "  FROM pg_catalog.unnest(k.primary_key)"
+			   "    WITH ORDINALITY p(c, n))), k.key_bytes,"
+			   " (SELECT min(o.id) FROM datacake.keyspace o WHERE"
+			   "   o.schema_name = k.schema_name"
+			   "   AND o.table_name = k.table_name) "
+			   "FROM datacake.keyspace k WHERE k.id = $1::bigint",
+			   1, arguments) != 1)
+		return false;
+	definition->schema = dc_sql_text(0, 1);
+	definition->table = dc_sql_text(0, 2);
+	definition->owner = dc_sql_text(0, 3);
+	definition->kind = dc_sql_text(0, 4);
+	definition->create = dc_sql_text(0, 5);
+	definition->key_bytes = (uint32) atoi(dc_sql_text(0, 6));
+	definition->least_id = strtoull(dc_sql_text(0, 7), NULL, 10);
+	return true;
+}
+
+static Oid
+create_table(const Definition *definition, Oid owner)
+{
+	const char *arguments[1] = {definition->schema};
+	DcRole role;
+
+	if (!OidIsValid(get_namespace_oid(definition->schema, true)))
+	{
+		role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+		dc_sql(psprintf("CREATE SCHEMA %s AUTHORIZATION %s",
+						quote_identifier(definition->schema),
+						quote_identifier(definition->owner)),
+			   0, NULL);
+		dc_role_end(role);
+	}
+	role = dc_role_begin(owner, true);
+	dc_sql(definition->create, 0, NULL);
+	if (strcmp(definition->kind, "keyspace") == 0)
+	{
+		dc_role_end(role);
+		role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+		dc_sql("SELECT datacake.define_keyspace_functions($1)", 1, arguments);
+	}
+	dc_role_end(role);
+	CommandCounterIncrement();
+	return get_relname_relid(definition->table,
+							 get_namespace_oid(definition->schema, false));
+}
+
+/* The table is here already: are all columns of the definition, too? */
+static void
+check_table(Oid relid, uint64 id, const Definition *definition)
+{
+	char id_text[32];
+	char relid_text[32];
+	const char *arguments[2] = {id_text, relid_text};
+	Relation relation;
+
+	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
+	snprintf(relid_text, sizeof(relid_text), "%u", relid);
+	if (dc_sql("SELECT c->>'name', c->>'type' FROM datacake.keyspace k, "
+			   "pg_catalog.jsonb_array_elements(k.columns) c "
+			   "WHERE k.id = $1::bigint AND NOT EXISTS (SELECT FROM "
+			   "pg_catalog.pg_attribute a WHERE a.attrelid = $2::oid AND "
+			   "a.attnum > 0 AND NOT a.attisdropped AND "
+			   "a.attname = c->>'name' AND "
+			   "pg_catalog.format_type(a.atttypid, a.atttypmod) = c->>'type')",
+			   2, arguments) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("table \"%s.%s\" differs from its definition in the "
+						"cluster",
+						definition->schema, definition->table),
+				 errdetail("Column \"%s\" of type %s is missing or has "
+						   "another type.",
+						   dc_sql_text(0, 1), dc_sql_text(0, 2)),
+				 errhint("Make the tables alike, then SELECT "
+						 "datacake.retry().")));
+	if (dc_sql("SELECT FROM datacake.keyspace k, pg_catalog.pg_class c "
+			   "WHERE k.id = $1::bigint AND c.oid = $2::oid AND "
+			   "k.primary_key IS NOT DISTINCT FROM " DEFINITION_KEY,
+			   2, arguments) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("table \"%s.%s\" has another primary key than in the "
+						"cluster",
+						definition->schema, definition->table),
+				 errhint("Make the tables alike, then SELECT "
+						 "datacake.retry().")));
+	relation = relation_open(relid, AccessExclusiveLock);
+	check_kind(relation);
+	check_key(relation);
+	relation_close(relation, NoLock);
+}
+
+void
+dc_keyspace_realize(uint64 id)
+{
+	Definition definition;
+	Oid relid = InvalidOid;
+	Oid owner;
+	Oid schema;
+	Relation relation;
+	uint64 here;
+
+	if (id == DC_CATALOGUE_ID || !read_definition(id, &definition))
+		return;
+	schema = get_namespace_oid(definition.schema, true);
+	if (OidIsValid(schema))
+		relid = get_relname_relid(definition.table, schema);
+	if (OidIsValid(relid))
+	{
+		relation = relation_open(relid, AccessExclusiveLock);
+		here = dc_rel_keyspace_id(relation);
+		if (here != 0)
+			dc_keyspace_alias(dc_rel(relation)->slot, id);
+		relation_close(relation, NoLock);
+		if (here != 0)
+			return;
+	}
+	owner = get_role_oid(definition.owner, true);
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", definition.owner),
+				 errdetail("It owns the replicated table \"%s.%s\".",
+						   definition.schema, definition.table),
+				 errhint("Create the role, then SELECT datacake.retry().")));
+	if (!OidIsValid(relid))
+		relid = create_table(&definition, owner);
+	else
+		check_table(relid, id, &definition);
+	adopt(relid, id, dc_transaction_stamp());
+}
+
+/* --- back to an ordinary table --- */
+
+static void
+drop_stamp_and_triggers(Relation relation)
+{
+	char *table = quoted(relation);
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	static const char *const triggers[] = {
+		DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER, DC_TRUNCATE_TRIGGER};
+
+	for (int i = 0; i < (int) lengthof(triggers); i++)
+		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", triggers[i],
+						table),
+			   0, NULL);
+	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
+					DC_STAMP_COLUMN),
+		   0, NULL);
+	dc_role_end(role);
+}
+
+static void
+forget_tombstones(uint64 id)
+{
+	char id_text[32];
+	const char *arguments[1] = {id_text};
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+
+	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
+	dc_sql("DELETE FROM datacake.tombstone WHERE keyspace = $1::bigint", 1,
+		   arguments);
+	dc_sql("DELETE FROM datacake.quarantine WHERE keyspace = $1::bigint", 1,
+		   arguments);
+	dc_role_end(role);
+}
+
+void
+dc_keyspace_dissolve(uint64 id)
+{
+	int slot = dc_keyspace_by_id(id);
+	Relation relation;
+
+	if (id == DC_CATALOGUE_ID || slot < 0 || dc_keyspace(slot)->id != id)
+		return; /* a lost alias: the name lives on */
+	relation = dc_keyspace_open_relation(slot, AccessExclusiveLock);
+	if (relation != NULL)
+	{
+		drop_stamp_and_triggers(relation);
+		table_close(relation, NoLock);
+	}
+	forget_tombstones(id);
+	remember(slot, true);
+}
+
+/* SELECT datacake.unreplicate_table('orders') */
+Datum
+datacake_unreplicate_table(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(0);
+	Relation relation;
+	uint64 id;
+	char id_text[32];
+	const char *arguments[1] = {id_text};
+	DcRole role;
+
+	dc_require_loaded();
+	dc_require_ready();
+	relation = relation_open(relid, AccessExclusiveLock);
+	if (!pg_class_ownercheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER,
+					   get_relkind_objtype(relation->rd_rel->relkind),
+					   RelationGetRelationName(relation));
+	id = dc_rel_keyspace_id(relation);
+	if (id == 0 || id == DC_CATALOGUE_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("table \"%s\" is not replicated",
+						RelationGetRelationName(relation))));
+	id = dc_keyspace(dc_rel(relation)->slot)->id;
+	relation_close(relation, NoLock);
+
+	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
+	SPI_connect();
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	dc_sql("DELETE FROM datacake.keyspace k USING datacake.keyspace o "
+		   "WHERE o.id = $1::bigint AND k.schema_name = o.schema_name "
+		   "AND k.table_name = o.table_name",
+		   1, arguments);
+	dc_role_end(role);
+	dc_keyspace_dissolve(id);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* --- at start --- */
+
+void
+dc_keyspace_load_all(void)
+{
+	uint64 rows =
+		dc_sql("SELECT t.tgrelid::text FROM pg_catalog.pg_trigger t "
+			   "WHERE t.tgfoid = 'datacake.capture_row()'"
+			   "::pg_catalog.regprocedure AND NOT t.tgisinternal",
+			   0, NULL);
+	Oid *relids = palloc(sizeof(Oid) * (rows + 1));
+
+	for (uint64 i = 0; i < rows; i++)
+		relids[i] = (Oid) strtoul(dc_sql_text(i, 1), NULL, 10);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		Relation relation = try_relation_open(relids[i], AccessShareLock);
+
+		if (relation == NULL)
+			continue;
+		(void) dc_rel(relation);
+		relation_close(relation, AccessShareLock);
+	}
+	rows = dc_sql("SELECT k.id::text, m.id::text FROM datacake.keyspace k "
+				  "JOIN datacake.keyspace m USING (schema_name, table_name) "
+				  "WHERE m.id > k.id",
+				  0, NULL);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		uint64 a = strtoull(dc_sql_text(i, 1), NULL, 10);
+		uint64 b = strtoull(dc_sql_text(i, 2), NULL, 10);
+		int slot = Max(dc_keyspace_by_id(a), dc_keyspace_by_id(b));
+
+		if (slot >= 0)
+		{
+			dc_keyspace_alias(slot, a);
+			dc_keyspace_alias(slot, b);
+		}
+	}
+}
+
+Relation
+dc_keyspace_open_relation(int slot, LOCKMODE lock)
+{
+	Oid relid = dc_keyspace(slot)->relid;
+
+	return OidIsValid(relid) ? try_relation_open(relid, lock) : NULL;
+}

@@ -1,0 +1,41 @@
+/*
+ * keyspace.h
+ *		Tables become keyspaces, here and on the peers.
+ *
+ * The list of keyspaces, datacake.keyspace, is itself a replicated table: a
+ * definition travels as a row, ahead of the rows of its table (P16).  When
+ * such a row is applied, the table is created or checked, and adopted.
+ */
+#ifndef DATACAKE_KEYSPACE_H
+#define DATACAKE_KEYSPACE_H
+
+#include "postgres.h"
+
+#include "storage/lockdefs.h"
+#include "utils/rel.h"
+
+#include "metadata.h"
+
+/* At load time, before dc_changes_init(): its callback must run after. */
+extern void dc_keyspace_init(void);
+
+/*
+ * Makes the definition with this id real on this node: creates or checks the
+ * table as its owning role and adopts its rows.  Does nothing if done.
+ * ordinary ERRORs; runs inside the apply transaction or the maintainer's.
+ */
+extern void dc_keyspace_realize(uint64 id);
+
+/* The definition with this id was deleted: the table becomes ordinary. */
+extern void dc_keyspace_dissolve(uint64 id);
+
+/*
+ * Enters every keyspace that has a table here, and the aliases of names that
+ * were created twice.  At start, before the rebuild.
+ */
+extern void dc_keyspace_load_all(void);
+
+/* Relation of a keyspace slot with this lock, or NULL if it has none. */
+extern Relation dc_keyspace_open_relation(int slot, LOCKMODE lock);
+
+#endif

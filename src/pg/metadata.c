@@ -1,0 +1,521 @@
+/*
+ * metadata.c
+ *		The entries of all keyspaces, in shared memory.
+ */
+#include "metadata.h"
+
+#include "storage/shmem.h"
+
+#include "clock.h"
+#include "guc.h"
+
+typedef struct ReconcileKey
+{
+	uint64 id;
+	uint16 length;
+	uint8 data[DC_KEY_BYTES_MAX];
+} ReconcileKey;
+
+typedef struct Metadata
+{
+	slock_t pool_lock;
+	DcPagePool pool;
+	slock_t reconcile_lock;
+	uint32 reconcile_first;
+	uint32 reconcile_count;
+	bool reconcile_overflow;
+	ReconcileKey reconcile[DC_RECONCILE_KEYS];
+	DcKeyspace keyspaces[FLEXIBLE_ARRAY_MEMBER];
+} Metadata;
+
+static Metadata *metadata;
+static DcMapEnv env;
+
+static Size
+header_bytes(void)
+{
+	return TYPEALIGN(DC_PAGE_BYTES,
+					 offsetof(Metadata, keyspaces) +
+						 sizeof(DcKeyspace) * datacake_max_keyspaces);
+}
+
+static Size
+page_bytes(void)
+{
+	return (Size) datacake_metadata_memory_mb * 1024 * 1024;
+}
+
+Size
+dc_metadata_bytes(void)
+{
+	return header_bytes() + page_bytes();
+}
+
+/* Called under the lock of a partition; a few instructions each. */
+static uint32
+take_page(void *ctx)
+{
+	uint32 page;
+
+	SpinLockAcquire(&metadata->pool_lock);
+	page = dc_page_pool_take(&metadata->pool, env.pages.base);
+	SpinLockRelease(&metadata->pool_lock);
+	return page;
+}
+
+static void
+give_page(void *ctx, uint32 page)
+{
+	SpinLockAcquire(&metadata->pool_lock);
+	dc_page_pool_give(&metadata->pool, env.pages.base, page);
+	SpinLockRelease(&metadata->pool_lock);
+}
+
+void
+dc_metadata_attach(void)
+{
+	bool found;
+
+	metadata =
+		ShmemInitStruct("datacake metadata", dc_metadata_bytes(), &found);
+	if (!found)
+	{
+		memset(metadata, 0, header_bytes());
+		SpinLockInit(&metadata->pool_lock);
+		SpinLockInit(&metadata->reconcile_lock);
+		dc_page_pool_init(&metadata->pool, page_bytes());
+		if (!pg_strong_random(dc_shared->hash_seed, DC_SEED_BYTES))
+			elog(FATAL, "could not generate random hash seed");
+	}
+	env.pages.base = (uint8 *) metadata + header_bytes();
+	env.pages.take = take_page;
+	env.pages.give = give_page;
+}
+
+/*
+ * The seeds are in shared memory: hash_seed since the start, sum_seed since
+ * the launcher derived it, which is before any entry is made.
+ */
+static const DcMapEnv *
+map_env(void)
+{
+	static bool complete = false;
+
+	if (unlikely(!complete))
+	{
+		memcpy(env.hash_seed, dc_shared->hash_seed, DC_SEED_BYTES);
+		memcpy(env.sum_seed, dc_shared->sum_seed, DC_SEED_BYTES);
+		complete = dc_phase() != DC_PHASE_IDLE;
+	}
+	return &env;
+}
+
+DcKeyspace *
+dc_keyspace(int slot)
+{
+	return &metadata->keyspaces[slot];
+}
+
+static bool
+has_id(const DcKeyspace *keyspace, uint64 id)
+{
+	bool found = keyspace->id == id;
+
+	for (int i = 0; i < DC_ALIASES && !found; i++)
+		found = keyspace->aliases[i] == id;
+	return found && keyspace->id != 0;
+}
+
+/* DC_LOCK_KEYSPACES held. */
+static int
+find_id(uint64 id)
+{
+	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	{
+		if (has_id(dc_keyspace(slot), id))
+			return slot;
+	}
+	return -1;
+}
+
+int
+dc_keyspace_by_id(uint64 id)
+{
+	int slot;
+
+	if (id == 0)
+		return -1;
+	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_SHARED);
+	slot = find_id(id);
+	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
+	return slot;
+}
+
+int
+dc_keyspace_by_relid(Oid relid)
+{
+	int found = -1;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_SHARED);
+	for (int slot = 0; slot < datacake_max_keyspaces && found < 0; slot++)
+	{
+		if (dc_keyspace(slot)->id != 0 && dc_keyspace(slot)->relid == relid)
+			found = slot;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
+	return found;
+}
+
+static void
+init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
+{
+	/* P1: nothing is known of earlier deaths, so all may be as late as now */
+	uint64 now = pg_atomic_read_u64(&dc_shared->clock_last);
+
+	memset(keyspace->aliases, 0, sizeof(keyspace->aliases));
+	keyspace->relid = relid;
+	keyspace->key_bytes = key_bytes;
+	pg_atomic_init_u64(&keyspace->floor, 0);
+	pg_atomic_init_u64(&keyspace->captured, 0);
+	pg_atomic_init_u64(&keyspace->applied, 0);
+	pg_atomic_init_u64(&keyspace->conflicts, 0);
+	for (int i = 0; i < DC_PARTITIONS; i++)
+	{
+		pg_atomic_init_u64(&keyspace->deaths[i], now);
+		pg_atomic_init_u32(&keyspace->dying[i], 0);
+		dc_map_init(&keyspace->maps[i], key_bytes);
+	}
+	keyspace->id = id;
+}
+
+int
+dc_keyspace_enter(uint64 id, Oid relid, uint32 key_bytes)
+{
+	int slot;
+	bool full = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
+	slot = find_id(id);
+	if (slot >= 0)
+	{
+		if (OidIsValid(relid))
+			dc_keyspace(slot)->relid = relid;
+	}
+	else
+	{
+		for (slot = 0; slot < datacake_max_keyspaces; slot++)
+		{
+			if (dc_keyspace(slot)->id == 0)
+				break;
+		}
+		full = slot == datacake_max_keyspaces;
+		if (!full)
+			init_keyspace(dc_keyspace(slot), id, relid, key_bytes);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
+	if (full)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many keyspaces"),
+				 errhint("Raise \"datacake.max_keyspaces\" (now %d) on every "
+						 "node and restart.",
+						 datacake_max_keyspaces)));
+	return slot;
+}
+
+void
+dc_keyspace_alias(int slot, uint64 id)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
+	if (!has_id(keyspace, id))
+	{
+		for (int i = 0; i < DC_ALIASES; i++)
+		{
+			if (keyspace->aliases[i] != 0)
+				continue;
+			keyspace->aliases[i] = Max(id, keyspace->id);
+			keyspace->id = Min(id, keyspace->id);
+			break;
+		}
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
+}
+
+static LWLock *
+partition_lock(int slot, int partition)
+{
+	return DC_LOCK(DC_LOCK_COUNT +
+				   (slot * DC_PARTITIONS + partition) % DC_PARTITION_LOCKS);
+}
+
+static int
+partition_of(uint64 hash)
+{
+	return (int) (hash >> (64 - DC_PARTITION_BITS));
+}
+
+void
+dc_keyspace_close(int slot)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+
+	for (int i = 0; i < DC_PARTITIONS; i++)
+	{
+		LWLockAcquire(partition_lock(slot, i), LW_EXCLUSIVE);
+		dc_map_release(&keyspace->maps[i], map_env());
+		LWLockRelease(partition_lock(slot, i));
+	}
+	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
+	keyspace->id = 0;
+	keyspace->relid = InvalidOid;
+	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
+}
+
+DcKey
+dc_key_make(const uint8 *data, Size length)
+{
+	return (DcKey){.data = data,
+				   .length = length,
+				   .hash = dc_key_hash(map_env()->hash_seed, data, length)};
+}
+
+void
+dc_death_announce(int slot, uint64 hash, DcHlc stamp)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+	int partition = partition_of(hash);
+	uint64 seen = pg_atomic_read_u64(&keyspace->deaths[partition]);
+
+	pg_atomic_fetch_add_u32(&keyspace->dying[partition], 1);
+	while (seen < stamp &&
+		   !pg_atomic_compare_exchange_u64(&keyspace->deaths[partition],
+										   &seen, stamp))
+		;
+	pg_memory_barrier(); /* before the row dies, or is looked for */
+}
+
+void
+dc_death_settle(int slot, uint64 hash)
+{
+	pg_atomic_fetch_sub_u32(&dc_keyspace(slot)->dying[partition_of(hash)], 1);
+}
+
+DcHlc
+dc_death_after(int slot, DcKey key, DcHlc stamp)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+	int partition = partition_of(key.hash);
+	DcHlc death = pg_atomic_read_u64(&keyspace->deaths[partition]);
+	DcEntry entry;
+
+	if (likely(death < stamp))
+		return DC_HLC_NONE;
+	pg_read_barrier(); /* settled deaths are in the entry read below */
+	if (pg_atomic_read_u32(&keyspace->dying[partition]) > 0 ||
+		dc_phase() != DC_PHASE_READY)
+		return death;
+	entry = dc_metadata_get(slot, key);
+	if (entry.stamp < stamp || (!entry.dead && entry.stamp != DC_HLC_NONE))
+		return DC_HLC_NONE;
+	return entry.stamp;
+}
+
+DcEntry
+dc_metadata_get(int slot, DcKey key)
+{
+	int partition = partition_of(key.hash);
+	LWLock *lock = partition_lock(slot, partition);
+	DcEntry entry;
+
+	LWLockAcquire(lock, LW_SHARED);
+	entry = dc_map_get(&dc_keyspace(slot)->maps[partition], map_env(),
+					   key.data, key.length);
+	LWLockRelease(lock);
+	return entry;
+}
+
+static void
+report_full(DcStatus status)
+{
+	if (status == DC_FULL)
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '0', '1')),
+				 errmsg("metadata memory is full"),
+				 errdetail("Each row of a replicated table needs about 30 "
+						   "bytes of \"datacake.metadata_memory\" (%d MB).",
+						   datacake_metadata_memory_mb),
+				 errhint("Raise \"datacake.metadata_memory\" and restart; "
+						 "deleting rows still works.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("key of a replicated table is too long"),
+			 errhint("The key columns of one row may take up to %d bytes.",
+					 DC_KEY_BYTES_MAX)));
+}
+
+bool
+dc_metadata_reserve(int slot, DcKey key, bool known_absent)
+{
+	int partition = partition_of(key.hash);
+	LWLock *lock = partition_lock(slot, partition);
+	DcMap *map = &dc_keyspace(slot)->maps[partition];
+	DcStatus status = DC_OK;
+	bool present = false;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (!known_absent)
+		present = dc_map_get(map, map_env(), key.data, key.length).stamp !=
+				  DC_HLC_NONE;
+	if (!present)
+		status = dc_map_reserve(map, map_env(), key.data, key.length);
+	LWLockRelease(lock);
+
+	if (status == DC_FULL && known_absent)
+		return dc_metadata_reserve(slot, key, false); /* maybe a dead entry */
+	if (status != DC_OK)
+		report_full(status);
+	return !present;
+}
+
+void
+dc_metadata_unreserve(int slot, DcKey key)
+{
+	int partition = partition_of(key.hash);
+	LWLock *lock = partition_lock(slot, partition);
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	dc_map_unreserve(&dc_keyspace(slot)->maps[partition], map_env(),
+					 key.length);
+	LWLockRelease(lock);
+}
+
+static DcStatus
+merge(int slot, DcKey key, DcEntry entry, bool reserved, DcEntry *found)
+{
+	int partition = partition_of(key.hash);
+	LWLock *lock = partition_lock(slot, partition);
+	DcStatus status;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	status = dc_map_merge(&dc_keyspace(slot)->maps[partition], map_env(),
+						  key.data, key.length, key.hash, entry, reserved,
+						  found);
+	LWLockRelease(lock);
+	return status;
+}
+
+DcEntry
+dc_metadata_merge(int slot, DcKey key, DcEntry entry, bool reserved)
+{
+	DcEntry found = {DC_HLC_NONE, false};
+
+	(void) merge(slot, key, entry, reserved, &found);
+	return found;
+}
+
+DcStatus
+dc_metadata_try_merge(int slot, DcKey key, DcEntry entry, DcEntry *found)
+{
+	return merge(slot, key, entry, false, found);
+}
+
+void
+dc_metadata_scan_begin(DcMetadataCursor *cursor)
+{
+	memset(cursor, 0, sizeof(*cursor));
+}
+
+int
+dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
+				 DcMapItem *items, int max, uint8 *arena, Size arena_bytes)
+{
+	DcMapFilter filter = {.above = above};
+	DcMapRoom room = {.items = items,
+					  .items_max = (size_t) max,
+					  .bytes = arena,
+					  .bytes_max = arena_bytes,
+					  .visits_max = 10000};
+
+	while (cursor->partition < DC_PARTITIONS)
+	{
+		LWLock *lock = partition_lock(slot, cursor->partition);
+		size_t n;
+
+		LWLockAcquire(lock, LW_SHARED);
+		n = dc_map_scan(&dc_keyspace(slot)->maps[cursor->partition], map_env(),
+						&cursor->cursor, &filter, &room);
+		LWLockRelease(lock);
+		if (cursor->cursor.done)
+		{
+			cursor->partition++;
+			memset(&cursor->cursor, 0, sizeof(cursor->cursor));
+		}
+		if (n > 0)
+			return (int) n;
+	}
+	return 0;
+}
+
+void
+dc_metadata_count(int slot, DcMetadataCounts *counts)
+{
+	memset(counts, 0, sizeof(*counts));
+	for (int i = 0; i < DC_PARTITIONS; i++)
+	{
+		const DcMap *map = &dc_keyspace(slot)->maps[i];
+
+		LWLockAcquire(partition_lock(slot, i), LW_SHARED);
+		counts->live += map->used - map->dead_count;
+		counts->dead += map->dead_count;
+		counts->bytes += (uint64) dc_map_pages(map) * DC_PAGE_BYTES;
+		counts->sum += map->live_sum;
+		LWLockRelease(partition_lock(slot, i));
+	}
+}
+
+void
+dc_reconcile_push(int slot, DcKey key)
+{
+	SpinLockAcquire(&metadata->reconcile_lock);
+	if (metadata->reconcile_count == DC_RECONCILE_KEYS)
+		metadata->reconcile_overflow = true;
+	else
+	{
+		uint32 at = (metadata->reconcile_first + metadata->reconcile_count++) %
+					DC_RECONCILE_KEYS;
+		ReconcileKey *next = &metadata->reconcile[at];
+
+		next->id = dc_keyspace(slot)->id;
+		next->length = (uint16) key.length;
+		memcpy(next->data, key.data, key.length);
+	}
+	SpinLockRelease(&metadata->reconcile_lock);
+	dc_worker_wake(DC_WORKER_MAINTAINER);
+}
+
+bool
+dc_reconcile_pop(uint64 *id, uint8 *data, Size *length, bool *overflow)
+{
+	bool any;
+
+	SpinLockAcquire(&metadata->reconcile_lock);
+	*overflow = metadata->reconcile_overflow;
+	metadata->reconcile_overflow = false;
+	any = metadata->reconcile_count > 0;
+	if (any)
+	{
+		ReconcileKey *oldest =
+			&metadata->reconcile[metadata->reconcile_first];
+
+		*id = oldest->id;
+		*length = oldest->length;
+		memcpy(data, oldest->data, oldest->length);
+		metadata->reconcile_first =
+			(metadata->reconcile_first + 1) % DC_RECONCILE_KEYS;
+		metadata->reconcile_count--;
+	}
+	SpinLockRelease(&metadata->reconcile_lock);
+	return any;
+}

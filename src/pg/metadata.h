@@ -1,0 +1,157 @@
+/*
+ * metadata.h
+ *		The entries of all keyspaces, in shared memory.
+ *
+ *	keyspaces[slot] --> 64 partitions, each a DcMap (map.h) and a death mark
+ *	                         |
+ *	                         +--> pages of 2 kB from one pool
+ *
+ * A key belongs to the partition that the top bits of its hash name.  The
+ * partition's lock guards its map; the pool has a spinlock of its own, taken
+ * inside.  Locks are held for the time of one lookup, never across I/O, and
+ * never two at once.
+ *
+ * A slot of the keyspace table is stable for whoever holds any lock on the
+ * keyspace's table: it is closed only under AccessExclusiveLock.
+ */
+#ifndef DATACAKE_METADATA_H
+#define DATACAKE_METADATA_H
+
+#include "postgres.h"
+
+#include "map.h"
+#include "rules.h"
+#include "shmem.h"
+
+#define DC_PARTITION_BITS 6
+#define DC_PARTITIONS (1 << DC_PARTITION_BITS)
+#define DC_PARTITION_LOCKS 256
+#define DC_ALIASES 4
+
+typedef struct DcKeyspace
+{
+	uint64 id;					/* 0: slot is free; DC_LOCK_KEYSPACES */
+	uint64 aliases[DC_ALIASES]; /* ids that lost the same name (P16) */
+	Oid relid;					/* InvalidOid: no table here yet */
+	uint32 key_bytes;			/* fixed width of its keys, or 0 */
+	pg_atomic_uint64 floor;		/* stamp of the last TRUNCATE */
+	pg_atomic_uint64 captured;	/* changes made here */
+	pg_atomic_uint64 applied;	/* changes taken from others */
+	pg_atomic_uint64 conflicts; /* concurrent writes met by apply */
+	pg_atomic_uint64 deaths[DC_PARTITIONS]; /* dmax of P1 */
+	pg_atomic_uint32 dying[DC_PARTITIONS];	/* deaths not merged yet */
+	DcMap maps[DC_PARTITIONS];
+} DcKeyspace;
+
+typedef struct DcKey
+{
+	const uint8 *data;
+	Size length;
+	uint64 hash;
+} DcKey;
+
+typedef struct DcMetadataCursor
+{
+	int partition;
+	DcMapCursor cursor;
+} DcMetadataCursor;
+
+typedef struct DcMetadataCounts
+{
+	uint64 live;
+	uint64 dead;
+	uint64 bytes;
+	uint64 sum; /* of the fingerprints of live entries */
+} DcMetadataCounts;
+
+extern Size dc_metadata_bytes(void);
+extern void dc_metadata_attach(void);
+
+/* --- the table of keyspaces; ERROR where a limit is reached --- */
+
+/* The keyspace of this id or alias, or -1. */
+extern int dc_keyspace_by_id(uint64 id);
+extern int dc_keyspace_by_relid(Oid relid);
+
+/*
+ * Enters a keyspace, or finds it and completes its relid.  Its death marks
+ * start at the clock.  ERROR YD001 / 53400 when max_keyspaces is reached.
+ */
+extern int dc_keyspace_enter(uint64 id, Oid relid, uint32 key_bytes);
+
+/* Another id for the same name; the least id becomes the name's id. */
+extern void dc_keyspace_alias(int slot, uint64 id);
+
+/* Frees the slot and its pages.  AccessExclusiveLock held, or aborting. */
+extern void dc_keyspace_close(int slot);
+
+extern DcKeyspace *dc_keyspace(int slot);
+
+/* --- keys --- */
+
+extern DcKey dc_key_make(const uint8 *data, Size length);
+
+/*
+ * P1.  Whoever is about to make a death visible announces it first (full
+ * barrier), and settles it after its tombstone was merged or its transaction
+ * aborted.  So a later writer of the key finds the death in the entry, or
+ * finds it announced.
+ */
+extern void dc_death_announce(int slot, uint64 hash, DcHlc stamp);
+extern void dc_death_settle(int slot, uint64 hash);
+
+/*
+ * The greatest death that may concern this key and is not older than `stamp`;
+ * DC_HLC_NONE if there is none.
+ */
+extern DcHlc dc_death_after(int slot, DcKey key, DcHlc stamp);
+
+extern DcEntry dc_metadata_get(int slot, DcKey key);
+
+/*
+ * Room for one later merge of this key.  With `known_absent` no lookup is
+ * made first.  Returns true if room was taken (to be consumed or returned),
+ * false if the key is present and needs none.  ERROR YD001 when full.
+ */
+extern bool dc_metadata_reserve(int slot, DcKey key, bool known_absent);
+extern void dc_metadata_unreserve(int slot, DcKey key);
+
+/*
+ * Joins an entry.  reserved: consumes what dc_metadata_reserve took.  Cannot
+ * fail if reserved or if the key is present.  Returns what was found.
+ */
+extern DcEntry dc_metadata_merge(int slot, DcKey key, DcEntry entry,
+								 bool reserved);
+
+/* The same for an absent key without a reservation; DC_FULL possible. */
+extern DcStatus dc_metadata_try_merge(int slot, DcKey key, DcEntry entry,
+									  DcEntry *found);
+
+/* --- scans, resumable between calls --- */
+
+extern void dc_metadata_scan_begin(DcMetadataCursor *cursor);
+
+/*
+ * Up to `max` items whose stamp is not covered by `above` (NULL: all); keys
+ * are copied to `arena`.  0: the end.
+ */
+extern int dc_metadata_scan(int slot, DcMetadataCursor *cursor,
+							const DcVv *above, DcMapItem *items, int max,
+							uint8 *arena, Size arena_bytes);
+
+extern void dc_metadata_count(int slot, DcMetadataCounts *counts);
+
+/* --- keys whose heap row and entry may disagree (P2) --- */
+
+/* Queues a key for the maintainer and wakes it; never fails. */
+extern void dc_reconcile_push(int slot, DcKey key);
+
+/*
+ * Takes the oldest key (copied to `data`, DC_KEY_BYTES_MAX).  False when
+ * empty.  *overflow is set, once, if keys were dropped since: then everything
+ * must be compared.
+ */
+extern bool dc_reconcile_pop(uint64 *id, uint8 *data, Size *length,
+							 bool *overflow);
+
+#endif

@@ -1,0 +1,271 @@
+/*
+ * queue.c
+ *		Committed batches on their way to the peers.
+ */
+#include "queue.h"
+
+#include "storage/shmem.h"
+
+#include "clock.h"
+#include "guc.h"
+#include "shmem.h"
+
+typedef enum RecordState
+{
+	RECORD_RESERVED,
+	RECORD_PUBLISHED,
+	RECORD_FREE /* aborted, or padding at the end of the ring */
+} RecordState;
+
+typedef struct Record
+{
+	uint64 total; /* with this header and alignment */
+	RecordState state;
+	uint32 rows;
+	uint64 number;
+	uint64 length;
+	XLogRecPtr commit_lsn;
+	uint64 committed_us;
+} Record;
+
+/* One number per 256 bytes of ring: small transactions are about that. */
+#define BYTES_PER_NUMBER 256
+
+typedef struct Queue
+{
+	uint64 capacity;
+	uint64 tail; /* positions grow for ever; offset = position % capacity */
+	uint64 head;
+	uint64 next_number;
+	uint64 needed; /* least number that the replicator still needs */
+	uint64 number_capacity;
+	uint64 *positions; /* by number % number_capacity */
+	char *ring;
+} Queue;
+
+static Queue *queue;
+
+static uint64
+ring_bytes(void)
+{
+	return (uint64) datacake_queue_size_kb * 1024;
+}
+
+static uint64
+number_count(void)
+{
+	return ring_bytes() / BYTES_PER_NUMBER;
+}
+
+Size
+dc_queue_bytes(void)
+{
+	return MAXALIGN(sizeof(Queue)) + number_count() * sizeof(uint64) +
+		   ring_bytes() + 2 * MAXIMUM_ALIGNOF;
+}
+
+void
+dc_queue_attach(void)
+{
+	bool found;
+
+	queue = ShmemInitStruct("datacake queue", dc_queue_bytes(), &found);
+	if (found)
+		return;
+	memset(queue, 0, sizeof(*queue));
+	queue->capacity = ring_bytes();
+	queue->number_capacity = number_count();
+	queue->next_number = 1;
+	queue->needed = DC_QUEUE_NONE;
+	queue->positions = (uint64 *) ((char *) queue + MAXALIGN(sizeof(Queue)));
+	queue->ring =
+		(char *) MAXALIGN(queue->positions + queue->number_capacity);
+}
+
+static Record *
+record_at(uint64 position)
+{
+	return (Record *) (queue->ring + position % queue->capacity);
+}
+
+/* Lock held.  Drops from the tail what nobody will read. */
+static void
+reclaim(void)
+{
+	while (queue->tail < queue->head)
+	{
+		Record *record = record_at(queue->tail);
+
+		if (record->state == RECORD_RESERVED ||
+			(record->state == RECORD_PUBLISHED &&
+			 record->number >= queue->needed))
+			break;
+		queue->tail += record->total;
+	}
+}
+
+/* Lock held.  Appends a record of `total` bytes, contiguous in the ring. */
+static uint64
+append(uint64 total, RecordState state)
+{
+	uint64 position = queue->head;
+	Record *record = record_at(position);
+
+	record->total = total;
+	record->state = state;
+	queue->head += total;
+	return position;
+}
+
+uint64
+dc_queue_reserve(Size length, uint8 **data)
+{
+	uint64 total = MAXALIGN(sizeof(Record) + length);
+	uint64 position = DC_QUEUE_NONE;
+	uint64 to_end;
+	bool crowded;
+
+	if (total > queue->capacity / 4)
+		return DC_QUEUE_NONE;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
+	reclaim();
+	to_end = queue->capacity - queue->head % queue->capacity;
+	if (queue->head - queue->tail + total +
+			(to_end < total + sizeof(Record) ? to_end : 0) <=
+		queue->capacity)
+	{
+		/* a record never wraps, and the rest of the ring holds a header */
+		if (to_end < total + sizeof(Record) && to_end != total)
+			append(to_end, RECORD_FREE);
+		position = append(total, RECORD_RESERVED);
+		record_at(position)->length = length;
+		*data = (uint8 *) (record_at(position) + 1);
+	}
+	crowded = queue->head - queue->tail > queue->capacity / 2;
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+
+	if (position == DC_QUEUE_NONE)
+		dc_count(DC_COUNT_QUEUE_OVERFLOWS, 1);
+	if (crowded || position == DC_QUEUE_NONE)
+		dc_worker_wake(DC_WORKER_REPLICATOR);
+	return position;
+}
+
+void
+dc_queue_publish(uint64 position, uint32 rows, XLogRecPtr commit_lsn,
+				 uint64 committed_us)
+{
+	uint64 number;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
+	number = queue->next_number++;
+	queue->positions[number % queue->number_capacity] = position;
+	if (position != DC_QUEUE_NONE)
+	{
+		Record *record = record_at(position);
+
+		record->number = number;
+		record->rows = rows;
+		record->commit_lsn = commit_lsn;
+		record->committed_us = committed_us;
+		record->state = RECORD_PUBLISHED;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+}
+
+void
+dc_queue_abandon(uint64 position)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
+	record_at(position)->state = RECORD_FREE;
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+}
+
+uint64
+dc_queue_head(void)
+{
+	uint64 head;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
+	head = queue->next_number;
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return head;
+}
+
+/* Lock held. */
+static uint64
+oldest_number(void)
+{
+	uint64 kept = queue->next_number > queue->number_capacity ?
+					  queue->next_number - queue->number_capacity :
+					  1;
+
+	return queue->needed == DC_QUEUE_NONE ? queue->next_number :
+										   Max(kept, queue->needed);
+}
+
+uint64
+dc_queue_oldest(void)
+{
+	uint64 oldest;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
+	oldest = oldest_number();
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return oldest;
+}
+
+DcQueued
+dc_queue_read(uint64 number)
+{
+	DcQueued queued = {NULL};
+	uint64 position;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
+	position = queue->positions[number % queue->number_capacity];
+	if (position != DC_QUEUE_NONE && position >= queue->tail &&
+		number >= oldest_number())
+	{
+		Record *record = record_at(position);
+
+		queued.data = (const uint8 *) (record + 1);
+		queued.length = record->length;
+		queued.rows = record->rows;
+		queued.commit_lsn = record->commit_lsn;
+		queued.committed_us = record->committed_us;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return queued;
+}
+
+void
+dc_queue_release(uint64 number)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
+	queue->needed = number;
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+}
+
+Size
+dc_queue_backlog(uint64 number)
+{
+	Size backlog = 0;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
+	for (; number < queue->next_number && backlog == 0; number++)
+	{
+		uint64 position = queue->positions[number % queue->number_capacity];
+
+		if (position != DC_QUEUE_NONE)
+			backlog = queue->head - position;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return backlog;
+}
+
+Size
+dc_queue_capacity(void)
+{
+	return queue->capacity;
+}

@@ -1,0 +1,613 @@
+/*
+ * rel.c
+ *		What a process knows about a replicated table, and how its rows and
+ *		keys become bytes.
+ */
+#include "rel.h"
+
+#include "access/genam.h"
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "batch.h"
+
+static HTAB *cache;
+static uint64 generations;
+
+static void
+invalidate(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	DcRel *rel;
+
+	if (OidIsValid(relid))
+	{
+		rel = hash_search(cache, &relid, HASH_FIND, NULL);
+		if (rel != NULL)
+			rel->valid = false;
+		return;
+	}
+	hash_seq_init(&status, cache);
+	while ((rel = hash_seq_search(&status)) != NULL)
+		rel->valid = false;
+}
+
+static void
+create_cache(void)
+{
+	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(DcRel)};
+
+	cache = hash_create("datacake relations", 16, &ctl,
+						HASH_ELEM | HASH_BLOBS);
+	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+}
+
+uint64
+dc_rel_keyspace_id(Relation relation)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+
+		if (strcmp(trigger->tgname, DC_CAPTURE_TRIGGER) == 0 &&
+			trigger->tgnargs == 1)
+			return strtoull(trigger->tgargs[0], NULL, 10);
+	}
+	return 0;
+}
+
+/* Width of the bytes of a type, if all its values have the same; else 0. */
+static uint32
+fixed_width(Oid type)
+{
+	switch (type)
+	{
+		case BOOLOID:
+			return 1;
+		case INT2OID:
+			return 2;
+		case INT4OID:
+		case DATEOID:
+		case OIDOID:
+			return 4;
+		case INT8OID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return 8;
+		case UUIDOID:
+			return 16;
+		default:
+			return 0;
+	}
+}
+
+static void
+describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+{
+	Oid function;
+	bool is_varlena;
+	HeapTuple tuple;
+	Form_pg_type type;
+
+	column->attnum = att->attnum;
+	column->type = att->atttypid;
+	column->typmod = att->atttypmod;
+	column->generated = att->attgenerated != '\0';
+	column->name = pstrdup(NameStr(att->attname));
+	column->type_name =
+		format_type_extended(att->atttypid, att->atttypmod,
+							 FORMAT_TYPE_TYPEMOD_GIVEN |
+								 FORMAT_TYPE_FORCE_QUALIFY);
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(att->atttypid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", att->atttypid);
+	type = (Form_pg_type) GETSTRUCT(tuple);
+	column->binary =
+		OidIsValid(type->typsend) && OidIsValid(type->typreceive);
+	ReleaseSysCache(tuple);
+
+	if (column->binary)
+	{
+		getTypeBinaryOutputInfo(att->atttypid, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeBinaryInputInfo(att->atttypid, &function, &column->ioparam);
+	}
+	else
+	{
+		getTypeOutputInfo(att->atttypid, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeInputInfo(att->atttypid, &function, &column->ioparam);
+	}
+	fmgr_info_cxt(function, &column->input, context);
+}
+
+static DcColumn *
+column_of(DcRel *rel, AttrNumber attnum)
+{
+	for (int i = 0; i < rel->column_count; i++)
+	{
+		if (rel->columns[i].attnum == attnum)
+			return &rel->columns[i];
+	}
+	return NULL;
+}
+
+static void
+describe_key(DcRel *rel, Relation relation)
+{
+	Relation index;
+
+	rel->pk_index = RelationGetPrimaryKeyIndex(relation);
+	if (!OidIsValid(rel->pk_index))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no primary key",
+						RelationGetRelationName(relation)),
+				 errhint("Add one with ALTER TABLE ... ADD PRIMARY KEY.")));
+	index = relation_open(rel->pk_index, AccessShareLock);
+	rel->key_count = IndexRelationGetNumberOfKeyAttributes(index);
+	rel->keys = palloc0(sizeof(DcColumn *) * rel->key_count);
+	for (int i = 0; i < rel->key_count; i++)
+	{
+		rel->keys[i] = column_of(rel, index->rd_index->indkey.values[i]);
+		if (rel->keys[i] == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("primary key of table \"%s\" has a generated "
+							"column",
+							RelationGetRelationName(relation)),
+					 errhint("Use plain columns as the primary key.")));
+	}
+	relation_close(index, AccessShareLock);
+	rel->key_bytes =
+		rel->key_count == 1 ? fixed_width(rel->keys[0]->type) : 0;
+}
+
+static void
+describe(DcRel *rel, Relation relation, uint64 id)
+{
+	TupleDesc desc = RelationGetDescr(relation);
+	MemoryContext old;
+
+	rel->context = AllocSetContextCreate(CacheMemoryContext,
+										 "datacake relation",
+										 ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(rel->context);
+	rel->id = id;
+	rel->owner = relation->rd_rel->relowner;
+	rel->natts = desc->natts;
+	rel->values = palloc0(sizeof(Datum) * desc->natts);
+	rel->nulls = palloc0(sizeof(bool) * desc->natts);
+	rel->columns = palloc0(sizeof(DcColumn) * desc->natts);
+	rel->column_count = 0;
+	rel->stamp_attnum = InvalidAttrNumber;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || att->attgenerated != '\0')
+			continue;
+		if (strcmp(NameStr(att->attname), DC_STAMP_COLUMN) == 0)
+			rel->stamp_attnum = att->attnum;
+		else
+			describe_column(&rel->columns[rel->column_count++], att,
+							rel->context);
+	}
+	describe_key(rel, relation);
+	MemoryContextSwitchTo(old);
+}
+
+static DcRel *
+enter(Relation relation, uint64 id)
+{
+	Oid relid = RelationGetRelid(relation);
+	bool found;
+	DcRel *rel;
+
+	if (cache == NULL)
+		create_cache();
+	rel = hash_search(cache, &relid, HASH_ENTER, &found);
+	if (found && rel->context != NULL)
+		MemoryContextDelete(rel->context);
+	memset(rel, 0, sizeof(*rel));
+	rel->relid = relid;
+	rel->generation = ++generations;
+	rel->slot = -1;
+	describe(rel, relation, id);
+	return rel;
+}
+
+DcRel *
+dc_rel_describe(Relation relation, uint64 id)
+{
+	return enter(relation, id);
+}
+
+DcRel *
+dc_rel(Relation relation)
+{
+	Oid relid = RelationGetRelid(relation);
+	DcRel *rel = NULL;
+	uint64 id;
+
+	if (likely(cache != NULL))
+		rel = hash_search(cache, &relid, HASH_FIND, NULL);
+	if (likely(rel != NULL && rel->valid))
+		return rel;
+
+	id = dc_rel_keyspace_id(relation);
+	if (id == 0)
+		return NULL;
+	rel = enter(relation, id);
+	if (rel->stamp_attnum == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("replicated table \"%s\" has lost its column \"%s\"",
+						RelationGetRelationName(relation), DC_STAMP_COLUMN)));
+	rel->slot = dc_keyspace_enter(id, relid, rel->key_bytes);
+	rel->valid = true;
+	return rel;
+}
+
+/* --- bytes out --- */
+
+static bool
+is_raw_varlena(Oid type)
+{
+	return type == TEXTOID || type == VARCHAROID || type == BPCHAROID ||
+		   type == BYTEAOID;
+}
+
+static void
+append_integer(StringInfo out, uint64 value, int width)
+{
+	for (int i = width - 1; i >= 0; i--)
+		appendStringInfoCharMacro(out, (char) (value >> (8 * i)));
+}
+
+static void
+append_varint(StringInfo out, uint64 value)
+{
+	while (value >= 0x80)
+	{
+		appendStringInfoCharMacro(out, (char) (value | 0x80));
+		value >>= 7;
+	}
+	appendStringInfoCharMacro(out, (char) value);
+}
+
+/* Appends a varint of length + bias, then the bytes. */
+static void
+append_counted(StringInfo out, const char *data, Size length, int bias)
+{
+	append_varint(out, length + bias);
+	appendBinaryStringInfo(out, data, (int) length);
+}
+
+/*
+ * Appends one value, with its length + bias in front, or bare if bias < 0.
+ * Integers and strings of bytes are written here; the rest by its type.
+ */
+static void
+append_value(DcColumn *column, Datum value, int bias, StringInfo out)
+{
+	int width = 0;
+	uint64 bits = 0;
+
+	switch (column->type)
+	{
+		case INT2OID:
+			width = 2;
+			bits = (uint64) DatumGetInt16(value);
+			break;
+		case INT4OID:
+			width = 4;
+			bits = (uint64) DatumGetInt32(value);
+			break;
+		case INT8OID:
+			width = 8;
+			bits = (uint64) DatumGetInt64(value);
+			break;
+		default:
+			break;
+	}
+	if (width > 0)
+	{
+		if (bias >= 0)
+			append_varint(out, width + bias);
+		append_integer(out, bits, width);
+	}
+	else if (is_raw_varlena(column->type))
+	{
+		struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
+
+		if (bias >= 0)
+			append_varint(out, VARSIZE_ANY_EXHDR(bytes) + bias);
+		appendBinaryStringInfo(out, VARDATA_ANY(bytes),
+							   (int) VARSIZE_ANY_EXHDR(bytes));
+		if ((Pointer) bytes != DatumGetPointer(value))
+			pfree(bytes);
+	}
+	else if (column->binary)
+	{
+		bytea *bytes = SendFunctionCall(&column->output, value);
+
+		if (bias >= 0)
+			append_varint(out, VARSIZE(bytes) - VARHDRSZ + bias);
+		appendBinaryStringInfo(out, VARDATA(bytes),
+							   (int) (VARSIZE(bytes) - VARHDRSZ));
+		pfree(bytes);
+	}
+	else
+	{
+		char *text = OutputFunctionCall(&column->output, value);
+
+		if (bias >= 0)
+			append_varint(out, strlen(text) + bias);
+		appendBinaryStringInfo(out, text, (int) strlen(text));
+		pfree(text);
+	}
+}
+
+static void
+append_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
+{
+	for (int i = 0; i < rel->key_count; i++)
+	{
+		int att = rel->keys[i]->attnum - 1;
+
+		if (nulls[att])
+			elog(ERROR, "key column \"%s\" is null", rel->keys[i]->name);
+		append_value(rel->keys[i], values[att], rel->key_bytes > 0 ? -1 : 0,
+					 out);
+	}
+}
+
+static void
+append_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
+{
+	for (int i = 0; i < rel->column_count; i++)
+	{
+		DcColumn *column = &rel->columns[i];
+		int att = column->attnum - 1;
+
+		if (nulls[att])
+			append_varint(out, 0);
+		else
+			append_value(column, values[att], 1, out);
+	}
+}
+
+/*
+ * Send functions convert text to the encoding of the client; between nodes
+ * it travels in that of the database.
+ */
+static void
+in_database_encoding(void (*append)(DcRel *, Datum *, bool *, StringInfo),
+					 DcRel *rel, Datum *values, bool *nulls, StringInfo out)
+{
+	int client = pg_get_client_encoding();
+
+	if (likely(client == GetDatabaseEncoding()))
+	{
+		append(rel, values, nulls, out);
+		return;
+	}
+	PG_TRY();
+	{
+		SetClientEncoding(GetDatabaseEncoding());
+		append(rel, values, nulls, out);
+	}
+	PG_FINALLY();
+	{
+		SetClientEncoding(client);
+	}
+	PG_END_TRY();
+}
+
+void
+dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
+{
+	int start = out->len;
+
+	in_database_encoding(append_key, rel, values, nulls, out);
+	if (out->len - start > (int) DC_KEY_BYTES_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("key of a replicated table is too long"),
+				 errdetail("It takes %d bytes; the limit is %u.",
+						   out->len - start, DC_KEY_BYTES_MAX)));
+}
+
+void
+dc_rel_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
+{
+	in_database_encoding(append_image, rel, values, nulls, out);
+}
+
+void
+dc_rel_dictionary(DcRel *rel, StringInfo out)
+{
+	char *schema = get_namespace_name(get_rel_namespace(rel->relid));
+	char *name = get_rel_name(rel->relid);
+
+	append_integer(out, rel->id, 8);
+	append_counted(out, schema, strlen(schema), 0);
+	append_counted(out, name, strlen(name), 0);
+	append_varint(out, rel->column_count);
+	for (int i = 0; i < rel->column_count; i++)
+	{
+		DcColumn *column = &rel->columns[i];
+
+		append_counted(out, column->name, strlen(column->name), 0);
+		append_counted(out, column->type_name, strlen(column->type_name), 0);
+	}
+}
+
+/* --- bytes in --- */
+
+static void
+malformed(const char *what)
+{
+	ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '1', '1')),
+					errmsg("%s is malformed", what)));
+}
+
+static Datum
+read_value(DcColumn *column, DcSlice bytes)
+{
+	const char *data = (const char *) bytes.data;
+	StringInfoData buffer;
+
+	switch (column->type)
+	{
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+			pg_verifymbstr(data, (int) bytes.length, false);
+			return PointerGetDatum(
+				cstring_to_text_with_len(data, (int) bytes.length));
+		case BYTEAOID:
+			return PointerGetDatum(
+				cstring_to_text_with_len(data, (int) bytes.length));
+		default:
+			break;
+	}
+	initStringInfo(&buffer);
+	appendBinaryStringInfo(&buffer, data, (int) bytes.length);
+	if (column->binary)
+	{
+		Datum value = ReceiveFunctionCall(&column->input, &buffer,
+										  column->ioparam, column->typmod);
+
+		if (buffer.cursor != buffer.len)
+			malformed("row image");
+		return value;
+	}
+	return InputFunctionCall(&column->input, buffer.data, column->ioparam,
+							 column->typmod);
+}
+
+void
+dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length, Datum *values,
+				  bool *nulls)
+{
+	DcReader r;
+
+	dc_reader_init(&r, data, length);
+	for (int i = 0; i < rel->key_count; i++)
+	{
+		DcSlice bytes = rel->key_bytes > 0 ?
+							dc_read_bytes(&r, length) :
+							dc_read_string(&r, DC_KEY_BYTES_MAX);
+
+		if (r.status != DC_OK)
+			malformed("key");
+		values[rel->keys[i]->attnum - 1] = read_value(rel->keys[i], bytes);
+		nulls[rel->keys[i]->attnum - 1] = false;
+	}
+	if (dc_reader_finish(&r) != DC_OK)
+		malformed("key");
+}
+
+void
+dc_rel_image_decode(DcColumn **columns, int count, const uint8 *data,
+					Size length, Datum *values, bool *nulls)
+{
+	DcReader r;
+
+	dc_reader_init(&r, data, length);
+	for (int i = 0; i < count; i++)
+	{
+		uint64 size = dc_read_varint(&r, MaxAllocSize);
+		DcSlice bytes = {NULL, 0};
+
+		if (size > 0)
+			bytes = dc_read_bytes(&r, size - 1);
+		if (r.status != DC_OK)
+			malformed("row image");
+		if (columns[i] == NULL)
+			continue;
+		nulls[columns[i]->attnum - 1] = size == 0;
+		values[columns[i]->attnum - 1] =
+			size == 0 ? (Datum) 0 : read_value(columns[i], bytes);
+	}
+	if (dc_reader_finish(&r) != DC_OK)
+		malformed("row image");
+}
+
+/* --- rows --- */
+
+DcHlc
+dc_rel_stamp(DcRel *rel, TupleTableSlot *slot)
+{
+	bool null;
+	Datum stamp = slot_getattr(slot, rel->stamp_attnum, &null);
+
+	return null ? DC_HLC_NONE : (DcHlc) DatumGetInt64(stamp);
+}
+
+bool
+dc_rel_find(DcRel *rel, Relation relation, const uint8 *key, Size length,
+			Snapshot snapshot, TupleTableSlot *slot)
+{
+	Relation index = index_open(rel->pk_index, AccessShareLock);
+	ScanKeyData keys[INDEX_MAX_KEYS];
+	IndexScanDesc scan;
+	bool found;
+
+	dc_rel_key_decode(rel, key, length, rel->values, rel->nulls);
+	for (int i = 0; i < rel->key_count; i++)
+	{
+		Oid family = index->rd_opfamily[i];
+		Oid type = index->rd_opcintype[i];
+		Oid equal =
+			get_opfamily_member(family, type, type, BTEqualStrategyNumber);
+
+		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber,
+					get_opcode(equal),
+					rel->values[rel->keys[i]->attnum - 1]);
+		keys[i].sk_collation = index->rd_indcollation[i];
+	}
+	scan = index_beginscan(relation, index, snapshot, rel->key_count, 0);
+	index_rescan(scan, keys, rel->key_count, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	if (found)
+		ExecMaterializeSlot(slot);
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
+	return found;
+}
+
+char *
+dc_rel_key_text(DcRel *rel, const uint8 *key, Size length)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	dc_rel_key_decode(rel, key, length, rel->values, rel->nulls);
+	for (int i = 0; i < rel->key_count; i++)
+	{
+		Oid output;
+		bool is_varlena;
+
+		getTypeOutputInfo(rel->keys[i]->type, &output, &is_varlena);
+		appendStringInfo(&text, "%s%s", i ? ", " : "",
+						 OidOutputFunctionCall(
+							 output, rel->values[rel->keys[i]->attnum - 1]));
+	}
+	return text.data;
+}

@@ -1,0 +1,127 @@
+/*
+ * rel.h
+ *		What a process knows about a replicated table, and how its rows and
+ *		keys become bytes.
+ *
+ * A table is a keyspace if it bears our capture trigger; the trigger's
+ * argument is the keyspace id, so renaming, dumping and restoring the table
+ * keep it.  The description is cached per process and rebuilt after the
+ * relation changed.
+ *
+ * Key bytes: a single column of fixed width as it is; otherwise varint length
+ * and bytes of each column.
+ * Image: for each column varint length + 1 and bytes, or 0 for NULL.  The
+ * bytes are those of the type's send function, or its text where it has none;
+ * text in the encoding of the database, whatever the client's is.  Whoever
+ * decodes runs in a session whose client encoding is the database's.
+ */
+#ifndef DATACAKE_REL_H
+#define DATACAKE_REL_H
+
+#include "postgres.h"
+
+#include "access/attnum.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+#include "metadata.h"
+
+#define DC_STAMP_COLUMN "_stamp"
+#define DC_STAMP_TRIGGER "~datacake_stamp"	   /* sorts last */
+#define DC_CAPTURE_TRIGGER "!datacake_capture" /* sorts first */
+#define DC_TRUNCATE_TRIGGER "!datacake_truncate"
+
+/* The keyspace of keyspaces; the same id everywhere. */
+#define DC_CATALOGUE_ID UINT64CONST(1)
+
+typedef struct DcColumn
+{
+	AttrNumber attnum;
+	Oid type;
+	int32 typmod;
+	bool generated;
+	bool binary;		/* send and receive exist */
+	char *name;
+	char *type_name;	/* as format_type prints it, schema-qualified */
+	FmgrInfo output;	/* send or output */
+	FmgrInfo input;		/* receive or input */
+	Oid ioparam;
+} DcColumn;
+
+typedef struct DcRel
+{
+	Oid relid; /* hash key */
+	bool valid;
+	uint64 generation; /* another one for each description */
+	uint64 id;
+	int slot;
+	Oid owner;
+	Oid pk_index;
+	AttrNumber stamp_attnum;
+	uint32 key_bytes;
+	int key_count;
+	DcColumn **keys;
+	int column_count; /* without the stamp and generated columns */
+	DcColumn *columns;
+	int natts;
+	Datum *values; /* scratch of natts */
+	bool *nulls;
+	MemoryContext context;
+} DcRel;
+
+/*
+ * The description of an open relation; NULL if it is no keyspace.  Stays
+ * valid until the relation's lock is released.
+ */
+extern DcRel *dc_rel(Relation relation);
+
+/* The keyspace id in the trigger argument of this relation; 0: none. */
+extern uint64 dc_rel_keyspace_id(Relation relation);
+
+/*
+ * Describes a relation that is about to become a keyspace; `id` 0 allowed.
+ * For replicate_table, before there is a trigger.
+ */
+extern DcRel *dc_rel_describe(Relation relation, uint64 id);
+
+/* Appends the dictionary entry of a batch for this table (batch.h). */
+extern void dc_rel_dictionary(DcRel *rel, StringInfo out);
+
+/* Appends the key of a row, given as values by attribute. */
+extern void dc_rel_key(DcRel *rel, Datum *values, bool *nulls,
+					   StringInfo out);
+
+/* Appends the image of a row. */
+extern void dc_rel_image(DcRel *rel, Datum *values, bool *nulls,
+						 StringInfo out);
+
+/* Key bytes -> values of the key columns; ERROR if malformed. */
+extern void dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length,
+							  Datum *values, bool *nulls);
+
+/*
+ * Image -> values.  `columns[i]` is the local column for the i-th of the
+ * image.  Values of other columns are left alone.  ERROR if malformed.
+ */
+extern void dc_rel_image_decode(DcColumn **columns, int count,
+								const uint8 *data, Size length,
+								Datum *values, bool *nulls);
+
+/*
+ * Finds the row of a key by an index scan under the snapshot, unlocked.
+ * Copies it into `slot` and returns true, or false if there is none.
+ */
+extern bool dc_rel_find(DcRel *rel, Relation relation, const uint8 *key,
+						Size length, Snapshot snapshot,
+						TupleTableSlot *slot);
+
+/* The stamp of the row in `slot`. */
+extern DcHlc dc_rel_stamp(DcRel *rel, TupleTableSlot *slot);
+
+/* Text of a key for messages and views: "(1, abc)". */
+extern char *dc_rel_key_text(DcRel *rel, const uint8 *key, Size length);
+
+#endif

@@ -1,0 +1,170 @@
+/*
+ * shmem.c
+ *		Asks for and lays out what the processes of one server share.
+ */
+#include "shmem.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/wait_event.h"
+
+#include "clock.h"
+#include "guc.h"
+#include "metadata.h"
+#include "queue.h"
+
+DcShared *dc_shared;
+LWLockPadded *dc_locks;
+
+static shmem_request_hook_type prev_request_hook;
+static shmem_startup_hook_type prev_startup_hook;
+
+/* pgprocno of any process that may write: backends, workers, senders. */
+static int
+slot_count(void)
+{
+	return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+static Size
+shared_bytes(void)
+{
+	Size bytes = MAXALIGN(sizeof(DcShared)) + PG_CACHE_LINE_SIZE;
+
+	bytes = add_size(bytes, mul_size(slot_count(), sizeof(DcSlot)));
+	bytes = add_size(bytes, mul_size(datacake_max_nodes, sizeof(DcNode)));
+	bytes = add_size(bytes, mul_size(datacake_max_nodes, sizeof(DcLinkStats)));
+	return MAXALIGN(bytes) + 3 * MAXIMUM_ALIGNOF;
+}
+
+static void
+request(void)
+{
+	if (prev_request_hook)
+		prev_request_hook();
+	RequestAddinShmemSpace(shared_bytes());
+	RequestAddinShmemSpace(dc_metadata_bytes());
+	RequestAddinShmemSpace(dc_queue_bytes());
+	RequestNamedLWLockTranche("datacake",
+							  DC_LOCK_COUNT + DC_PARTITION_LOCKS);
+}
+
+static void
+init_shared(void)
+{
+	char *next = (char *) dc_shared + MAXALIGN(sizeof(DcShared));
+
+	memset(dc_shared, 0, shared_bytes());
+	dc_shared->slot_count = slot_count();
+	dc_shared->node_count = datacake_max_nodes;
+	dc_shared->slots = (DcSlot *) CACHELINEALIGN(next);
+	next = (char *) (dc_shared->slots + slot_count());
+	dc_shared->nodes = (DcNode *) MAXALIGN(next);
+	next = (char *) (dc_shared->nodes + datacake_max_nodes);
+	dc_shared->links = (DcLinkStats *) MAXALIGN(next);
+
+	pg_atomic_init_u32(&dc_shared->phase, DC_PHASE_IDLE);
+	pg_atomic_init_u64(&dc_shared->clock_last, 0);
+	pg_atomic_init_u64(&dc_shared->clock_bound, 0);
+	pg_atomic_init_u64(&dc_shared->wall_offset_us, 0);
+	pg_atomic_init_u64(&dc_shared->clock_drawn_at_us, 0);
+	ConditionVariableInit(&dc_shared->clock_renewed);
+	pg_atomic_init_u64(&dc_shared->flush_lsn, 0);
+	pg_atomic_init_u64(&dc_shared->watermark, 0);
+	pg_atomic_init_u64(&dc_shared->vector_changes, 0);
+	pg_atomic_init_u64(&dc_shared->floor, 0);
+	for (int i = 0; i < (int) lengthof(dc_shared->counters); i++)
+		pg_atomic_init_u64(&dc_shared->counters[i], 0);
+	for (int i = 0; i < slot_count(); i++)
+		pg_atomic_init_u64(&dc_shared->slots[i].lower_bound, 0);
+	dc_clock_anchor();
+}
+
+static void
+startup(void)
+{
+	bool found;
+
+	if (prev_startup_hook)
+		prev_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	dc_locks = GetNamedLWLockTranche("datacake");
+	dc_shared = ShmemInitStruct("datacake", shared_bytes(), &found);
+	if (!found)
+		init_shared();
+	dc_metadata_attach();
+	dc_queue_attach();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+dc_shmem_request(void)
+{
+	prev_request_hook = shmem_request_hook;
+	shmem_request_hook = request;
+	prev_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup;
+}
+
+void
+dc_require_loaded(void)
+{
+	if (dc_shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("datacake is not loaded"),
+				 errhint("Add \"datacake\" to \"shared_preload_libraries\" "
+						 "and restart the server.")));
+	if (!dc_configured())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("datacake is not configured on this server"),
+				 errhint("Set \"datacake.node_id\", \"datacake.cluster_id\" "
+						 "and \"datacake.cluster_key_file\", and restart "
+						 "the server.")));
+}
+
+#define READY_WAIT_MS 30000
+
+void
+dc_require_ready(void)
+{
+	for (int waited = 0; dc_phase() != DC_PHASE_READY; waited += 20)
+	{
+		if (waited >= READY_WAIT_MS)
+			ereport(ERROR,
+					(errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '4')),
+					 errmsg("metadata of datacake is not complete yet"),
+					 errhint("Look at datacake.workers and the server log, "
+							 "and try again.")));
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+bool
+dc_paused(uint32 node_id)
+{
+	bool paused;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	paused = (dc_shared->paused[node_id / 32] >> (node_id % 32)) & 1;
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return paused;
+}
+
+void
+dc_worker_wake(DcWorkerKind kind)
+{
+	Latch *latch = dc_shared->workers[kind].latch;
+
+	/* a stale latch is some other process's: at worst woken for nothing */
+	if (latch != NULL)
+		SetLatch(latch);
+}

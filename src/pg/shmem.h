@@ -1,0 +1,235 @@
+/*
+ * shmem.h
+ *		Everything the processes of one server share.
+ *
+ * One struct in the main shared memory segment, sized at start; nothing here
+ * is allocated later (P5).  It is a cache: whatever must survive a crash is a
+ * row of a table.
+ *
+ *	 who writes           what                          guard
+ *	 ------------------   ---------------------------   ----------------------
+ *	 every backend        clock_last, slots, flush_lsn  atomics
+ *	 launcher             clock_bound, identity         atomic; before READY
+ *	 gossip               nodes                         DC_LOCK_NODES
+ *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
+ *	 apply backends       vector                        DC_LOCK_VECTOR
+ *	 commit callbacks     the metadata                  one lock per partition
+ *
+ * No lock is ever held across I/O or while waiting for another one of ours,
+ * except where metadata.h and keyspace.h say so.
+ */
+#ifndef DATACAKE_SHMEM_H
+#define DATACAKE_SHMEM_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+
+#include "vv.h"
+
+#define DC_NAME_BYTES 64
+#define DC_ADDRESS_BYTES 128
+#define DC_CONNINFO_BYTES 384
+#define DC_ERROR_BYTES 256
+#define DC_SEEDS 8
+
+/* Locks of our tranche; the metadata partitions follow. */
+enum
+{
+	DC_LOCK_NODES,
+	DC_LOCK_LINKS,
+	DC_LOCK_VECTOR,
+	DC_LOCK_KEYSPACES,
+	DC_LOCK_QUEUE,
+	DC_LOCK_COUNT
+};
+
+/* How far the server got after its start (P6). */
+typedef enum DcPhase
+{
+	DC_PHASE_IDLE,		 /* no extension in the database yet */
+	DC_PHASE_REBUILDING, /* commits merge; nothing is served or claimed */
+	DC_PHASE_READY
+} DcPhase;
+
+typedef enum DcWorkerKind
+{
+	DC_WORKER_LAUNCHER,
+	DC_WORKER_GOSSIP,
+	DC_WORKER_REPLICATOR,
+	DC_WORKER_MAINTAINER,
+	DC_WORKER_COUNT
+} DcWorkerKind;
+
+typedef struct DcWorker
+{
+	pid_t pid; /* 0: not running */
+	Latch *latch;
+	TimestampTz started_at;
+	uint32 starts; /* since the server's start */
+} DcWorker;
+
+/* As gossip sees it; the order is the order of preference when merging. */
+typedef enum DcNodeState
+{
+	DC_NODE_UNKNOWN,
+	DC_NODE_ALIVE,
+	DC_NODE_SUSPECT,
+	DC_NODE_DEAD,
+	DC_NODE_LEFT
+} DcNodeState;
+
+/* One node of the cluster, this one included. */
+typedef struct DcNode
+{
+	uint32 node_id; /* 0: slot is free */
+	bool local;
+	DcNodeState state;
+	uint64 incarnation;
+	TimestampTz since; /* of the state */
+	TimestampTz heard_at;
+	double phi;
+	uint32 wire_version;
+	DcHlc floor; /* m, from its durable vector */
+	DcHlc clock; /* its clock when it last spoke */
+	int64 clock_offset_us; /* its clock minus ours, when heard */
+	char name[DC_NAME_BYTES];
+	char data_center[DC_NAME_BYTES];
+	char address[DC_ADDRESS_BYTES];		/* gossip, host:port */
+	char conninfo[DC_CONNINFO_BYTES];	/* libpq */
+	char complaint[DC_ERROR_BYTES];		/* identity clash, clock skew, ... */
+} DcNode;
+
+/* Log2 histogram of lag: bucket b counts [2^b, 2^(b+1)) microseconds. */
+#define DC_LAG_BUCKETS 40
+
+typedef enum DcLinkPhase
+{
+	DC_LINK_DOWN,
+	DC_LINK_CONNECTING,
+	DC_LINK_HELLO,
+	DC_LINK_CATCHUP,
+	DC_LINK_STREAM
+} DcLinkPhase;
+
+/* The outgoing link to one peer, as its replicator last described it. */
+typedef struct DcLinkStats
+{
+	uint32 node_id; /* 0: slot is free */
+	DcLinkPhase phase;
+	TimestampTz since;
+	DcHlc acked_watermark;
+	uint64 sent_batches;
+	uint64 sent_rows;
+	uint64 sent_bytes;
+	uint64 acked_batches;
+	uint64 catchups;
+	uint64 catchup_rows;
+	uint64 queued; /* batches not yet sent */
+	uint64 lag_last_us;
+	uint64 lag_max_us;
+	uint64 lag_count[DC_LAG_BUCKETS];
+	char last_error[DC_ERROR_BYTES];
+	TimestampTz last_error_at;
+} DcLinkStats;
+
+/* A transaction in flight (R1): lower bound of its stamps; own cache line. */
+typedef union DcSlot
+{
+	pg_atomic_uint64 lower_bound; /* DC_HLC_NONE: empty */
+	char pad[PG_CACHE_LINE_SIZE];
+} DcSlot;
+
+/* Keys whose heap row and entry may disagree (P2). */
+#define DC_RECONCILE_KEYS 4096
+
+typedef struct DcShared
+{
+	/* identity; written by the launcher before the phase leaves IDLE */
+	pg_atomic_uint32 phase;
+	uint64 incarnation;
+	uint8 sum_seed[16];	 /* fingerprints; the same in the whole cluster */
+	uint8 hash_seed[16]; /* slot order; this server's own */
+
+	/* clock (clock.h) */
+	pg_atomic_uint64 clock_last;
+	pg_atomic_uint64 clock_bound;
+	pg_atomic_uint64 wall_offset_us; /* wall minus CLOCK_MONOTONIC */
+	pg_atomic_uint64 clock_drawn_at_us; /* last draw, to renew only in use */
+	ConditionVariable clock_renewed;
+
+	/* watermark and flushing (P9, R2) */
+	pg_atomic_uint64 flush_lsn; /* L: commits merged so far end here */
+	pg_atomic_uint64 watermark; /* W, last published */
+
+	/* version vector; at[own id] is W */
+	DcVv vector;
+	pg_atomic_uint64 vector_changes;
+
+	pg_atomic_uint64 floor; /* m: least entry of the durable vector */
+
+	DcWorker workers[DC_WORKER_COUNT]; /* DC_LOCK_NODES */
+	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */
+	uint32 paused[DC_NODE_IDS / 32];   /* bit per peer; DC_LOCK_NODES */
+	uint32 incoming[DC_NODE_IDS];	   /* apply sessions by source; VECTOR */
+	pg_atomic_uint64 counters[16];	   /* DcCounter */
+
+	int slot_count;
+	int node_count; /* = datacake.max_nodes */
+	DcSlot *slots;	/* by pgprocno */
+	DcNode *nodes;
+	DcLinkStats *links;
+} DcShared;
+
+typedef enum DcCounter
+{
+	DC_COUNT_RECONCILED,
+	DC_COUNT_RECONCILE_OVERFLOWS,
+	DC_COUNT_LOCAL_LOSSES,
+	DC_COUNT_QUARANTINED,
+	DC_COUNT_RESTAMPED,
+	DC_COUNT_QUEUE_OVERFLOWS,
+	DC_COUNT_APPLIED_BATCHES,
+	DC_COUNTERS
+} DcCounter;
+
+extern DcShared *dc_shared;
+extern LWLockPadded *dc_locks;
+
+#define DC_LOCK(which) (&dc_locks[which].lock)
+
+/* From _PG_init: asks for memory and locks, sets the startup hook. */
+extern void dc_shmem_request(void);
+
+/* ERROR unless the library was preloaded and the node is configured. */
+extern void dc_require_loaded(void);
+
+/*
+ * Waits until the metadata is complete; ERROR YD024 after some seconds.
+ */
+extern void dc_require_ready(void);
+
+static inline void
+dc_count(DcCounter counter, uint64 n)
+{
+	pg_atomic_fetch_add_u64(&dc_shared->counters[counter], n);
+}
+
+static inline DcPhase
+dc_phase(void)
+{
+	return (DcPhase) pg_atomic_read_u32(&dc_shared->phase);
+}
+
+/* Is the exchange with this peer stopped by datacake.pause()? */
+extern bool dc_paused(uint32 node_id);
+
+/* Wakes a worker; nothing happens if it does not run. */
+extern void dc_worker_wake(DcWorkerKind kind);
+
+#endif

@@ -1,0 +1,70 @@
+/*
+ * sql.c
+ *		Running SQL of our own from C.
+ */
+#include "sql.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#define ARGUMENTS_MAX 12
+
+uint64
+dc_sql(const char *command, int count, const char *const *arguments)
+{
+	Oid types[ARGUMENTS_MAX];
+	Datum values[ARGUMENTS_MAX];
+	char nulls[ARGUMENTS_MAX];
+	int result;
+
+	if (count > ARGUMENTS_MAX)
+		elog(ERROR, "too many arguments");
+	for (int i = 0; i < count; i++)
+	{
+		types[i] = TEXTOID;
+		nulls[i] = arguments[i] == NULL ? 'n' : ' ';
+		values[i] = arguments[i] == NULL ?
+						(Datum) 0 :
+						CStringGetTextDatum(arguments[i]);
+	}
+	result = SPI_execute_with_args(command, count, types, values, nulls, false,
+								   0);
+	if (result < 0)
+		elog(ERROR, "SPI failed on \"%s\": %s", command,
+			 SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+char *
+dc_sql_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						column);
+}
+
+DcRole
+dc_role_begin(Oid role, bool restricted)
+{
+	DcRole before = {.guc_level = NewGUCNestLevel()};
+
+	GetUserIdAndSecContext(&before.user, &before.context);
+	SetUserIdAndSecContext(role, before.context |
+									 SECURITY_LOCAL_USERID_CHANGE |
+									 (restricted ?
+										  SECURITY_RESTRICTED_OPERATION :
+										  0));
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	return before;
+}
+
+void
+dc_role_end(DcRole role)
+{
+	AtEOXact_GUC(true, role.guc_level);
+	SetUserIdAndSecContext(role.user, role.context);
+}

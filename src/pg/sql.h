@@ -1,0 +1,34 @@
+/*
+ * sql.h
+ *		Running SQL of our own from C.
+ */
+#ifndef DATACAKE_SQL_H
+#define DATACAKE_SQL_H
+
+#include "postgres.h"
+
+/*
+ * Inside SPI_connect(): runs one command with text arguments (NULL allowed)
+ * and returns the number of rows; results are in SPI_tuptable.
+ */
+extern uint64 dc_sql(const char *command, int count,
+					 const char *const *arguments);
+
+/* Column of a result row as text, palloc'd, or NULL. */
+extern char *dc_sql_text(uint64 row, int column);
+
+/*
+ * Becomes another role until dc_sql_role_end(); `restricted` adds
+ * SECURITY_RESTRICTED_OPERATION.  An ERROR restores it with the transaction.
+ */
+typedef struct DcRole
+{
+	Oid user;
+	int context;
+	int guc_level;
+} DcRole;
+
+extern DcRole dc_role_begin(Oid role, bool restricted);
+extern void dc_role_end(DcRole role);
+
+#endif

@@ -1,0 +1,111 @@
+/*
+ * heap.c
+ *		Rows, row locks and the write-ahead log of a simulated node.
+ *
+ * A key has one committed row that everybody sees and at most one transaction
+ * that holds it and has its own version.  What a commit record says is durable
+ * once the log is flushed up to it, whether or not anybody sees it yet.
+ */
+#include "sim.h"
+
+#include <string.h>
+
+static void
+replay(Sim *sim, Node *node, const WalRecord *record)
+{
+	for (uint32_t key = 0; key < sim->config.keys; key++)
+	{
+		if (record->written & BIT(key))
+			node->disk_row[key] = record->row[key];
+		if ((record->marked & BIT(key)) &&
+			record->tomb[key] > node->disk_tomb[key])
+			node->disk_tomb[key] = record->tomb[key];
+	}
+	if (record->vector)
+		node->disk_claims = record->claims;
+}
+
+/* Makes everything up to record `lsn` durable. */
+void
+wal_flush(Sim *sim, Node *node, uint64_t lsn)
+{
+	while (node->wal_flushed < lsn)
+	{
+		const WalRecord *record = &node->wal[node->wal_flushed % WAL_MAX];
+
+		node->wal_flushed++;
+		replay(sim, node, record);
+		check_flushed(sim, node, record);
+	}
+}
+
+/* The number of the record, counted from 1. */
+uint64_t
+wal_append(Sim *sim, Node *node, const WalRecord *record)
+{
+	if (node->wal_insert - node->wal_flushed == WAL_MAX)
+		wal_flush(sim, node, node->wal_insert); /* the buffers are full */
+	node->wal[node->wal_insert % WAL_MAX] = *record;
+	return ++node->wal_insert;
+}
+
+/* True, and the transaction waits, while another one holds the key. */
+bool
+heap_blocked(Sim *sim, Node *node, int txn, uint32_t key)
+{
+	Txn *t = &node->txn[txn];
+	int holder = node->heap[key].holder;
+
+	(void) sim;
+	if (holder < 0 || holder == txn)
+	{
+		t->waits_for = -1;
+		t->waited = 0;
+		return false;
+	}
+	t->waits_for = holder;
+	t->waited++;
+	return true;
+}
+
+/* Takes the key, or waits. */
+bool
+heap_lock(Sim *sim, Node *node, int txn, uint32_t key)
+{
+	Txn *t = &node->txn[txn];
+	Heap *heap = &node->heap[key];
+
+	if (heap_blocked(sim, node, txn, key))
+		return false;
+	if (heap->holder < 0)
+	{
+		heap->holder = txn;
+		t->held |= BIT(key);
+		t->pending[key] = heap->row;
+		t->replaced[key] = heap->row.stamp;
+	}
+	return true;
+}
+
+/* The row as this transaction sees it with a new snapshot. */
+Row
+heap_sees(const Node *node, int txn, uint32_t key)
+{
+	const Txn *t = &node->txn[txn];
+
+	return t->held & BIT(key) ? t->pending[key] : node->heap[key].row;
+}
+
+/* Ends the transaction: lets its locks go and forgets the rest. */
+void
+txn_reset(Node *node, int txn)
+{
+	for (uint32_t key = 0; key < KEYS_MAX; key++)
+	{
+		if (node->heap[key].holder == txn)
+			node->heap[key].holder = -1;
+	}
+	if (txn < LOCALS)
+		node->slot[txn] = DC_HLC_NONE;
+	node->txn[txn] = (Txn){.waits_for = -1};
+}

@@ -1,0 +1,494 @@
+/*
+ * sim.h
+ *		A cluster in one thread: what each file of the simulator shares.
+ *
+ *	  workload    txn.c ----+                        +---- apply.c
+ *	  (local transactions)  |                        |    (incoming changes)
+ *	                        v                        v
+ *	                 commit.c: record, flush, visible, merge, publish
+ *	                        |                        |
+ *	                 heap.c: rows, locks, WAL   meta.c: the dc_map
+ *	                        ^                        ^
+ *	  node.c: clock, watermark, maintainer, rebuild, crash
+ *	  link.c: sessions, DcStream, catch-up, relayed segments
+ *	  check.c: the oracle       run.c: the scheduler        main.c: the suite
+ *
+ * Every actor is a small state machine; one call of its step function is the
+ * unit of interleaving, and the scheduler draws who steps next.  What
+ * PostgreSQL does under a lock or in one atomic instruction is one step; what
+ * another backend could come between is two.
+ *
+ * Everything lies in Sim: no globals but dc_canaries, no allocation during a
+ * run, no clock, so a seed is a run.
+ */
+#ifndef SIM_H
+#define SIM_H
+
+#include "canary.h"
+#include "map.h"
+#include "rng.h"
+#include "rules.h"
+#include "stream.h"
+#include "vv.h"
+
+#define NODES_MAX    4
+#define KEYS_MAX     8
+#define LOCALS       3 /* backends that run local transactions */
+#define WORKERS      6 /* backends that apply */
+#define TXNS         (LOCALS + WORKERS + 1)
+#define TXN_MAINTAIN (TXNS - 1)
+#define SLOTS        LOCALS
+#define QUEUE_MAX    16
+#define FIFO_MAX     8
+#define WAL_MAX      64
+#define HISTORY_MAX  64
+#define SEGMENTS_MAX 6
+#define ORACLE_MAX   4096
+
+/* A row of the heap.  stamp == DC_HLC_NONE: there is none. */
+typedef struct Row
+{
+	DcHlc stamp;
+	uint32_t value;
+} Row;
+
+/* One key of a message. */
+typedef struct Change
+{
+	uint32_t key;
+	DcEntry entry;
+	uint32_t value;
+} Change;
+
+typedef struct Batch
+{
+	uint32_t count;
+	Change change[KEYS_MAX];
+} Batch;
+
+/* A vector of the few nodes there are: index = node index, not node id. */
+typedef struct Claims
+{
+	DcHlc at[NODES_MAX];
+} Claims;
+
+/* What a commit record, or the vector's row, adds to the durable state. */
+typedef struct WalRecord
+{
+	uint32_t written; /* keys whose row changes */
+	uint32_t marked;  /* keys that get a tombstone */
+	Row row[KEYS_MAX];
+	DcHlc tomb[KEYS_MAX];
+	bool own; /* a local transaction: its changes are new to the cluster */
+	bool vector;
+	Claims claims;
+} WalRecord;
+
+typedef enum TxnState
+{
+	TXN_IDLE,
+
+	/* local transactions */
+	TXN_CHOOSE,
+	TXN_LOCK,
+	TXN_SLOT,
+	TXN_PUBLISH_SLOT,
+	TXN_DRAW,
+	TXN_FRESH,
+	TXN_RAISE,
+	TXN_WRITE,
+	TXN_AFTER,
+
+	/* apply */
+	TXN_OBSERVE,
+	TXN_NEXT,
+	TXN_DEATH,
+	TXN_PROBE,
+	TXN_DECIDE,
+	TXN_CHANGE,
+
+	/* maintainer */
+	TXN_TAKE,
+	TXN_RECONCILE,
+
+	/* the steps of a commit, common to all */
+	TXN_RECORD,
+	TXN_FLUSH,
+	TXN_VISIBLE,
+	TXN_MERGE,
+	TXN_QUEUE,
+	TXN_CLEAR,
+	TXN_DONE
+} TxnState;
+
+typedef enum OpKind
+{
+	OP_INSERT,
+	OP_UPSERT, /* INSERT ... ON CONFLICT DO UPDATE */
+	OP_UPDATE,
+	OP_DELETE
+} OpKind;
+
+/* A transaction of any kind, on one node. */
+typedef struct Txn
+{
+	TxnState state;
+	uint32_t held;          /* keys whose row lock it has */
+	uint32_t written;       /* keys whose row it changed */
+	uint32_t marked;        /* keys it put a tombstone for */
+	uint32_t merged;        /* keys it takes to the metadata */
+	Row pending[KEYS_MAX];  /* of held keys: the row as it sees it */
+	DcHlc tomb[KEYS_MAX];   /* of marked keys */
+	DcEntry entry[KEYS_MAX];   /* of merged keys */
+	DcHlc replaced[KEYS_MAX];  /* of merged keys: row at first lock */
+	DcHlc saw_death[KEYS_MAX]; /* greatest death visible when inserted */
+	int waits_for;             /* transaction that holds the key, or -1 */
+	uint32_t waited;
+	uint32_t merge_next;
+	uint64_t lsn;         /* of its commit record, 0: none */
+	uint64_t stall_until; /* the operating system took its time */
+
+	/* local */
+	DcHlc own;   /* its current stamp */
+	DcHlc first; /* its first stamp */
+	DcHlc slot_value;
+	OpKind op;
+	uint32_t key;
+	uint32_t ops_left;
+	uint32_t idle_left; /* steps it stays open before it ends */
+	DcHlc row_stamp;
+	bool aborts;
+	bool async;
+	bool large;
+} Txn;
+
+/* A backend that applies one message. */
+typedef struct Worker
+{
+	bool busy;
+	int link;         /* who waits for the answer, or -1 */
+	uint64_t session; /* valid for this session only */
+	bool chunk;       /* of a catch-up */
+	Batch batch;
+	uint32_t next;
+	uint32_t committed; /* changes before this one are through */
+	uint32_t patience;
+	bool split; /* one transaction per key */
+	DcHlc probed;
+	DcApply decision;
+
+	/* a relayed segment: closes (from, to] of `source` */
+	bool segment;
+	uint32_t source;
+	DcHlc from;
+	DcHlc to;
+} Worker;
+
+typedef struct QueueItem
+{
+	Batch batch;
+	bool bytes; /* false: too large, goes by key */
+} QueueItem;
+
+/* Reads entries and their rows, key by key, for a catch-up or a relay. */
+typedef enum ReaderState
+{
+	READER_ENTRY,
+	READER_ROW,
+	READER_AGAIN
+} ReaderState;
+
+typedef struct Reader
+{
+	ReaderState state;
+	DcMapCursor cursor;
+	uint32_t key;
+	DcEntry entry;
+	Batch out;
+} Reader;
+
+typedef struct Segment
+{
+	bool full;
+	uint32_t source;
+	DcHlc from;
+	DcHlc to;
+	Batch batch;
+} Segment;
+
+typedef struct Heap
+{
+	Row row;
+	DcHlc tomb;  /* greatest visible tombstone */
+	int holder;  /* transaction that has it locked, or -1 */
+} Heap;
+
+typedef struct Node
+{
+	bool up;
+	uint32_t index;
+	uint32_t id;
+	uint64_t down_until;
+	int64_t skew_us;
+	DcHlc published; /* greatest W that ever left; for the checker */
+
+	/* durable */
+	Row disk_row[KEYS_MAX];
+	DcHlc disk_tomb[KEYS_MAX];
+	Claims disk_claims;
+	DcHlc disk_bound;
+	WalRecord wal[WAL_MAX]; /* the tail that is not yet flushed */
+	uint64_t wal_insert;    /* number of the last record */
+	uint64_t wal_flushed;
+	uint64_t wal_merged; /* L: greatest record whose commit was merged */
+
+	/* memory */
+	Heap heap[KEYS_MAX];
+	DcMap map;
+	DcMapEnv map_env;
+	DcPagePool map_pool;
+	uint64_t map_region[4 * DC_PAGE_BYTES / 8];
+	DcHlc clock;
+	DcHlc bound;
+	DcHlc dmax;
+	DcHlc slot[SLOTS];
+	DcVv vector; /* V; of itself: W */
+	DcHlc watermark;
+	uint64_t watermark_position;
+	QueueItem queue[QUEUE_MAX];
+	uint64_t queue_oldest;
+	uint64_t queue_head;
+	uint32_t reconcile; /* keys on the maintainer's list */
+	uint32_t rebuild;   /* next step; see node.c */
+
+	Txn txn[TXNS];
+	Worker worker[WORKERS];
+
+	/* publisher */
+	uint32_t publish_state;
+	DcHlc publish_drawn;
+	DcHlc publish_result;
+	DcHlc publish_slots[SLOTS];
+
+	/* relay under construction */
+	bool relaying;
+	Reader relay_reader;
+	uint32_t relay_source;
+	DcHlc relay_from;
+	DcHlc relay_to;
+} Node;
+
+typedef enum MessageKind
+{
+	MSG_HELLO,
+	MSG_BATCH,
+	MSG_CHUNK,
+	MSG_CLOSE,     /* base, donor */
+	MSG_WATERMARK, /* (from, to] */
+	MSG_VECTOR,    /* back: V, also the answer to hello */
+	MSG_ACK        /* back: a chunk is durable */
+} MessageKind;
+
+typedef struct Message
+{
+	MessageKind kind;
+	Batch batch;
+	Claims base;
+	Claims donor;
+	DcHlc from;
+	DcHlc to;
+} Message;
+
+typedef struct Fifo
+{
+	Message item[FIFO_MAX];
+	uint32_t first;
+	uint32_t count;
+} Fifo;
+
+/* The sending side at `from`, the receiving side at `to`. */
+typedef struct Link
+{
+	uint32_t from;
+	uint32_t to;
+	bool up;
+	uint64_t session;
+	uint64_t attached; /* head of the queue before hello was sent */
+	DcStream stream;
+	bool covered[DC_NODE_IDS];
+	Reader reader;
+	uint32_t chunks_unacked;
+	Fifo forth;
+	Fifo back;
+	bool receiving; /* a worker is busy with its last message */
+} Link;
+
+/* A flushed commit's version of a key: the truth. */
+typedef struct Version
+{
+	uint32_t key;
+	DcEntry entry;
+	uint32_t value;
+} Version;
+
+/* What a run is made of; drawn from its seed. */
+typedef struct Config
+{
+	uint32_t nodes;
+	uint32_t keys;
+	uint32_t steps;
+	uint32_t queue_size;
+	uint32_t covered_mode; /* 0 the sender only, 1 at random, 2 every source */
+	uint32_t crash_rate;   /* per 10,000 steps */
+	uint32_t break_rate;
+	uint32_t duplicate_rate;
+	uint32_t relay_rate;
+	uint32_t async_share; /* per 100 transactions */
+	uint32_t abort_share;
+	uint32_t large_share;
+	uint32_t idle_share;
+	uint64_t drift_us;
+	uint64_t lead_us;
+	uint32_t weight[16]; /* of the kinds of actors */
+} Config;
+
+/* Faults of the surroundings, to prove that the checkers see. */
+enum
+{
+	DEFECT_R1 = 1 << 0,      /* draws before it publishes its slot */
+	DEFECT_R3 = 1 << 1,      /* ships what is not flushed */
+	DEFECT_R4_DISK = 1 << 2, /* V durable ahead of its rows */
+	DEFECT_R6 = 1 << 3,      /* reads V after the scan */
+	DEFECT_R14 = 1 << 4,     /* restarts at the wall clock */
+	DEFECT_P1_AFTER = 1 << 5, /* no second look at dmax */
+	DEFECT_P2_MERGE = 1 << 6, /* apply leaves out of the metadata what it found */
+	DEFECT_P8 = 1 << 7,      /* watermark overtakes queued batches */
+	DEFECT_P9 = 1 << 8,      /* catch-up flushes only up to L */
+	DEFECT_P15 = 1 << 9,     /* catch-up skips a live entry without a row */
+	DEFECT_BOUND = 1 << 10,  /* takes in stamps beyond the bound */
+	DEFECT_FETCH = 1 << 11,  /* a live entry without its row is let go */
+	DEFECT_P9_ORDER = 1 << 12 /* COMMIT merges before it raises L */
+};
+
+typedef struct Stats
+{
+	uint64_t runs;
+	uint64_t steps;
+	uint64_t operations;
+	uint64_t commits;
+	uint64_t applied;
+	uint64_t crashes;
+	uint64_t breaks;
+	uint64_t reconciles;
+	uint64_t erased;
+	uint64_t fetches;
+	uint64_t catchups;
+	uint64_t refused;  /* closings that R4 refused */
+	uint64_t restamps; /* by AFTER */
+	uint64_t deadlocks;
+	uint64_t duplicates;
+	uint64_t waits; /* link waits for drift */
+} Stats;
+
+typedef struct Sim
+{
+	Rng rng;
+	uint64_t seed;
+	Config config;
+	uint64_t now_us;
+	uint64_t step;
+	bool calm; /* no more faults, no new transactions */
+	bool trace;
+	uint32_t defects;
+	uint32_t next_value;
+	Node node[NODES_MAX];
+	Link link[NODES_MAX * NODES_MAX];
+	Batch history[HISTORY_MAX];
+	uint64_t history_count;
+	Segment segment[SEGMENTS_MAX];
+	Version oracle[ORACLE_MAX];
+	uint32_t oracle_count;
+	Stats stats;
+	char failure[256];
+} Sim;
+
+#define DEFECT(sim, which) (((sim)->defects & (which)) != 0)
+#define BIT(key)           (1u << (key))
+
+/* run.c: one run; true when nothing failed. */
+bool sim_run(Sim *sim, uint64_t seed, uint32_t defects, bool trace);
+
+/* Notes the first failure; the run then ends. */
+void sim_fail(Sim *sim, const char *text, ...)
+	__attribute__((format(printf, 2, 3)));
+#define sim_trace(sim, ...)                                                    \
+	do                                                                         \
+	{                                                                          \
+		if ((sim)->trace)                                                      \
+			sim_print(sim, __VA_ARGS__);                                       \
+	} while (0)
+void sim_print(const Sim *sim, const char *text, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* heap.c */
+void wal_flush(Sim *sim, Node *node, uint64_t lsn);
+uint64_t wal_append(Sim *sim, Node *node, const WalRecord *record);
+bool heap_lock(Sim *sim, Node *node, int txn, uint32_t key);
+bool heap_blocked(Sim *sim, Node *node, int txn, uint32_t key);
+Row heap_sees(const Node *node, int txn, uint32_t key);
+void txn_reset(Node *node, int txn);
+
+/* meta.c */
+void meta_init(Sim *sim, Node *node);
+void meta_clear(Node *node);
+DcEntry meta_get(const Node *node, uint32_t key);
+DcEntry meta_merge(Sim *sim, Node *node, uint32_t key, DcEntry entry);
+bool meta_scan(const Node *node, DcMapCursor *cursor, uint32_t *key,
+			   DcEntry *entry);
+uint64_t meta_sum(const Node *node);
+
+/* commit.c: takes one step of a commit; true once it is through. */
+bool commit_step(Sim *sim, Node *node, int txn);
+
+/* txn.c, apply.c */
+void local_step(Sim *sim, Node *node, int txn);
+bool deadlocked(const Node *node, int txn);
+int apply_start(Sim *sim, Node *node, const Batch *batch);
+void apply_step(Sim *sim, Node *node, uint32_t worker);
+void apply_orphan(Sim *sim, Node *node, uint32_t worker);
+
+/* node.c */
+void node_init(Sim *sim, Node *node, uint32_t index);
+uint64_t node_now(const Sim *sim, const Node *node);
+DcHlc node_draw(Sim *sim, Node *node); /* DC_HLC_NONE: at the bound, wait */
+void node_crash(Sim *sim, Node *node);
+void node_restart(Sim *sim, Node *node);
+void node_publish_step(Sim *sim, Node *node);
+void node_bound_step(Sim *sim, Node *node);
+void node_persist_step(Sim *sim, Node *node);
+void node_maintain_step(Sim *sim, Node *node);
+void node_rebuild_step(Sim *sim, Node *node);
+bool node_tombs_loaded(const Sim *sim, const Node *node);
+bool node_rebuilt(const Sim *sim, const Node *node);
+
+/* link.c */
+void link_init(Sim *sim, Link *link, uint32_t from, uint32_t to);
+void link_send_step(Sim *sim, Link *link);
+void link_receive_step(Sim *sim, Link *link);
+void link_answer_step(Sim *sim, Link *link);
+void link_break(Sim *sim, Link *link);
+bool link_worker_done(Sim *sim, Node *node, Worker *worker);
+bool link_idle(const Sim *sim, const Link *link);
+void relay_build_step(Sim *sim, Node *node);
+void relay_deliver_step(Sim *sim, Node *node);
+
+/* check.c */
+Claims claims_of(const Sim *sim, const DcVv *vv);
+void vv_of(const Sim *sim, const Claims *claims, DcVv *vv);
+void check_flushed(Sim *sim, Node *node, const WalRecord *record);
+void check_shipped(Sim *sim, const Node *node, const Batch *batch);
+void check_coverage(Sim *sim, const Node *node, const Claims *before);
+void check_settled(Sim *sim);
+bool is_settled(const Sim *sim);
+
+#endif
