@@ -2,11 +2,10 @@
  * map_bench.c
  *		The metadata map alone: time and memory of a keyspace with bigint keys.
  *
- *	gcc -std=gnu11 -O2 -Isrc/core bench/map_bench.c src/core/{map,pages,
- *	    keyhash,hlc,vv,wire}.c -o map_bench
- *	./map_bench [entries]        (10,000,000 by default)
+ *	make build-bench && build/bench/map_bench [entries]
  *
- * All 64 partitions in one pool, one thread.  Keys come in random order.
+ * 10,000,000 entries if not told.  All 64 partitions in one pool, one thread,
+ * keys in random order, so each call meets a cold line of memory.
  * "worst" is the greatest bytes per entry from 1 M entries on (or from a
  * tenth of them, if there are fewer than 10 M).
  */

@@ -17,19 +17,6 @@
 
 #include "guc.h"
 
-static const char *const names[DC_WORKER_COUNT] = {
-	[DC_WORKER_LAUNCHER] = "launcher",
-	[DC_WORKER_GOSSIP] = "gossip",
-	[DC_WORKER_REPLICATOR] = "replicator",
-	[DC_WORKER_MAINTAINER] = "maintainer",
-};
-
-const char *
-dc_worker_name(DcWorkerKind kind)
-{
-	return names[kind];
-}
-
 static void
 release_worker(int code, Datum arg)
 {
@@ -63,7 +50,7 @@ claim_worker(DcWorkerKind kind)
 	if (other != 0)
 	{
 		ereport(LOG, (errmsg("datacake %s already runs as process %d",
-							 names[kind], (int) other)));
+							 dc_worker_name(kind), (int) other)));
 		proc_exit(0);
 	}
 	before_shmem_exit(release_worker, Int32GetDatum(kind));
@@ -80,7 +67,7 @@ dc_worker_begin(DcWorkerKind kind, bool database)
 	if (database)
 		BackgroundWorkerInitializeConnection(datacake_database, NULL, 0);
 	claim_worker(kind);
-	snprintf(title, sizeof(title), "datacake %s", names[kind]);
+	snprintf(title, sizeof(title), "datacake %s", dc_worker_name(kind));
 	pgstat_report_appname(title);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }

@@ -35,6 +35,4 @@ extern void dc_worker_check(void);
 /* Sleeps until the latch is set or `timeout_ms` passed, then checks. */
 extern void dc_worker_wait(long timeout_ms, uint32 wait_event);
 
-extern const char *dc_worker_name(DcWorkerKind kind);
-
 #endif

@@ -15,6 +15,9 @@
 /* Wanted digests take at most this part of an ACK; deltas get the rest. */
 #define WANTED_MAX (DC_GOSSIP_DIGESTS_MAX / 2)
 
+/* Both claimants of an id are told this often. */
+#define CLASH_TOLD_US (UINT64_C(10) * 1000000)
+
 #define HELLO_CREDIT_MAX 8
 
 #define INTERVAL_US_MAX (UINT64_C(3600) * 1000000)
@@ -72,6 +75,12 @@ mentionable(const DcGossip *g, const DcGossipNode *node)
 			g->now_us - node->since_us < g->config.forget_us / 2);
 }
 
+static bool
+is_news(const DcGossip *g, const DcGossipNode *node)
+{
+	return g->now_us - node->news_us < NEWS_ROUNDS * g->config.interval_us;
+}
+
 static void
 add_digest(DcGossipMessage *message, const DcGossipNode *node, bool *mentioned)
 {
@@ -88,7 +97,6 @@ static void
 choose_digests(DcGossip *g, DcGossipMessage *message)
 {
 	bool mentioned[DC_NODE_IDS] = {false};
-	uint64_t news_us = NEWS_ROUNDS * g->config.interval_us;
 	uint32_t start = dc_gossip_draw(g, g->capacity);
 
 	add_digest(message, &g->nodes[0], mentioned);
@@ -100,10 +108,9 @@ choose_digests(DcGossip *g, DcGossipMessage *message)
 		for (uint32_t i = 0; i < g->capacity; i++)
 		{
 			const DcGossipNode *node = &g->nodes[(start + i) % g->capacity];
-			bool news = g->now_us - node->news_us < news_us;
 
 			if (!mentionable(g, node) || mentioned[node->node_id] ||
-				(pass == 0 && !news))
+				(pass == 0 && !is_news(g, node)))
 				continue;
 			if (message->digest_count < limit)
 				add_digest(message, node, mentioned);
@@ -254,6 +261,10 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, uint32_t sender,
 	if (!delta->full && (delta->incarnation != node->incarnation ||
 						 delta->config_version != node->config_version))
 		return;
+	/* The later start is shown, even while an outdated one still speaks. */
+	if (delta->full && delta->incarnation == node->incarnation &&
+		delta->boot < node->boot)
+		return;
 
 	restarted = delta->full && node->described &&
 				(delta->incarnation != node->incarnation ||
@@ -336,12 +347,17 @@ answer_syn(DcGossip *g, const char *from, const DcGossipMessage *syn,
 			add_delta(&ack, node, digest->incarnation, digest->version,
 					  &left_bytes);
 	}
-	for (uint32_t i = 0; syn->complete && i < g->capacity; i++)
+	/*
+	 * What the sender does not mention it lacks, if it mentioned all; news it
+	 * would have mentioned first.
+	 */
+	for (uint32_t i = 0; i < g->capacity; i++)
 	{
 		const DcGossipNode *node = &g->nodes[(start + i) % g->capacity];
 
 		if (mentionable(g, node) && !mentioned[node->node_id] &&
-			node->node_id != syn->header.node_id)
+			node->node_id != syn->header.node_id &&
+			(syn->complete || is_news(g, node)))
 			add_delta(&ack, node, 0, 0, &left_bytes);
 	}
 	send_to(from, &ack, out);
@@ -512,9 +528,15 @@ static void
 note_contact(DcGossip *g, DcGossipNode *node, const char *from,
 			 const DcGossipHeader *header, DcGossipOutput *out)
 {
+	int64_t offset_us = (int64_t) header->sent_at_us - (int64_t) g->wall_us;
+
 	dc_gossip_copy(node->seen_address, sizeof(node->seen_address),
 				   dc_gossip_slice(from));
-	node->clock_offset_us = (int64_t) header->sent_at_us - (int64_t) g->wall_us;
+	/* The fastest datagram tells best; slower ones wear it out. */
+	if (node->clock_offset_us == 0 || offset_us > node->clock_offset_us)
+		node->clock_offset_us = offset_us;
+	else
+		node->clock_offset_us += (offset_us - node->clock_offset_us) / 8;
 	if (g->settled_us == 0)
 		g->settled_us = g->now_us + DC_GOSSIP_PAST_US;
 	/* A goodbye is not a sign of life; only a new record takes it back. */
@@ -549,6 +571,24 @@ take_message(DcGossip *g, const char *from, const DcGossipMessage *message,
 	}
 }
 
+/*
+ * A stranger that holds the key is a mistake of the administrator, who may be
+ * looking at the other side: it gets one HELLO a minute, from which it reads
+ * our cluster or version.  Answers go with reports, so that two strangers do
+ * not answer each other for ever.
+ */
+static void
+refuse(DcGossip *g, DcStatus status, const char *from,
+	   const DcGossipHeader *header, size_t length, uint64_t value,
+	   DcGossipOutput *out)
+{
+	if (dc_gossip_report_refusal(g, status, header->node_id, value, from,
+								 out) &&
+		(status == DC_CLUSTER || status == DC_VERSION) &&
+		length >= DC_GOSSIP_HEADER_BYTES + DC_GOSSIP_HELLO_BODY_BYTES_MAX)
+		send_hello(g, from, header, out);
+}
+
 DcStatus
 dc_gossip_receive(DcGossip *g, const char *from, const void *data,
 				  size_t length, uint64_t now_us, DcGossipOutput *out)
@@ -561,16 +601,15 @@ dc_gossip_receive(DcGossip *g, const char *from, const void *data,
 
 	dc_gossip_begin(g, now_us, out);
 	status = dc_gossip_decode(data, length, &message, &detail);
+	if (status == DC_OK && header->cluster_hash != g->config.cluster_hash)
+	{
+		status = DC_CLUSTER;
+		detail.value = header->cluster_hash;
+	}
 	if (status != DC_OK)
 	{
-		dc_gossip_report_refusal(g, status, 0, detail.value, from, out);
+		refuse(g, status, from, header, length, detail.value, out);
 		return status;
-	}
-	if (header->cluster_hash != g->config.cluster_hash)
-	{
-		dc_gossip_report_refusal(g, DC_CLUSTER, header->node_id,
-								 header->cluster_hash, from, out);
-		return DC_CLUSTER;
 	}
 	if (header->node_id == g->nodes[0].node_id)
 		return judge_own_name(g, from, header, out);

@@ -5,8 +5,7 @@
 #include "gossip_node.h"
 
 /* A clash is over when nobody noticed it for this long. */
-#define CLASH_US      (UINT64_C(60) * 1000000)
-#define CLASH_TOLD_US (UINT64_C(10) * 1000000)
+#define CLASH_US (UINT64_C(60) * 1000000)
 
 /* Refusals and a full table are reported this often for each address. */
 #define REPORT_US (UINT64_C(60) * 1000000)
@@ -150,19 +149,20 @@ worth_report(DcGossip *g, DcStatus status, const char *address)
 	return true;
 }
 
-void
+bool
 dc_gossip_report_refusal(DcGossip *g, DcStatus status, uint32_t node_id,
 						 uint64_t value, const char *from, DcGossipOutput *out)
 {
 	DcGossipEvent *event;
 
 	if (!worth_report(g, status, from))
-		return;
+		return false;
 	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_REFUSED, node_id);
 	event->status = status;
 	event->value = value;
 	dc_gossip_copy(event->address, sizeof(event->address),
 				   dc_gossip_slice(from));
+	return true;
 }
 
 /* ---- state of a node ---------------------------------------------------- */
@@ -318,12 +318,14 @@ dc_gossip_note_rival(DcGossip *g, uint64_t incarnation, uint64_t boot,
 	dc_gossip_note_clash(g, &g->nodes[0], incarnation, boot, address, out);
 }
 
+/* The random part keeps two clones that start at once apart. */
 void
 dc_gossip_start_self(DcGossip *g, uint64_t least_version)
 {
 	DcGossipNode *self = &g->nodes[0];
 	uint64_t version = g->now_us > least_version ? g->now_us : least_version;
 
+	version += dc_gossip_draw(g, 1024);
 	self->boot = self->version = self->config_version = version;
 	self->news_us = g->now_us;
 	g->past_version = 0;

@@ -66,8 +66,8 @@ DcGossipEvent *dc_gossip_add_event(DcGossipOutput *out, DcGossipEventKind kind,
 void dc_gossip_add_node_event(DcGossipOutput *out, DcGossipEventKind kind,
 							  const DcGossipNode *node);
 
-/* An event, unless there was one of late for this status and address. */
-void dc_gossip_report_refusal(DcGossip *g, DcStatus status, uint32_t node_id,
+/* An event and true, unless there was one of late for status and address. */
+bool dc_gossip_report_refusal(DcGossip *g, DcStatus status, uint32_t node_id,
 							  uint64_t value, const char *from,
 							  DcGossipOutput *out);
 

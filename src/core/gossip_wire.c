@@ -111,7 +111,7 @@ dc_gossip_decode_header(DcReader *r, DcGossipHeader *header, DcDetail *detail)
 	header->sent_at_us = dc_read_u64(r);
 	header->receiver_boot = dc_read_u64(r);
 	if (kind < DC_GOSSIP_SYN || kind > DC_GOSSIP_CLASH || header->boot == 0 ||
-		header->boot > VERSION_MAX || header->sent_at_us > VERSION_MAX)
+		header->boot > VERSION_MAX || header->sent_at_us > DC_HLC_US_MAX)
 		dc_reader_fail(r, DC_MALFORMED);
 	return r->status;
 }

@@ -28,22 +28,14 @@ dc_rule_watermark(DcHlc drawn, const DcHlc *slots, size_t slot_count,
 	return watermark > previous ? watermark : previous;
 }
 
-/* An entry at or below the floor of its keyspace died in the TRUNCATE. */
-static DcEntry
-under_floor(DcEntry entry, DcHlc floor)
-{
-	if (entry.stamp <= floor && floor != DC_HLC_NONE)
-		return (DcEntry){.stamp = floor, .dead = true};
-	return entry;
-}
-
 DcApply
 dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
 			  DcHlc floor)
 {
 	DcHlc here;
 
-	entry = under_floor(entry, floor);
+	if (incoming.stamp <= floor)
+		return DC_APPLY_STALE; /* died in the TRUNCATE */
 	if (row != DC_HLC_NONE && !DC_CANARY(DC_CANARY_P2))
 	{
 		/* a dead entry beyond the row: the row is about to be erased */

@@ -103,7 +103,8 @@ dc_stream_catchup_begin(DcStream *stream, const DcVv *own,
 	dc_vv_init(&stream->donor);
 	for (uint32_t id = 1; id < DC_NODE_IDS; id++)
 	{
-		if (covered[id] || id == self)
+		stream->covered[id] = covered[id] || id == self;
+		if (stream->covered[id])
 			stream->donor.at[id] = own->at[id];
 	}
 }
@@ -111,9 +112,8 @@ dc_stream_catchup_begin(DcStream *stream, const DcVv *own,
 bool
 dc_stream_catchup_wants(const DcStream *stream, DcHlc stamp)
 {
-	uint32_t source = dc_hlc_node_id(stamp);
-
-	return stream->donor.at[source] != DC_HLC_NONE &&
+	/* also of a source whose watermark still is 0: its entries are not */
+	return stream->covered[dc_hlc_node_id(stamp)] &&
 		   !dc_vv_covers(&stream->base, stamp);
 }
 

@@ -54,6 +54,7 @@ typedef struct DcStream
 	DcVv peer;            /* V of the peer, as it last said */
 	DcVv base;            /* the peer's V that the running catch-up extends */
 	DcVv donor;           /* own V before the scan, for the covered sources */
+	bool covered[DC_NODE_IDS]; /* sources that the running catch-up sends */
 } DcStream;
 
 /* The queue and the watermark, as read just before asking. */

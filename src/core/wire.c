@@ -133,7 +133,9 @@ dc_writer_init(DcWriter *w, void *data, size_t capacity)
 void
 dc_write_bytes(DcWriter *w, const void *data, size_t length)
 {
-	if (w->data != NULL && w->status == DC_OK)
+	if (w->status != DC_OK)
+		return;
+	if (w->data != NULL)
 	{
 		if (length > w->capacity - w->length)
 		{

@@ -20,14 +20,10 @@
 
 #include "access/relation.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
-#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -40,6 +36,7 @@
 #include "clock.h"
 #include "keyspace.h"
 #include "sql.h"
+#include "table.h"
 #include "vector.h"
 
 /* A keyspace as one batch describes it, and what is here for it. */
@@ -76,17 +73,20 @@ struct DcApplySet
 	int count;
 	int capacity;
 	DcHlc latest;
+	uint64 definition; /* for realize() */
+	bool retry;		   /* changes that waited: their entries are there already */
 	DcApplied result;
 	DcVv vector;
 };
 
 DcApplySet *
-dc_apply_begin(void)
+dc_apply_begin(bool retry)
 {
 	DcApplySet *set = palloc0(sizeof(DcApplySet));
 
 	set->capacity = 64;
 	set->items = palloc(sizeof(Incoming) * set->capacity);
+	set->retry = retry;
 	dc_vector_read(&set->vector);
 	return set;
 }
@@ -256,79 +256,21 @@ open_target(Target *target)
 
 /* --- one row --- */
 
-typedef struct Writer
-{
-	EState *estate;
-	ResultRelInfo *result;
-	EPQState epq;
-	TupleTableSlot *remote;
-	TupleTableSlot *local;
-	MemoryContext scratch;
-} Writer;
-
-static void
-writer_open(Writer *writer, Target *target)
-{
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-
-	writer->estate = CreateExecutorState();
-	rte->rtekind = RTE_RELATION;
-	rte->relid = RelationGetRelid(target->relation);
-	rte->relkind = target->relation->rd_rel->relkind;
-	rte->rellockmode = RowExclusiveLock;
-	ExecInitRangeTable(writer->estate, list_make1(rte));
-	writer->result = makeNode(ResultRelInfo);
-	InitResultRelInfo(writer->result, target->relation, 1, NULL, 0);
-	writer->estate->es_output_cid = GetCurrentCommandId(true);
-	ExecOpenIndices(writer->result, false);
-	EvalPlanQualInit(&writer->epq, writer->estate, NULL, NIL, -1);
-	writer->remote = ExecInitExtraTupleSlot(
-		writer->estate, RelationGetDescr(target->relation), &TTSOpsVirtual);
-	writer->local = table_slot_create(target->relation,
-									  &writer->estate->es_tupleTable);
-	AfterTriggerBeginQuery();
-}
-
-static void
-writer_close(Writer *writer)
-{
-	AfterTriggerEndQuery(writer->estate);
-	EvalPlanQualEnd(&writer->epq);
-	ExecCloseIndices(writer->result);
-	ExecResetTupleTable(writer->estate->es_tupleTable, false);
-	FreeExecutorState(writer->estate);
-	CommandCounterIncrement();
-}
-
-/* The key alone, for the search. */
-static void
-load_key(Writer *writer, Incoming *item)
-{
-	TupleTableSlot *slot = writer->remote;
-	DcRel *rel = item->target->rel;
-
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true, sizeof(bool) * rel->natts);
-	dc_rel_key_decode(rel, item->change.key.data, item->change.key.length,
-					  slot->tts_values, slot->tts_isnull);
-	ExecStoreVirtualTuple(slot);
-}
-
 /* The whole row; columns that the source does not have keep their value. */
 static void
-load_image(Writer *writer, Incoming *item, bool over_local)
+load_image(DcTable *table, Incoming *item, bool over_local)
 {
-	TupleTableSlot *slot = writer->remote;
+	TupleTableSlot *slot = table->remote;
 	Target *target = item->target;
 
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, sizeof(bool) * target->rel->natts);
 	if (over_local)
 	{
-		slot_getallattrs(writer->local);
-		memcpy(slot->tts_values, writer->local->tts_values,
+		slot_getallattrs(table->local);
+		memcpy(slot->tts_values, table->local->tts_values,
 			   sizeof(Datum) * target->rel->natts);
-		memcpy(slot->tts_isnull, writer->local->tts_isnull,
+		memcpy(slot->tts_isnull, table->local->tts_isnull,
 			   sizeof(bool) * target->rel->natts);
 	}
 	dc_rel_image_decode(target->columns, target->image_columns,
@@ -344,29 +286,27 @@ load_image(Writer *writer, Incoming *item, bool over_local)
  * Finds and locks the row, waiting for writers in progress; decides.  A death
  * is announced before (P1): an insert that this does not see will see it.
  */
-static bool
-find_and_decide(DcApplySet *set, Writer *writer, Incoming *item)
+static void
+find_and_decide(DcApplySet *set, DcTable *table, Incoming *item)
 {
 	Target *target = item->target;
 	DcEntry entry;
-	bool found;
 
 	if (item->change.entry.dead)
 		dc_change_announce(target->slot, item->key,
 						   item->change.entry.stamp);
-	load_key(writer, item);
-	found = RelationFindReplTupleByIndex(
-		target->relation, target->rel->pk_index, LockTupleExclusive,
-		writer->remote, writer->local);
-	item->row = found ? dc_rel_stamp(target->rel, writer->local) : DC_HLC_NONE;
+	item->row = dc_table_find(table, item->change.key.data,
+							  item->change.key.length);
 	entry = dc_metadata_get(target->slot, item->key);
+	if (set->retry && entry.stamp == item->change.entry.stamp)
+		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
 	item->decision = dc_rule_apply(
 		item->row, entry, item->change.entry, DC_HLC_NONE,
 		pg_atomic_read_u64(&dc_keyspace(target->slot)->floor));
-	if (!found && entry.stamp == DC_HLC_NONE &&
+	if (item->row == DC_HLC_NONE && entry.stamp == DC_HLC_NONE &&
+		!set->retry &&
 		dc_vv_covers(&set->vector, item->change.entry.stamp))
 		dc_count(DC_COUNT_LOCAL_LOSSES, 1);
-	return found;
 }
 
 /* Did the writer of this change not know of what is here? */
@@ -406,50 +346,41 @@ note(DcApplySet *set, Incoming *item)
 					item->row);
 }
 
-static void
-erase(Writer *writer)
-{
-	ExecSimpleRelationDelete(writer->result, writer->estate, &writer->epq,
-							 writer->local);
-}
-
 /* First pass: everything but the rows that must wait for the second. */
 static void
-apply_item(DcApplySet *set, Writer *writer, Incoming *item)
+apply_item(DcApplySet *set, DcTable *table, Incoming *item)
 {
-	bool found = find_and_decide(set, writer, item);
+	bool found;
 
+	find_and_decide(set, table, item);
+	found = item->row != DC_HLC_NONE;
 	if (item->decision == DC_APPLY_ERASE)
-		erase(writer);
+		dc_table_delete(table);
 	else if (item->decision == DC_APPLY_STORE)
 	{
-		load_image(writer, item, found);
 		if (item->target->unique)
 		{
 			if (found)
-				erase(writer); /* P3: values are freed before they are used */
-			ExecMaterializeSlot(writer->remote);
+				dc_table_delete(table); /* P3: free values before use */
 			return;
 		}
+		load_image(table, item, found);
 		if (found)
-			ExecSimpleRelationUpdate(writer->result, writer->estate,
-									 &writer->epq, writer->local,
-									 writer->remote);
+			dc_table_update(table);
 		else
-			ExecSimpleRelationInsert(writer->result, writer->estate,
-									 writer->remote);
+			dc_table_insert(table);
 	}
 	note(set, item);
 }
 
 /* Second pass of a table with more unique indexes: the rows. */
 static void
-apply_stored(DcApplySet *set, Writer *writer, Incoming *item)
+apply_stored(DcApplySet *set, DcTable *table, Incoming *item)
 {
-	if (item->decision != DC_APPLY_STORE || !item->target->unique)
+	if (item->decision != DC_APPLY_STORE)
 		return;
-	load_image(writer, item, false);
-	ExecSimpleRelationInsert(writer->result, writer->estate, writer->remote);
+	load_image(table, item, false);
+	dc_table_insert(table);
 	note(set, item);
 }
 
@@ -459,23 +390,23 @@ apply_table(DcApplySet *set, Incoming *items, int count)
 {
 	Target *target = items->target;
 	DcRole role = dc_role_begin(target->rel->owner, true);
-	Writer writer;
+	DcTable table;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	writer_open(&writer, target);
+	dc_table_open(&table, target->relation, target->rel);
 	for (int pass = 0; pass < (target->unique ? 2 : 1); pass++)
 	{
 		for (int i = 0; i < count; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
 			if (pass == 0)
-				apply_item(set, &writer, &items[i]);
+				apply_item(set, &table, &items[i]);
 			else
-				apply_stored(set, &writer, &items[i]);
-			ResetPerTupleExprContext(writer.estate);
+				apply_stored(set, &table, &items[i]);
+			ResetPerTupleExprContext(table.estate);
 		}
 	}
-	writer_close(&writer);
+	dc_table_close(&table);
 	PopActiveSnapshot();
 	dc_role_end(role);
 }
@@ -569,7 +500,7 @@ try_in_subtransaction(void (*work)(DcApplySet *, Incoming *, int),
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	DcApplied before = set->result;
-	ErrorData *error = NULL;
+	ErrorData *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -633,35 +564,22 @@ id_of_key(DcSlice key)
 static void
 realize(DcApplySet *set, Incoming *items, int count)
 {
-	uint64 id = id_of_key(items->change.key);
-
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (items->change.entry.dead)
-		dc_keyspace_dissolve(id);
-	else
-		dc_keyspace_realize(id);
+	dc_keyspace_realize(set->definition);
 	PopActiveSnapshot();
 }
 
-/*
- * The row of a definition is in; now make it real.  If that fails the
- * keyspace is known all the same, and its rows wait.
- */
-static void
-realize_definition(DcApplySet *set, Incoming *item)
+bool
+dc_apply_definition(uint64 id)
 {
-	uint64 id = id_of_key(item->change.key);
 	char id_text[32];
 	const char *arguments[3] = {id_text, NULL, NULL};
+	DcApplySet set = {.definition = id};
 	ErrorData *error;
 
-	if (item->decision != DC_APPLY_STORE && item->decision != DC_APPLY_ERASE)
-		return;
-	dc_applying = false; /* existing rows are this node's own (P7) */
-	error = try_in_subtransaction(realize, set, item, 1);
-	dc_applying = true;
+	error = try_in_subtransaction(realize, &set, NULL, 0);
 	if (error == NULL)
-		return;
+		return true;
 	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
 	arguments[1] = unpack_sql_state(error->sqlerrcode);
 	arguments[2] = error->message;
@@ -669,11 +587,27 @@ realize_definition(DcApplySet *set, Incoming *item)
 		   "VALUES ($1::bigint, $2, $3) ON CONFLICT (id) DO UPDATE SET "
 		   "sqlstate = excluded.sqlstate, message = excluded.message",
 		   3, arguments);
+	/* the keyspace is known all the same, and its rows wait */
 	if (dc_sql("SELECT key_bytes FROM datacake.keyspace WHERE id = "
 			   "$1::bigint",
 			   1, arguments) == 1)
 		(void) dc_keyspace_enter(id, InvalidOid,
 								 (uint32) atoi(dc_sql_text(0, 1)));
+	return false;
+}
+
+/* The row of a definition was written or deleted; follow it. */
+static void
+follow_definition(Incoming *item)
+{
+	uint64 id = id_of_key(item->change.key);
+
+	dc_applying = false; /* existing rows are this node's own (P7) */
+	if (item->decision == DC_APPLY_STORE)
+		(void) dc_apply_definition(id);
+	else if (item->decision == DC_APPLY_ERASE)
+		dc_keyspace_dissolve(id);
+	dc_applying = true;
 }
 
 /* --- all of it --- */
@@ -754,7 +688,7 @@ apply_run(DcApplySet *set, Incoming *items, int count)
 	if (target->id == DC_CATALOGUE_ID)
 	{
 		for (int i = 0; i < count; i++)
-			realize_definition(set, &items[i]);
+			follow_definition(&items[i]);
 	}
 }
 

@@ -24,7 +24,8 @@ typedef struct DcApplied
  */
 typedef struct DcApplySet DcApplySet;
 
-extern DcApplySet *dc_apply_begin(void);
+/* `retry`: changes that waited in the quarantine. */
+extern DcApplySet *dc_apply_begin(bool retry);
 
 /* `exact`: the changes say what they replaced, so conflicts can be seen. */
 extern void dc_apply_add(DcApplySet *set, DcSlice batch, bool exact);
@@ -37,18 +38,9 @@ extern void dc_apply_add(DcApplySet *set, DcSlice batch, bool exact);
 extern DcApplied dc_apply_run(DcApplySet *set);
 
 /*
- * Tries waiting rows of the quarantine again; returns how many are left.
- * `all`: also those whose next try is not due.
+ * Makes a definition real in a subtransaction.  Returns false if that failed;
+ * then the reason is in datacake.unrealized and the keyspace's rows wait.
  */
-extern uint64 dc_quarantine_retry(bool all);
-
-/* The waiting change of a key as a batch of its own; false: none. */
-extern bool dc_quarantine_find(uint64 id, const uint8 *key, Size length,
-							   DcHlc stamp, StringInfo batch);
-
-/*
- * Makes heap row and entry of one key agree (P2), in the running transaction.
- */
-extern void dc_reconcile_key(uint64 id, const uint8 *key, Size length);
+extern bool dc_apply_definition(uint64 id);
 
 #endif

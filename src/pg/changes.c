@@ -467,6 +467,8 @@ at_commit(void)
 {
 	if (xact.context != NULL)
 	{
+		/* before the merge: who reads an entry finds L beyond its commit */
+		raise_flush_lsn(XactLastCommitEnd);
 		for (int64 i = 0; i < xact.count; i++)
 		{
 			Change *change = &xact.changes[i];
@@ -476,7 +478,6 @@ at_commit(void)
 			if (change->announced)
 				dc_death_settle(change->slot, change->hash);
 		}
-		raise_flush_lsn(XactLastCommitEnd);
 		if (xact.has_queued)
 		{
 			dc_queue_publish(xact.queued, (uint32) xact.shipped,

@@ -159,6 +159,19 @@ dc_paused(uint32 node_id)
 	return paused;
 }
 
+const char *
+dc_worker_name(DcWorkerKind kind)
+{
+	static const char *const names[DC_WORKER_COUNT] = {
+		[DC_WORKER_LAUNCHER] = "launcher",
+		[DC_WORKER_GOSSIP] = "gossip",
+		[DC_WORKER_REPLICATOR] = "replicator",
+		[DC_WORKER_MAINTAINER] = "maintainer",
+	};
+
+	return names[kind];
+}
+
 void
 dc_worker_wake(DcWorkerKind kind)
 {

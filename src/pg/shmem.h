@@ -229,6 +229,8 @@ dc_phase(void)
 /* Is the exchange with this peer stopped by datacake.pause()? */
 extern bool dc_paused(uint32 node_id);
 
+extern const char *dc_worker_name(DcWorkerKind kind);
+
 /* Wakes a worker; nothing happens if it does not run. */
 extern void dc_worker_wake(DcWorkerKind kind);
 

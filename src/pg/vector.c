@@ -105,7 +105,7 @@ dc_vector_save(void)
 	int n = 0;
 
 	dc_vector_read(&saving);
-	for (int id = 1; id < DC_NODE_IDS; id++)
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
 	{
 		if (saving.at[id] == DC_HLC_NONE)
 			continue;
@@ -119,7 +119,8 @@ dc_vector_save(void)
 	if (SPI_execute_with_args(
 			"INSERT INTO datacake.vector AS v "
 			"SELECT s, t::datacake.hlc "
-			"FROM pg_catalog.unnest($1, $2) AS u(s, t) "
+			"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+			"AS u(s, t) "
 			"ON CONFLICT (source) DO UPDATE SET watermark = "
 			"excluded.watermark WHERE v.watermark < excluded.watermark",
 			2, types, arguments, NULL, false, 0) < 0)
@@ -131,7 +132,7 @@ dc_vector_saved(void)
 {
 	DcHlc floor = DC_HLC_MAX;
 
-	for (int id = 1; id < DC_NODE_IDS; id++)
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
 	{
 		if (saving.at[id] != DC_HLC_NONE && saving.at[id] < floor)
 			floor = saving.at[id];
@@ -158,7 +159,7 @@ dc_vector_load(void)
 		int64 stamp = DatumGetInt64(
 			SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &null));
 
-		if (source >= 1 && source < DC_NODE_IDS)
+		if (source >= 1 && source <= (int) DC_NODE_ID_MAX)
 			loaded.at[source] = (DcHlc) stamp;
 	}
 	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);

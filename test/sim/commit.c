@@ -39,17 +39,25 @@ static void
 step_record(Sim *sim, Node *node, int txn)
 {
 	Txn *t = &node->txn[txn];
-	WalRecord record = {
-		.written = t->written, .marked = t->marked, .own = txn < LOCALS};
+	WalRecord record = {.written = t->written,
+						.marked = t->marked,
+						.own = txn < LOCALS};
 
 	if (record.own)
+	{
 		check_record(sim, node, t);
+		/* deleted and inserted again: no tombstone */
+		for (uint32_t key = 0; key < sim->config.keys; key++)
+		{
+			if (!t->entry[key].dead)
+				t->marked &= ~BIT(key);
+		}
+		record.marked = t->marked;
+	}
 	for (uint32_t key = 0; key < KEYS_MAX; key++)
 	{
 		record.row[key] = t->pending[key];
 		record.tomb[key] = t->tomb[key];
-		if (record.own && (t->merged & BIT(key)) && t->entry[key].dead)
-			record.tomb[key] = t->entry[key].stamp;
 	}
 	if (t->written | t->marked)
 		t->lsn = wal_append(sim, node, &record);
@@ -88,8 +96,9 @@ step_visible(Sim *sim, Node *node, int txn)
 		{
 			if (t->pending[key].stamp != DC_HLC_NONE &&
 				t->pending[key].stamp <= heap->row.stamp)
-				sim_fail(sim, "P2: node %u: row of key %u falls from %llu to "
-							  "%llu",
+				sim_fail(sim,
+						 "P2: node %u: row of key %u falls from %llu to "
+						 "%llu",
 						 node->id, key, (unsigned long long) heap->row.stamp,
 						 (unsigned long long) t->pending[key].stamp);
 			heap->row = t->pending[key];
@@ -107,27 +116,18 @@ step_visible(Sim *sim, Node *node, int txn)
 }
 
 static void
-raise_merged(Node *node, const Txn *t)
-{
-	if (t->lsn > node->wal_merged)
-		node->wal_merged = t->lsn;
-}
-
-static void
 step_merge(Sim *sim, Node *node, int txn)
 {
 	Txn *t = &node->txn[txn];
 	uint32_t key;
 
-	/* L first: an entry can be read, and shipped, as soon as it is merged */
-	if (!DEFECT(sim, DEFECT_P9_ORDER))
-		raise_merged(node, t);
 	while (t->merge_next < sim->config.keys &&
 		   !(t->merged & BIT(t->merge_next)))
 		t->merge_next++;
 	if (t->merge_next >= sim->config.keys)
 	{
-		raise_merged(node, t);
+		if (t->lsn > node->wal_merged)
+			node->wal_merged = t->lsn;
 		t->state = txn < LOCALS ? TXN_QUEUE : TXN_DONE;
 		return;
 	}

@@ -133,12 +133,12 @@ typedef enum OpKind
 typedef struct Txn
 {
 	TxnState state;
-	uint32_t held;          /* keys whose row lock it has */
-	uint32_t written;       /* keys whose row it changed */
-	uint32_t marked;        /* keys it put a tombstone for */
-	uint32_t merged;        /* keys it takes to the metadata */
-	Row pending[KEYS_MAX];  /* of held keys: the row as it sees it */
-	DcHlc tomb[KEYS_MAX];   /* of marked keys */
+	uint32_t held;             /* keys whose row lock it has */
+	uint32_t written;          /* keys whose row it changed */
+	uint32_t marked;           /* keys it put a tombstone for */
+	uint32_t merged;           /* keys it takes to the metadata */
+	Row pending[KEYS_MAX];     /* of held keys: the row as it sees it */
+	DcHlc tomb[KEYS_MAX];      /* of marked keys */
 	DcEntry entry[KEYS_MAX];   /* of merged keys */
 	DcHlc replaced[KEYS_MAX];  /* of merged keys: row at first lock */
 	DcHlc saw_death[KEYS_MAX]; /* greatest death visible when inserted */
@@ -219,8 +219,8 @@ typedef struct Segment
 typedef struct Heap
 {
 	Row row;
-	DcHlc tomb;  /* greatest visible tombstone */
-	int holder;  /* transaction that has it locked, or -1 */
+	DcHlc tomb; /* greatest visible tombstone */
+	int holder; /* transaction that has it locked, or -1 */
 } Heap;
 
 typedef struct Node
@@ -314,6 +314,7 @@ typedef struct Link
 	bool up;
 	uint64_t session;
 	uint64_t attached; /* head of the queue before hello was sent */
+	uint64_t head;     /* head as read at the last turn */
 	DcStream stream;
 	bool covered[DC_NODE_IDS];
 	Reader reader;
@@ -347,6 +348,9 @@ typedef struct Config
 	uint32_t abort_share;
 	uint32_t large_share;
 	uint32_t idle_share;
+	uint32_t merge_stall; /* per 1,000 commits */
+	uint32_t clock_rate;  /* steps of a wall clock */
+	uint32_t skew_us;     /* of wall clocks, at most */
 	uint64_t drift_us;
 	uint64_t lead_us;
 	uint32_t weight[16]; /* of the kinds of actors */
@@ -355,20 +359,30 @@ typedef struct Config
 /* Faults of the surroundings, to prove that the checkers see. */
 enum
 {
-	DEFECT_R1 = 1 << 0,      /* draws before it publishes its slot */
-	DEFECT_R3 = 1 << 1,      /* ships what is not flushed */
-	DEFECT_R4_DISK = 1 << 2, /* V durable ahead of its rows */
-	DEFECT_R6 = 1 << 3,      /* reads V after the scan */
-	DEFECT_R14 = 1 << 4,     /* restarts at the wall clock */
+	DEFECT_R1 = 1 << 0,       /* draws before it publishes its slot */
+	DEFECT_R3 = 1 << 1,       /* ships what is not flushed */
+	DEFECT_R4_DISK = 1 << 2,  /* V durable ahead of its rows */
+	DEFECT_R6 = 1 << 3,       /* reads V after the scan */
+	DEFECT_R14 = 1 << 4,      /* restarts at the wall clock */
 	DEFECT_P1_AFTER = 1 << 5, /* no second look at dmax */
-	DEFECT_P2_MERGE = 1 << 6, /* apply leaves out of the metadata what it found */
-	DEFECT_P8 = 1 << 7,      /* watermark overtakes queued batches */
-	DEFECT_P9 = 1 << 8,      /* catch-up flushes only up to L */
-	DEFECT_P15 = 1 << 9,     /* catch-up skips a live entry without a row */
-	DEFECT_BOUND = 1 << 10,  /* takes in stamps beyond the bound */
-	DEFECT_FETCH = 1 << 11,  /* a live entry without its row is let go */
-	DEFECT_P9_ORDER = 1 << 12 /* COMMIT merges before it raises L */
+	DEFECT_P2_MERGE =
+		1 << 6,             /* apply leaves out of the metadata what it found */
+	DEFECT_P8 = 1 << 7,     /* watermark overtakes queued batches */
+	DEFECT_P9 = 1 << 8,     /* catch-up flushes only up to L */
+	DEFECT_P15 = 1 << 9,    /* catch-up skips a live entry without a row */
+	DEFECT_BOUND = 1 << 10, /* takes in stamps beyond the bound */
+	DEFECT_FETCH = 1 << 11, /* a live entry without its row is let go */
+	DEFECT_P6 = 1 << 12     /* rebuild reads tombstones and rows at two times */
 };
+
+/* What a run has more of than others. */
+typedef enum Trouble
+{
+	TROUBLE_ANY,
+	TROUBLE_CRASH,
+	TROUBLE_MERGE, /* long ways from a commit to its merge */
+	TROUBLE_RELAY
+} Trouble;
 
 typedef struct Stats
 {
@@ -400,6 +414,7 @@ typedef struct Sim
 	bool calm; /* no more faults, no new transactions */
 	bool trace;
 	uint32_t defects;
+	Trouble trouble;
 	uint32_t next_value;
 	Node node[NODES_MAX];
 	Link link[NODES_MAX * NODES_MAX];
@@ -416,7 +431,8 @@ typedef struct Sim
 #define BIT(key)           (1u << (key))
 
 /* run.c: one run; true when nothing failed. */
-bool sim_run(Sim *sim, uint64_t seed, uint32_t defects, bool trace);
+bool sim_run(Sim *sim, uint64_t seed, uint32_t defects, Trouble trouble,
+			 bool trace);
 
 /* Notes the first failure; the run then ends. */
 void sim_fail(Sim *sim, const char *text, ...)

@@ -47,9 +47,11 @@ begin(Sim *sim, Node *node, int txn)
 static void
 choose(Sim *sim, Node *node, int txn)
 {
-	static const OpKind kinds[] = {OP_INSERT, OP_INSERT, OP_UPSERT,
-								   OP_UPDATE, OP_UPDATE, OP_DELETE,
-								   OP_DELETE};
+	static const OpKind kinds[] = {OP_UPDATE, OP_UPDATE, OP_DELETE, OP_DELETE,
+								   OP_UPSERT};
+	static const OpKind absent_kinds[] = {OP_INSERT, OP_INSERT, OP_INSERT,
+										  OP_UPSERT, OP_DELETE};
+	bool present;
 	Txn *t = &node->txn[txn];
 
 	if (t->idle_left > 0 && !sim->calm && t->merged)
@@ -66,9 +68,26 @@ choose(Sim *sim, Node *node, int txn)
 		return;
 	}
 	t->ops_left--;
-	t->op = kinds[rng_below(&sim->rng, sizeof(kinds) / sizeof(kinds[0]))];
 	t->key = rng_below(&sim->rng, sim->config.keys);
+	present = heap_sees(node, txn, t->key).stamp != DC_HLC_NONE;
+	if (present && rng_chance(&sim->rng, 9, 10))
+		t->op = kinds[rng_below(&sim->rng, 5)];
+	else if (!present)
+		t->op = absent_kinds[rng_below(&sim->rng, 5)];
+	else
+		t->op = OP_INSERT;
 	t->state = t->op >= OP_UPDATE ? TXN_LOCK : TXN_SLOT;
+}
+
+/* It waits for a key; a deadlock ends it, and so may its user. */
+static void
+wait_or_abort(Sim *sim, Node *node, int txn)
+{
+	if (!deadlocked(node, txn) &&
+		(node->txn[txn].waited < 8 || !rng_chance(&sim->rng, 1, 10)))
+		return;
+	sim->stats.deadlocks++;
+	txn_reset(node, txn);
 }
 
 /* UPDATE and DELETE lock their row before their trigger runs. */
@@ -79,11 +98,7 @@ lock_row(Sim *sim, Node *node, int txn)
 
 	if (heap_blocked(sim, node, txn, t->key))
 	{
-		if (deadlocked(node, txn))
-		{
-			sim->stats.deadlocks++;
-			txn_reset(node, txn);
-		}
+		wait_or_abort(sim, node, txn);
 		return;
 	}
 	if (heap_sees(node, txn, t->key).stamp == DC_HLC_NONE)
@@ -172,11 +187,7 @@ write_insert(Sim *sim, Node *node, int txn)
 
 	if (heap_blocked(sim, node, txn, key))
 	{
-		if (deadlocked(node, txn))
-		{
-			sim->stats.deadlocks++;
-			txn_reset(node, txn);
-		}
+		wait_or_abort(sim, node, txn);
 		return;
 	}
 	if (heap_sees(node, txn, key).stamp != DC_HLC_NONE)
@@ -241,12 +252,15 @@ after(Sim *sim, Node *node, int txn)
 		sim->stats.restamps++;
 		return;
 	}
-	t->entry[key] = (DcEntry){
-		.stamp = dead ? t->tomb[key] : t->pending[key].stamp, .dead = dead};
+	t->entry[key] =
+		(DcEntry){.stamp = dead ? t->tomb[key] : t->pending[key].stamp,
+				  .dead = dead};
 	t->merged |= BIT(key);
 	sim_trace(sim, "node %u txn %d: %s key %u at %llu", node->id, txn,
-			  t->op <= OP_UPSERT ? "insert" : dead ? "delete" : "update", key,
-			  (unsigned long long) t->entry[key].stamp);
+			  t->op <= OP_UPSERT ? "insert" :
+			  dead               ? "delete" :
+								   "update",
+			  key, (unsigned long long) t->entry[key].stamp);
 	t->state = TXN_CHOOSE;
 }
 

@@ -848,7 +848,9 @@ test_tail(void)
 	for (int i = 0; i < 700; i++)
 	{
 		number = next_at_end(&rig, key, number);
-		kept &= merge(&rig, key, 8, live(1025), false) == DC_OK &&
+		kept &= dc_map_reserve(&rig.map, &rig.env, key, 8) == DC_OK &&
+				dc_map_check(&rig.map, &rig.env) &&
+				merge(&rig, key, 8, live(1025), true) == DC_OK &&
 				dc_map_check(&rig.map, &rig.env);
 	}
 	ok(kept && rig.map.used == 760,

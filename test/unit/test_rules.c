@@ -6,6 +6,7 @@
  * down from the rules' text, not from the code.  Built with -DDC_CANARIES it
  * also shows that leaving R2, P1 or P2 out breaks the property it stands for.
  */
+/* also with: -DDC_CANARIES */
 #include "canary.h"
 #include "rules.h"
 #include "tap.h"

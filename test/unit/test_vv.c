@@ -3,6 +3,7 @@
  *		Version vectors: rule R4, adoption, codec.  Built with -DDC_CANARIES
  *		it also shows that the test of R4 notices when the rule is left out.
  */
+/* also with: -DDC_CANARIES */
 #include "canary.h"
 #include "tap.h"
 #include "vv.h"

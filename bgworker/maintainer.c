@@ -1,0 +1,268 @@
+/*
+ * maintainer.c
+ *		Rebuilds the metadata after a start, and mends what commits leave.
+ *
+ * The rebuild (P6) runs while writers already commit: they merge their own
+ * entries, so it only has to join what a snapshot taken after the map was
+ * opened shows.  Tombstones and waiting changes come first, then the rows.
+ * Until it is complete nothing is served and nothing is claimed.
+ *
+ * After that: keys whose heap row and entry may disagree (P2), changes that
+ * wait in the quarantine (P12), definitions that could not be realized.
+ */
+#include "worker.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "guc.h"
+#include "keyspace.h"
+#include "mend.h"
+#include "metadata.h"
+#include "rel.h"
+
+extern PGDLLEXPORT void datacake_maintainer_main(Datum arg);
+
+#define TURN_MS 1000
+
+/* Keys were dropped from the queue, or taken by a process that ended. */
+static bool compare_all;
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+}
+
+static void
+commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+}
+
+/* --- rebuild --- */
+
+static void
+join_entry(int slot, const uint8 *key, Size length, DcHlc stamp, bool dead)
+{
+	DcEntry entry = {.stamp = stamp, .dead = dead};
+	DcEntry found;
+	DcStatus status =
+		dc_metadata_try_merge(slot, dc_key_make(key, length), entry, &found);
+
+	if (status == DC_FULL)
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '0', '1')),
+				 errmsg("metadata memory is too small for the keyspaces of "
+						"this database"),
+				 errhint("Raise \"datacake.metadata_memory\" (now %d MB) and "
+						 "restart.",
+						 datacake_metadata_memory_mb)));
+	if (!dead && status == DC_OK && found.dead && found.stamp >= stamp)
+		dc_reconcile_push(slot, dc_key_make(key, length));
+}
+
+/* Rows of (keyspace bigint, key bytea, stamp hlc, ...). */
+static void
+load_entries(const char *table, bool dead)
+{
+	Oid relid =
+		get_relname_relid(table, get_namespace_oid("datacake", false));
+	Relation relation = table_open(relid, AccessShareLock);
+	TableScanDesc scan =
+		table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
+	TupleTableSlot *row = table_slot_create(relation, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		int slot;
+		bytea *key;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getsomeattrs(row, 3);
+		slot = dc_keyspace_by_id((uint64) DatumGetInt64(row->tts_values[0]));
+		if (slot < 0)
+			continue;
+		key = DatumGetByteaPP(row->tts_values[1]);
+		join_entry(slot, (uint8 *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key),
+				   (DcHlc) DatumGetInt64(row->tts_values[2]), dead);
+	}
+	ExecDropSingleTupleTableSlot(row);
+	table_endscan(scan);
+	table_close(relation, NoLock);
+}
+
+static void
+load_rows(int slot)
+{
+	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
+	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
+	TableScanDesc scan;
+	TupleTableSlot *row;
+	StringInfoData key;
+
+	if (rel == NULL)
+		return;
+	initStringInfo(&key);
+	scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
+	row = table_slot_create(relation, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		resetStringInfo(&key);
+		dc_rel_key(rel, row->tts_values, row->tts_isnull, &key);
+		join_entry(slot, (uint8 *) key.data, (Size) key.len,
+				   dc_rel_stamp(rel, row), false);
+	}
+	ExecDropSingleTupleTableSlot(row);
+	table_endscan(scan);
+	relation_close(relation, NoLock);
+}
+
+static void
+rebuild(void)
+{
+	TimestampTz started = GetCurrentTimestamp();
+
+	begin();
+	dc_keyspace_load_all();
+	commit();
+	/* newer than every keyspace's map: later commits merge themselves */
+	begin();
+	load_entries("tombstone", true);
+	load_entries("quarantine", false);
+	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	{
+		if (dc_keyspace(slot)->id != 0)
+			load_rows(slot);
+	}
+	commit();
+	pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_READY);
+	ereport(LOG, (errmsg("datacake metadata is complete after %.3f s",
+						 (double) (GetCurrentTimestamp() - started) / 1e6)));
+	dc_worker_wake(DC_WORKER_REPLICATOR);
+}
+
+/* --- mending --- */
+
+/*
+ * One key in one transaction.  A row that somebody keeps locked goes to the
+ * end of the queue; false then, so that the loop does not spin.
+ */
+static bool
+mend_key(uint64 id, const uint8 *key, Size length)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		begin();
+		dc_mend_key(id, key, length);
+		commit();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+		int slot;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+			PG_RE_THROW();
+		FlushErrorState();
+		FreeErrorData(error);
+		AbortCurrentTransaction();
+		slot = dc_keyspace_by_id(id);
+		if (slot >= 0)
+			dc_reconcile_push(slot, dc_key_make(key, length));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return done;
+}
+
+static void
+mend_keys(void)
+{
+	uint8 key[DC_KEY_BYTES_MAX];
+	Size length;
+	uint64 id;
+	bool overflow;
+
+	while (dc_reconcile_pop(&id, key, &length, &overflow))
+	{
+		if (overflow)
+			compare_all = true;
+		if (!mend_key(id, key, length))
+			break;
+		dc_worker_check();
+	}
+	if (!compare_all)
+		return;
+	compare_all = false;
+	dc_count(DC_COUNT_RECONCILE_OVERFLOWS, 1);
+	begin();
+	dc_mend_all();
+	commit();
+}
+
+static void
+serve(void)
+{
+	TimestampTz retried_at = 0;
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		mend_keys();
+		if (TimestampDifferenceExceeds(retried_at, now, TURN_MS))
+		{
+			begin();
+			(void) dc_mend_waiting(false);
+			commit();
+			retried_at = now;
+		}
+		dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);
+	}
+}
+
+void
+datacake_maintainer_main(Datum arg)
+{
+	dc_worker_begin(DC_WORKER_MAINTAINER, true);
+	(void) set_config_option("session_replication_role", "replica",
+							 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SET, true,
+							 0, false);
+	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SET, true, 0, false);
+	while (dc_phase() == DC_PHASE_IDLE)
+		dc_worker_wait(100, PG_WAIT_EXTENSION);
+	if (dc_phase() == DC_PHASE_REBUILDING)
+		rebuild();
+	else
+		compare_all = true; /* the maintainer before us may have held a key */
+	serve();
+}

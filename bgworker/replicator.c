@@ -1,0 +1,245 @@
+/*
+ * replicator.c
+ *		Sends what this node committed, and what its peers lack, to all peers.
+ *
+ * One process, one link per peer.  A turn: look at the members, compute the
+ * watermark if one is due, give every link its turn, release what the queue
+ * no longer has to keep, sleep until a backend has committed, a socket is
+ * ready or a link's time has come.  No turn waits for a peer; a peer that
+ * does not read is simply not written to, and leaves the queue when that
+ * fills up.
+ */
+#include "worker.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "clock.h"
+#include "guc.h"
+#include "link.h"
+#include "queue.h"
+
+extern PGDLLEXPORT void datacake_replicator_main(Datum arg);
+
+#define WATERMARK_BUSY_MS 50
+#define WATERMARK_IDLE_MS 1000
+
+/* A peer as gossip knows it, and the link to it. */
+typedef struct Peer
+{
+	DcLink *link;
+	uint64 incarnation;
+	bool wanted;
+	char conninfo[DC_CONNINFO_BYTES];
+} Peer;
+
+static Peer peers[DC_NODE_IDS];
+
+/* --- members --- */
+
+static void
+read_members(void)
+{
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+		peers[id].wanted = false;
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		DcNode *node = &dc_shared->nodes[i];
+		Peer *peer = &peers[node->node_id];
+
+		if (node->node_id == 0 || node->local ||
+			node->node_id == (uint32) datacake_node_id ||
+			(node->state != DC_NODE_ALIVE && node->state != DC_NODE_SUSPECT))
+			continue;
+		if ((dc_shared->paused[node->node_id / 32] >> (node->node_id % 32)) &
+			1)
+			continue;
+		peer->wanted = true;
+		peer->incarnation = node->incarnation;
+		strlcpy(peer->conninfo, node->conninfo, DC_CONNINFO_BYTES);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+}
+
+static void
+keep_links(void)
+{
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		Peer *peer = &peers[id];
+
+		if (peer->wanted && peer->link == NULL)
+			peer->link = dc_link_create(TopMemoryContext, id);
+		else if (!peer->wanted && peer->link != NULL)
+		{
+			dc_link_destroy(peer->link);
+			peer->link = NULL;
+		}
+	}
+}
+
+/* --- the watermark --- */
+
+static DcStreamView watermark;
+static TimestampTz watermark_at;
+static uint64 watermark_head;
+
+/*
+ * Often while there is traffic, seldom without; the head is read after the
+ * watermark was computed (P8).
+ */
+static bool
+publish_watermark(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool busy = dc_queue_head() != watermark_head;
+
+	if (!TimestampDifferenceExceeds(
+			watermark_at, now, busy ? WATERMARK_BUSY_MS : WATERMARK_IDLE_MS))
+		return false;
+	watermark_at = now;
+	watermark.watermark = dc_watermark_publish();
+	watermark.watermark_position = dc_queue_head();
+	watermark_head = watermark.watermark_position;
+	return true;
+}
+
+/* --- the queue --- */
+
+static void
+release_queue(void)
+{
+	uint64 needed = DC_QUEUE_NONE;
+
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		uint64 position;
+
+		if (peers[id].link == NULL)
+			continue;
+		position = dc_link_needs(peers[id].link);
+		if (position != DC_QUEUE_NONE &&
+			dc_queue_backlog(position) > dc_queue_capacity() / 2)
+		{
+			dc_link_detach(peers[id].link);
+			position = dc_queue_head();
+		}
+		needed = Min(needed, position);
+	}
+	dc_queue_release(needed);
+}
+
+/* --- waiting --- */
+
+typedef struct Wait
+{
+	pgsocket socket;
+	uint32 events;
+} Wait;
+
+static WaitEventSet *wait_set;
+static Wait waits[DC_NODE_IDS];
+static int wait_count = -1;
+
+/* The set is made anew only when sockets or events changed. */
+static void
+update_wait_set(void)
+{
+	Wait wanted[DC_NODE_IDS];
+	int n = 0;
+
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		if (peers[id].link == NULL)
+			continue;
+		wanted[n].socket = dc_link_socket(peers[id].link, &wanted[n].events);
+		if (wanted[n].socket != PGINVALID_SOCKET)
+			n++;
+	}
+	if (n == wait_count && memcmp(waits, wanted, sizeof(Wait) * n) == 0)
+		return;
+	if (wait_set != NULL)
+		FreeWaitEventSet(wait_set);
+	wait_set = CreateWaitEventSet(TopMemoryContext, n + 2);
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL,
+					  NULL);
+	for (int i = 0; i < n; i++)
+		AddWaitEventToSet(wait_set, (int) wanted[i].events, wanted[i].socket,
+						  NULL, NULL);
+	memcpy(waits, wanted, sizeof(Wait) * n);
+	wait_count = n;
+}
+
+static void
+sleep_until_something(void)
+{
+	long timeout_ms =
+		dc_queue_head() != watermark_head ? WATERMARK_BUSY_MS :
+											WATERMARK_IDLE_MS;
+	WaitEvent event;
+
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		long link_ms;
+
+		if (peers[id].link == NULL)
+			continue;
+		link_ms = dc_link_timeout_ms(peers[id].link);
+		if (link_ms >= 0)
+			timeout_ms = Min(timeout_ms, link_ms);
+	}
+	update_wait_set();
+	(void) WaitEventSetWait(wait_set, timeout_ms, &event, 1,
+							PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	dc_worker_check();
+}
+
+static void
+turn(void)
+{
+	bool due;
+
+	read_members();
+	keep_links();
+	due = publish_watermark();
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		Peer *peer = &peers[id];
+
+		if (peer->link != NULL)
+			dc_link_turn(peer->link, peer->conninfo, peer->incarnation,
+						 &watermark, due);
+	}
+	release_queue();
+}
+
+void
+datacake_replicator_main(Datum arg)
+{
+	MemoryContext scratch;
+
+	dc_worker_begin(DC_WORKER_REPLICATOR, true);
+	scratch = AllocSetContextCreate(TopMemoryContext, "datacake replicator",
+									ALLOCSET_DEFAULT_SIZES);
+	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
+	memset(dc_shared->links, 0, sizeof(DcLinkStats) * dc_shared->node_count);
+	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
+	while (dc_phase() != DC_PHASE_READY)
+		dc_worker_wait(100, PG_WAIT_EXTENSION);
+	for (;;)
+	{
+		MemoryContextSwitchTo(scratch);
+		turn();
+		MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContextReset(scratch);
+		sleep_until_something();
+	}
+}

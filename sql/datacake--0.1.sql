@@ -1,0 +1,403 @@
+-- datacake 0.1: leaderless, convergent replication of tables
+\echo Use "CREATE EXTENSION datacake" to load this file. \quit
+
+CREATE FUNCTION datacake.check_database() RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_check_database' LANGUAGE C;
+SELECT datacake.check_database();
+DROP FUNCTION datacake.check_database();
+
+-- ---------------------------------------------------------------------------
+-- Roles. They belong to the server, so they may be there already.
+-- ---------------------------------------------------------------------------
+DO $$
+DECLARE r text;
+BEGIN
+    FOREACH r IN ARRAY ARRAY['datacake_admin', 'datacake_peer', 'datacake_reader'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = r) THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', r);
+        END IF;
+    END LOOP;
+END $$;
+
+-- ---------------------------------------------------------------------------
+-- The stamp
+-- ---------------------------------------------------------------------------
+CREATE TYPE datacake.hlc;
+CREATE FUNCTION datacake.hlc_in(cstring) RETURNS datacake.hlc
+    AS 'MODULE_PATHNAME', 'datacake_hlc_in' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_out(datacake.hlc) RETURNS cstring
+    AS 'MODULE_PATHNAME', 'datacake_hlc_out' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_recv(internal) RETURNS datacake.hlc
+    AS 'MODULE_PATHNAME', 'datacake_hlc_recv' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_send(datacake.hlc) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_hlc_send' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE TYPE datacake.hlc (
+    INPUT = datacake.hlc_in, OUTPUT = datacake.hlc_out,
+    RECEIVE = datacake.hlc_recv, SEND = datacake.hlc_send,
+    LIKE = bigint
+);
+COMMENT ON TYPE datacake.hlc IS
+    'hybrid logical clock stamp: 53 bits of microseconds since 2000-01-01 UTC, 10 bits of node id; ordered like a bigint';
+
+CREATE FUNCTION datacake.hlc_from_bigint(bigint) RETURNS datacake.hlc
+    AS 'MODULE_PATHNAME', 'datacake_hlc_from_bigint' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_to_timestamptz(datacake.hlc) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'datacake_hlc_to_timestamptz' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION datacake.node_of(datacake.hlc) RETURNS integer
+    AS 'MODULE_PATHNAME', 'datacake_node_of' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION datacake.node_of(datacake.hlc) IS 'id of the node that drew the stamp';
+CREATE CAST (datacake.hlc AS bigint) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (bigint AS datacake.hlc) WITH FUNCTION datacake.hlc_from_bigint(bigint);
+CREATE CAST (datacake.hlc AS timestamptz) WITH FUNCTION datacake.hlc_to_timestamptz(datacake.hlc);
+
+CREATE FUNCTION datacake.hlc_lt(datacake.hlc, datacake.hlc) RETURNS boolean AS 'int8lt' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_le(datacake.hlc, datacake.hlc) RETURNS boolean AS 'int8le' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_eq(datacake.hlc, datacake.hlc) RETURNS boolean AS 'int8eq' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_ne(datacake.hlc, datacake.hlc) RETURNS boolean AS 'int8ne' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_ge(datacake.hlc, datacake.hlc) RETURNS boolean AS 'int8ge' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_gt(datacake.hlc, datacake.hlc) RETURNS boolean AS 'int8gt' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_cmp(datacake.hlc, datacake.hlc) RETURNS integer AS 'btint8cmp' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION datacake.hlc_hash(datacake.hlc) RETURNS integer AS 'hashint8' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE OPERATOR datacake.< (LEFTARG = datacake.hlc, RIGHTARG = datacake.hlc, FUNCTION = datacake.hlc_lt, COMMUTATOR = OPERATOR(datacake.>), NEGATOR = OPERATOR(datacake.>=), RESTRICT = scalarltsel, JOIN = scalarltjoinsel);
+CREATE OPERATOR datacake.<= (LEFTARG = datacake.hlc, RIGHTARG = datacake.hlc, FUNCTION = datacake.hlc_le, COMMUTATOR = OPERATOR(datacake.>=), NEGATOR = OPERATOR(datacake.>), RESTRICT = scalarlesel, JOIN = scalarlejoinsel);
+CREATE OPERATOR datacake.= (LEFTARG = datacake.hlc, RIGHTARG = datacake.hlc, FUNCTION = datacake.hlc_eq, COMMUTATOR = OPERATOR(datacake.=), NEGATOR = OPERATOR(datacake.<>), RESTRICT = eqsel, JOIN = eqjoinsel, HASHES, MERGES);
+CREATE OPERATOR datacake.<> (LEFTARG = datacake.hlc, RIGHTARG = datacake.hlc, FUNCTION = datacake.hlc_ne, COMMUTATOR = OPERATOR(datacake.<>), NEGATOR = OPERATOR(datacake.=), RESTRICT = neqsel, JOIN = neqjoinsel);
+CREATE OPERATOR datacake.>= (LEFTARG = datacake.hlc, RIGHTARG = datacake.hlc, FUNCTION = datacake.hlc_ge, COMMUTATOR = OPERATOR(datacake.<=), NEGATOR = OPERATOR(datacake.<), RESTRICT = scalargesel, JOIN = scalargejoinsel);
+CREATE OPERATOR datacake.> (LEFTARG = datacake.hlc, RIGHTARG = datacake.hlc, FUNCTION = datacake.hlc_gt, COMMUTATOR = OPERATOR(datacake.<), NEGATOR = OPERATOR(datacake.<=), RESTRICT = scalargtsel, JOIN = scalargtjoinsel);
+CREATE OPERATOR CLASS datacake.hlc_ops DEFAULT FOR TYPE datacake.hlc USING btree AS
+    OPERATOR 1 datacake.<, OPERATOR 2 datacake.<=, OPERATOR 3 datacake.=,
+    OPERATOR 4 datacake.>=, OPERATOR 5 datacake.>,
+    FUNCTION 1 datacake.hlc_cmp(datacake.hlc, datacake.hlc),
+    FUNCTION 4 btequalimage(oid);
+CREATE OPERATOR CLASS datacake.hlc_hash_ops DEFAULT FOR TYPE datacake.hlc USING hash AS
+    OPERATOR 1 datacake.=, FUNCTION 1 datacake.hlc_hash(datacake.hlc);
+
+-- ---------------------------------------------------------------------------
+-- Tables: the truth. Shared memory is a cache of them.
+-- ---------------------------------------------------------------------------
+CREATE TABLE datacake.local_state (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    node_id integer NOT NULL,
+    incarnation bigint NOT NULL,
+    system_identifier bigint NOT NULL,
+    clock_bound datacake.hlc NOT NULL
+) WITH (fillfactor = 10);
+COMMENT ON TABLE datacake.local_state IS 'who this node is, and the bound no stamp of it has passed';
+
+CREATE TABLE datacake.vector (
+    source integer PRIMARY KEY,
+    watermark datacake.hlc NOT NULL
+) WITH (fillfactor = 10);
+COMMENT ON TABLE datacake.vector IS 'for each source, the stamp up to which this node durably has everything; lags behind memory';
+
+CREATE TABLE datacake.tombstone (
+    keyspace bigint NOT NULL,
+    key bytea NOT NULL,
+    stamp datacake.hlc NOT NULL
+);
+COMMENT ON TABLE datacake.tombstone IS 'deaths of keys; append-only, read whole after a restart';
+
+CREATE TABLE datacake.quarantine (
+    keyspace bigint NOT NULL,
+    key bytea NOT NULL,
+    stamp datacake.hlc NOT NULL,
+    change bytea NOT NULL,
+    sqlstate text NOT NULL,
+    message text NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tries integer NOT NULL DEFAULT 1,
+    retry_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 s',
+    PRIMARY KEY (keyspace, key)
+);
+COMMENT ON TABLE datacake.quarantine IS 'changes of other nodes that cannot be applied here yet, each as a batch of one';
+
+CREATE TABLE datacake.unrealized (
+    id bigint PRIMARY KEY,
+    sqlstate text NOT NULL,
+    message text NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, and why';
+
+CREATE TABLE datacake.keyspace (
+    id bigint PRIMARY KEY,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    owner text NOT NULL,
+    kind text NOT NULL DEFAULT 'table',
+    key_bytes integer NOT NULL,
+    columns jsonb NOT NULL,
+    primary_key text[] NOT NULL,
+    _stamp datacake.hlc NOT NULL
+);
+COMMENT ON TABLE datacake.keyspace IS 'definitions of all keyspaces; itself a keyspace, replicated like any other';
+
+-- ---------------------------------------------------------------------------
+-- Capture
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.stamp_row() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'datacake_stamp_row' LANGUAGE C;
+COMMENT ON FUNCTION datacake.stamp_row() IS 'BEFORE ROW trigger of replicated tables: puts the stamp of the transaction into the row';
+CREATE FUNCTION datacake.capture_row() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'datacake_capture_row' LANGUAGE C;
+COMMENT ON FUNCTION datacake.capture_row() IS 'AFTER ROW trigger of replicated tables: notes what was written; its argument is the keyspace id';
+CREATE FUNCTION datacake.refuse_truncate() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'datacake_refuse_truncate' LANGUAGE C;
+COMMENT ON FUNCTION datacake.refuse_truncate() IS 'BEFORE TRUNCATE trigger of replicated tables';
+
+CREATE TRIGGER "~datacake_stamp" BEFORE INSERT OR UPDATE OR DELETE ON datacake.keyspace
+    FOR EACH ROW EXECUTE FUNCTION datacake.stamp_row();
+CREATE TRIGGER "!datacake_capture" AFTER INSERT OR UPDATE OR DELETE ON datacake.keyspace
+    FOR EACH ROW EXECUTE FUNCTION datacake.capture_row('1');
+CREATE TRIGGER "!datacake_truncate" BEFORE TRUNCATE ON datacake.keyspace
+    FOR EACH STATEMENT EXECUTE FUNCTION datacake.refuse_truncate();
+ALTER TABLE datacake.keyspace
+    ENABLE ALWAYS TRIGGER "~datacake_stamp",
+    ENABLE ALWAYS TRIGGER "!datacake_capture",
+    ENABLE ALWAYS TRIGGER "!datacake_truncate";
+
+-- ---------------------------------------------------------------------------
+-- Between nodes
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.peer_hello(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_hello' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_hello(bytea) IS 'for peers: opens a session; takes and returns sealed messages';
+CREATE FUNCTION datacake.apply_batch(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_apply_batch' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.apply_batch(bytea) IS 'for peers: applies changes in this transaction; takes and returns sealed messages';
+CREATE FUNCTION datacake.peer_fingerprint(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_fingerprint' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_fingerprint(bytea) IS 'for peers: sums over the rows of all keyspaces; takes and returns sealed messages';
+
+-- ---------------------------------------------------------------------------
+-- Keyspaces
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.replicate_table(relation regclass) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_replicate_table' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.replicate_table(regclass) IS
+    'makes a table with a primary key a keyspace on every node; by its owner; takes an ACCESS EXCLUSIVE lock, does not rewrite';
+CREATE FUNCTION datacake.unreplicate_table(relation regclass) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_unreplicate_table' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.unreplicate_table(regclass) IS
+    'makes a keyspace an ordinary table again, on every node; the rows stay';
+
+CREATE FUNCTION datacake.require_level(level text) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_require_level' LANGUAGE C;
+COMMENT ON FUNCTION datacake.require_level(text) IS
+    'refuses a consistency level that is unknown or not available; NULL is the setting datacake.consistency';
+
+CREATE FUNCTION datacake.define_keyspace_functions(name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $define$
+DECLARE
+    tab regclass := format('%I.entries', name)::regclass;
+    key_type text;
+    value_type text;
+    owner text;
+    f text;
+BEGIN
+    SELECT format_type(k.atttypid, k.atttypmod), format_type(v.atttypid, v.atttypmod), pg_get_userbyid(c.relowner)
+      INTO key_type, value_type, owner
+      FROM pg_class c
+      JOIN pg_attribute k ON k.attrelid = c.oid AND k.attname = 'key'
+      JOIN pg_attribute v ON v.attrelid = c.oid AND v.attname = 'value'
+     WHERE c.oid = tab;
+    EXECUTE format($f$
+        CREATE FUNCTION %1$I.put(key %2$s, value %3$s, consistency text DEFAULT NULL) RETURNS datacake.hlc
+        LANGUAGE sql AS $b$
+            SELECT datacake.require_level(put.consistency);
+            INSERT INTO %1$I.entries AS e (key, value) VALUES (put.key, put.value)
+            ON CONFLICT ON CONSTRAINT entries_pkey DO UPDATE SET value = excluded.value RETURNING e._stamp
+        $b$;
+        CREATE FUNCTION %1$I.put_many(keys %2$s[], "values" %3$s[], consistency text DEFAULT NULL) RETURNS bigint
+        LANGUAGE plpgsql AS $b$
+        DECLARE n bigint;
+        BEGIN
+            PERFORM datacake.require_level(consistency);
+            IF cardinality(keys) IS DISTINCT FROM cardinality("values") THEN
+                RAISE EXCEPTION 'keys and values differ in number' USING ERRCODE = 'array_subscript_error',
+                    HINT = 'Give one value for each key.';
+            END IF;
+            INSERT INTO %1$I.entries AS e (key, value)
+            SELECT DISTINCT ON (u.k) u.k, u.v FROM ROWS FROM (pg_catalog.unnest(keys), pg_catalog.unnest("values")) WITH ORDINALITY AS u(k, v, n) ORDER BY u.k, u.n DESC
+            ON CONFLICT ON CONSTRAINT entries_pkey DO UPDATE SET value = excluded.value;
+            GET DIAGNOSTICS n = ROW_COUNT;
+            RETURN n;
+        END $b$;
+        CREATE FUNCTION %1$I.get(key %2$s, consistency text DEFAULT NULL) RETURNS %3$s
+        LANGUAGE sql STABLE AS $b$
+            SELECT datacake.require_level(get.consistency);
+            SELECT e.value FROM %1$I.entries e WHERE e.key = get.key
+        $b$;
+        CREATE FUNCTION %1$I.get_many(keys %2$s[], consistency text DEFAULT NULL) RETURNS TABLE (key %2$s, value %3$s)
+        LANGUAGE sql STABLE AS $b$
+            SELECT datacake.require_level(get_many.consistency);
+            SELECT e.key, e.value FROM %1$I.entries e WHERE e.key = ANY (get_many.keys)
+        $b$;
+        CREATE FUNCTION %1$I.del(key %2$s, consistency text DEFAULT NULL) RETURNS boolean
+        LANGUAGE sql AS $b$
+            SELECT datacake.require_level(del.consistency);
+            WITH d AS (DELETE FROM %1$I.entries e WHERE e.key = del.key RETURNING 1) SELECT count(*) > 0 FROM d
+        $b$;
+        CREATE FUNCTION %1$I.del_many(keys %2$s[], consistency text DEFAULT NULL) RETURNS bigint
+        LANGUAGE sql AS $b$
+            SELECT datacake.require_level(del_many.consistency);
+            WITH d AS (DELETE FROM %1$I.entries e WHERE e.key = ANY (del_many.keys) RETURNING 1) SELECT count(*) FROM d
+        $b$;
+        COMMENT ON FUNCTION %1$I.put(%2$s, %3$s, text) IS 'writes one value; returns the stamp it got';
+        COMMENT ON FUNCTION %1$I.put_many(%2$s[], %3$s[], text) IS 'writes several values in one transaction; of equal keys the last counts; returns how many were written';
+        COMMENT ON FUNCTION %1$I.get(%2$s, text) IS 'the value of a key, or NULL';
+        COMMENT ON FUNCTION %1$I.get_many(%2$s[], text) IS 'the values of those keys that have one';
+        COMMENT ON FUNCTION %1$I.del(%2$s, text) IS 'deletes a key; returns whether it was there';
+        COMMENT ON FUNCTION %1$I.del_many(%2$s[], text) IS 'deletes several keys in one transaction; returns how many were there';
+    $f$, name, key_type, value_type);
+    FOREACH f IN ARRAY ARRAY[
+        format('put(%s, %s, text)', key_type, value_type), format('put_many(%s[], %s[], text)', key_type, value_type),
+        format('get(%s, text)', key_type), format('get_many(%s[], text)', key_type),
+        format('del(%s, text)', key_type), format('del_many(%s[], text)', key_type)]
+    LOOP
+        EXECUTE format('ALTER FUNCTION %I.%s OWNER TO %I', name, f, owner);
+        EXECUTE format('REVOKE ALL ON FUNCTION %I.%s FROM PUBLIC', name, f);
+    END LOOP;
+END $define$;
+COMMENT ON FUNCTION datacake.define_keyspace_functions(text) IS 'creates the typed functions of a keyspace beside its table NAME.entries';
+
+CREATE FUNCTION datacake.create_keyspace(name text, key_type regtype DEFAULT 'text', value_type regtype DEFAULT 'jsonb') RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF name IS NULL OR key_type IS NULL OR value_type IS NULL THEN
+        RAISE EXCEPTION 'name and types of a keyspace must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    EXECUTE format('CREATE SCHEMA %I', name);
+    EXECUTE format('CREATE TABLE %I.entries (key %s PRIMARY KEY, value %s)', name, key_type, value_type);
+    PERFORM datacake.define_keyspace_functions(name);
+    PERFORM datacake.replicate_table(format('%I.entries', name)::regclass);
+    PERFORM datacake.mark_keyspace(name);
+END $$;
+COMMENT ON FUNCTION datacake.create_keyspace(text, regtype, regtype) IS
+    'creates schema NAME with table NAME.entries(key, value) and functions put, put_many, get, get_many, del, del_many, on every node';
+
+CREATE FUNCTION datacake.mark_keyspace(name text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE datacake.keyspace SET kind = 'keyspace' WHERE schema_name = $1 AND table_name = 'entries'
+$$;
+COMMENT ON FUNCTION datacake.mark_keyspace(text) IS 'internal to create_keyspace: peers create the functions, too';
+
+CREATE FUNCTION datacake.drop_keyspace(name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM datacake.keyspace k WHERE k.schema_name = name AND k.table_name = 'entries' AND k.kind = 'keyspace') THEN
+        RAISE EXCEPTION 'keyspace "%" does not exist', name USING ERRCODE = 'undefined_object',
+            HINT = 'Look at datacake.keyspaces.';
+    END IF;
+    PERFORM datacake.unreplicate_table(format('%I.entries', name)::regclass);
+    EXECUTE format('DROP SCHEMA %I CASCADE', name);
+END $$;
+COMMENT ON FUNCTION datacake.drop_keyspace(text) IS
+    'drops schema, table and functions of a keyspace here; on the other nodes the table becomes an ordinary one';
+
+-- ---------------------------------------------------------------------------
+-- Clock and waiting
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.clock() RETURNS datacake.hlc
+    AS 'MODULE_PATHNAME', 'datacake_clock' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.clock() IS 'a new stamp of this node, greater than all it has drawn or seen';
+CREATE FUNCTION datacake.next_id() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'datacake_next_id' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.next_id() IS 'a bigint that no other call in the cluster returns, ordered by time: for primary keys';
+CREATE FUNCTION datacake.last_commit_stamp() RETURNS datacake.hlc
+    AS 'MODULE_PATHNAME', 'datacake_last_commit' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.last_commit_stamp() IS 'stamp of the last replicated transaction of this session, or NULL';
+CREATE FUNCTION datacake.await_stamp(stamp datacake.hlc, timeout interval DEFAULT '10 s') RETURNS boolean
+    AS 'MODULE_PATHNAME', 'datacake_await_stamp' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION datacake.await_stamp(datacake.hlc, interval) IS
+    'waits until this node has everything its source committed up to the stamp; false after the timeout';
+
+-- ---------------------------------------------------------------------------
+-- Cluster
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.join(seed text) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_join' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.join(text) IS 'looks for the cluster at this host:port, too, until the next restart';
+CREATE FUNCTION datacake.wait_for_nodes(n integer, timeout interval DEFAULT '30 s') RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_wait_for_nodes' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION datacake.wait_for_nodes(integer, interval) IS
+    'waits until this node exchanges changes both ways with n - 1 others; error after the timeout';
+CREATE FUNCTION datacake.verify(timeout interval DEFAULT '10 s') RETURNS boolean
+    AS 'MODULE_PATHNAME', 'datacake_verify' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION datacake.verify(interval) IS
+    'true as soon as all live nodes hold the same rows in all keyspaces; false after the timeout; reads every row';
+CREATE FUNCTION datacake.pause(node_id integer DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_pause' LANGUAGE C;
+COMMENT ON FUNCTION datacake.pause(integer) IS 'stops the exchange with one peer, or with all, both ways, until resume() or a restart';
+CREATE FUNCTION datacake.resume(node_id integer DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_resume' LANGUAGE C;
+COMMENT ON FUNCTION datacake.resume(integer) IS 'goes on with what pause() stopped';
+CREATE FUNCTION datacake.retry() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'datacake_retry' LANGUAGE C;
+COMMENT ON FUNCTION datacake.retry() IS 'tries waiting changes and definitions again, now; returns how many changes still wait';
+
+-- ---------------------------------------------------------------------------
+-- Views
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.show_nodes(OUT node_id integer, OUT name text, OUT data_center text, OUT state text, OUT local boolean,
+    OUT incarnation bigint, OUT address text, OUT conninfo text, OUT since timestamptz, OUT heard_at timestamptz, OUT phi float8,
+    OUT floor datacake.hlc, OUT clock datacake.hlc, OUT clock_offset_ms float8, OUT paused boolean, OUT complaint text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_nodes' LANGUAGE C VOLATILE;
+CREATE VIEW datacake.nodes AS SELECT * FROM datacake.show_nodes() ORDER BY node_id;
+COMMENT ON VIEW datacake.nodes IS 'the nodes of the cluster as this one sees them';
+
+CREATE FUNCTION datacake.show_peers(OUT node_id integer, OUT state text, OUT since timestamptz, OUT incoming integer,
+    OUT acked_watermark datacake.hlc, OUT taken datacake.hlc, OUT queued bigint, OUT sent_batches bigint, OUT sent_rows bigint,
+    OUT sent_bytes bigint, OUT acked_batches bigint, OUT catchups bigint, OUT catchup_rows bigint, OUT lag_ms float8,
+    OUT lag_p50_ms float8, OUT lag_p99_ms float8, OUT lag_max_ms float8, OUT last_error text, OUT last_error_at timestamptz)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_peers' LANGUAGE C VOLATILE;
+CREATE VIEW datacake.peers AS
+    SELECT p.node_id, n.name, p.state, p.since, p.incoming, p.acked_watermark, p.taken, p.queued, p.sent_batches, p.sent_rows,
+           p.sent_bytes, p.acked_batches, p.catchups, p.catchup_rows, p.lag_ms, p.lag_p50_ms, p.lag_p99_ms, p.lag_max_ms,
+           p.last_error, p.last_error_at
+      FROM datacake.show_peers() p LEFT JOIN datacake.show_nodes() n USING (node_id) ORDER BY node_id;
+COMMENT ON VIEW datacake.peers IS 'the links to the other nodes: what was sent, acknowledged, how far behind, and what went wrong last';
+
+CREATE FUNCTION datacake.show_keyspaces(OUT id bigint, OUT relation regclass, OUT entries bigint, OUT live bigint, OUT dead bigint,
+    OUT bytes bigint, OUT sum bigint, OUT captured bigint, OUT applied bigint, OUT conflicts bigint)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_keyspaces' LANGUAGE C VOLATILE;
+CREATE VIEW datacake.keyspaces AS
+    SELECT s.id, s.relation, s.entries, s.live, s.dead, s.bytes, s.captured, s.applied, s.conflicts,
+           (SELECT count(*) FROM datacake.quarantine q WHERE q.keyspace = s.id) AS waiting,
+           (SELECT u.message FROM datacake.unrealized u WHERE u.id = s.id) AS complaint
+      FROM datacake.show_keyspaces() s WHERE s.id <> 1 ORDER BY s.id;
+COMMENT ON VIEW datacake.keyspaces IS 'the replicated tables of this node: entries of their metadata, what was captured, applied, in conflict, waiting';
+
+CREATE FUNCTION datacake.show_workers(OUT name text, OUT pid integer, OUT started_at timestamptz, OUT starts integer)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_workers' LANGUAGE C VOLATILE;
+CREATE VIEW datacake.workers AS SELECT name, pid, started_at, greatest(starts - 1, 0) AS restarts FROM datacake.show_workers();
+COMMENT ON VIEW datacake.workers IS 'the background workers of this node';
+
+CREATE FUNCTION datacake.show_counters(OUT name text, OUT value bigint)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_counters' LANGUAGE C VOLATILE;
+CREATE VIEW datacake.stat_counters AS SELECT * FROM datacake.show_counters();
+COMMENT ON VIEW datacake.stat_counters IS 'counters of this server since its start';
+
+-- ---------------------------------------------------------------------------
+-- Privileges: nothing to PUBLIC but what defining a table needs
+-- ---------------------------------------------------------------------------
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA datacake FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA datacake FROM PUBLIC;
+GRANT USAGE ON SCHEMA datacake TO PUBLIC;
+GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hlc), datacake.hlc_recv(internal),
+    datacake.hlc_send(datacake.hlc), datacake.hlc_from_bigint(bigint), datacake.hlc_to_timestamptz(datacake.hlc),
+    datacake.node_of(datacake.hlc), datacake.hlc_lt(datacake.hlc, datacake.hlc), datacake.hlc_le(datacake.hlc, datacake.hlc),
+    datacake.hlc_eq(datacake.hlc, datacake.hlc), datacake.hlc_ne(datacake.hlc, datacake.hlc),
+    datacake.hlc_ge(datacake.hlc, datacake.hlc), datacake.hlc_gt(datacake.hlc, datacake.hlc),
+    datacake.hlc_cmp(datacake.hlc, datacake.hlc), datacake.hlc_hash(datacake.hlc),
+    datacake.require_level(text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
+    datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
+    TO PUBLIC;
+GRANT SELECT ON datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters,
+    datacake.quarantine, datacake.unrealized, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
+GRANT EXECUTE ON FUNCTION datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
+    datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
+GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), datacake.drop_keyspace(text),
+    datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text), datacake.verify(interval),
+    datacake.pause(integer), datacake.resume(integer), datacake.retry() TO datacake_admin;
+GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea) TO datacake_peer;

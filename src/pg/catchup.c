@@ -1,0 +1,369 @@
+/*
+ * catchup.c
+ *		Reads the rows of a catch-up: entries above a vector, rows by key.
+ *
+ * What one entry becomes:
+ *
+ *	 dead                               -> its tombstone
+ *	 live, row with the same stamp      -> the row
+ *	 live, row is newer, merged by now  -> the row
+ *	 live, no such row, dead by now     -> the tombstone
+ *	 live, waits in the quarantine      -> the change that waits
+ *	 else: a commit is visible and not merged yet -> looked at again later
+ */
+#include "catchup.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "batch.h"
+#include "guc.h"
+#include "keyspace.h"
+#include "mend.h"
+#include "message.h"
+#include "rel.h"
+
+#define CHUNK_ITEMS 1000
+#define CHUNK_BYTES (512 * 1024)
+#define TRIES_MAX 5
+
+/* A key that must be looked at again. */
+typedef struct Again
+{
+	uint16 tries;
+	DcEntry entry;
+	uint16 length;
+	uint8 data[DC_KEY_BYTES_MAX];
+} Again;
+
+struct DcCatchup
+{
+	MemoryContext context;
+	MemoryContext scratch;
+	DcVv above;
+	DcVv base;
+	int *slots; /* in the order of sending */
+	uint64 *ids;
+	int slot_count;
+	int at;
+	DcMetadataCursor cursor;
+	bool scanned; /* cursor is at the end */
+	List *again;
+	DcMapItem items[CHUNK_ITEMS];
+	int item_count;
+	int item_at; /* next item to be sent */
+	uint8 keys[CHUNK_ITEMS * 64 + DC_KEY_BYTES_MAX];
+};
+
+DcCatchup *
+dc_catchup_begin(MemoryContext context, const DcVv *above, const DcVv *base)
+{
+	MemoryContext own = AllocSetContextCreate(context, "datacake catch-up",
+											  ALLOCSET_DEFAULT_SIZES);
+	DcCatchup *catchup = MemoryContextAllocZero(own, sizeof(DcCatchup));
+
+	catchup->context = own;
+	catchup->scratch = AllocSetContextCreate(own, "datacake catch-up rows",
+											 ALLOCSET_DEFAULT_SIZES);
+	catchup->above = *above;
+	catchup->base = *base;
+	catchup->slots =
+		MemoryContextAlloc(own, sizeof(int) * datacake_max_keyspaces);
+	catchup->ids =
+		MemoryContextAlloc(own, sizeof(uint64) * datacake_max_keyspaces);
+	for (int pass = 0; pass < 2; pass++)
+	{
+		for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+		{
+			uint64 id = dc_keyspace(slot)->id;
+
+			if (id == 0 || (id == DC_CATALOGUE_ID) != (pass == 0))
+				continue;
+			catchup->slots[catchup->slot_count] = slot;
+			catchup->ids[catchup->slot_count++] = id;
+		}
+	}
+	dc_metadata_scan_begin(&catchup->cursor);
+	return catchup;
+}
+
+void
+dc_catchup_end(DcCatchup *catchup)
+{
+	MemoryContextDelete(catchup->context);
+}
+
+void
+dc_call_append(StringInfo call, int kind, const void *data, Size length)
+{
+	uint8 head[16];
+	DcWriter w;
+
+	dc_writer_init(&w, head, sizeof(head));
+	dc_write_u8(&w, (uint8_t) kind);
+	dc_write_varint(&w, length);
+	appendBinaryStringInfo(call, (char *) head, (int) w.length);
+	appendBinaryStringInfo(call, data, (int) length);
+}
+
+/* One keyspace's chunk under construction. */
+typedef struct Chunk
+{
+	DcCatchup *catchup;
+	int slot;
+	Relation relation; /* NULL: no table here */
+	DcRel *rel;
+	TupleTableSlot *row;
+	StringInfoData batch;	/* changes, without dictionary */
+	StringInfoData waiting; /* parts from the quarantine */
+	StringInfoData image;
+	uint32 rows;
+} Chunk;
+
+static void
+append_change(Chunk *chunk, DcKey key, DcEntry entry)
+{
+	DcChange change = {
+		.keyspace = 0,
+		.entry = entry,
+		.key = {key.data, key.length},
+		.image = {(uint8 *) chunk->image.data, (Size) chunk->image.len}};
+	DcWriter w;
+
+	dc_writer_init(&w, NULL, 0);
+	dc_batch_change(&w, &change);
+	enlargeStringInfo(&chunk->batch, (int) w.length);
+	dc_writer_init(&w, chunk->batch.data + chunk->batch.len, w.length);
+	dc_batch_change(&w, &change);
+	chunk->batch.len += (int) w.length;
+	chunk->rows++;
+}
+
+static void
+append_row(Chunk *chunk, DcKey key, DcHlc stamp)
+{
+	slot_getallattrs(chunk->row);
+	resetStringInfo(&chunk->image);
+	dc_rel_image(chunk->rel, chunk->row->tts_values, chunk->row->tts_isnull,
+				 &chunk->image);
+	append_change(chunk, key, (DcEntry){.stamp = stamp, .dead = false});
+}
+
+static void
+append_tombstone(Chunk *chunk, DcKey key, DcHlc stamp)
+{
+	resetStringInfo(&chunk->image);
+	append_change(chunk, key, (DcEntry){.stamp = stamp, .dead = true});
+}
+
+static bool
+append_waiting(Chunk *chunk, DcKey key, DcHlc stamp)
+{
+	StringInfoData batch;
+
+	initStringInfo(&batch);
+	if (!dc_mend_find_waiting(dc_keyspace(chunk->slot)->id, key.data,
+							  key.length, stamp, &batch))
+		return false;
+	dc_call_append(&chunk->waiting, DC_PART_CATCHUP, batch.data,
+				   (Size) batch.len);
+	chunk->rows++;
+	return true;
+}
+
+static void
+look_again(DcCatchup *catchup, DcKey key, DcEntry entry, int tries)
+{
+	MemoryContext old;
+	Again *again;
+
+	if (tries >= TRIES_MAX)
+	{
+		dc_count(DC_COUNT_LOCAL_LOSSES, 1);
+		return;
+	}
+	old = MemoryContextSwitchTo(catchup->context);
+	again = palloc(sizeof(Again));
+	again->tries = (uint16) (tries + 1);
+	again->entry = entry;
+	again->length = (uint16) key.length;
+	memcpy(again->data, key.data, key.length);
+	catchup->again = lappend(catchup->again, again);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+send_entry(Chunk *chunk, DcKey key, DcEntry entry, int tries)
+{
+	DcHlc row = DC_HLC_NONE;
+	DcEntry now;
+
+	if (entry.dead)
+	{
+		append_tombstone(chunk, key, entry.stamp);
+		return;
+	}
+	if (chunk->rel != NULL &&
+		dc_rel_find(chunk->rel, chunk->relation, key.data, key.length,
+					GetActiveSnapshot(), chunk->row))
+		row = dc_rel_stamp(chunk->rel, chunk->row);
+	if (row == entry.stamp)
+	{
+		append_row(chunk, key, row);
+		return;
+	}
+	now = dc_metadata_get(chunk->slot, key);
+	if (row > entry.stamp && now.stamp >= row)
+		append_row(chunk, key, row);
+	else if (now.dead)
+		append_tombstone(chunk, key, now.stamp);
+	else if (!append_waiting(chunk, key, now.stamp))
+		look_again(chunk->catchup, key, now, tries);
+}
+
+static void
+send_chunk(Chunk *chunk)
+{
+	DcCatchup *catchup = chunk->catchup;
+	List *again = catchup->again;
+	ListCell *cell;
+
+	catchup->again = NIL;
+	foreach(cell, again)
+	{
+		Again *a = lfirst(cell);
+
+		send_entry(chunk, dc_key_make(a->data, a->length), a->entry, a->tries);
+	}
+	list_free_deep(again);
+	while (catchup->item_at < catchup->item_count &&
+		   chunk->batch.len < CHUNK_BYTES)
+	{
+		DcMapItem *item = &catchup->items[catchup->item_at++];
+
+		send_entry(chunk, dc_key_make(item->key.data, item->key.length),
+				   item->entry, 0);
+	}
+}
+
+/* Puts dictionary and changes together as one part of the call. */
+static void
+finish_chunk(Chunk *chunk, StringInfo call)
+{
+	StringInfoData batch;
+	uint8 head[16];
+	DcWriter w;
+
+	appendBinaryStringInfo(call, chunk->waiting.data, chunk->waiting.len);
+	if (chunk->batch.len == 0)
+		return;
+	initStringInfo(&batch);
+	dc_writer_init(&w, head, sizeof(head));
+	dc_batch_begin(&w, 1);
+	appendBinaryStringInfo(&batch, (char *) head, (int) w.length);
+	if (chunk->rel != NULL)
+		dc_rel_dictionary(chunk->rel, &batch);
+	else
+	{
+		uint8 entry[32];
+		DcBatchKeyspace keyspace = {.id = dc_keyspace(chunk->slot)->id};
+
+		dc_writer_init(&w, entry, sizeof(entry));
+		dc_batch_keyspace(&w, &keyspace);
+		appendBinaryStringInfo(&batch, (char *) entry, (int) w.length);
+	}
+	appendBinaryStringInfo(&batch, chunk->batch.data, chunk->batch.len);
+	appendStringInfoChar(&batch, '\0'); /* dc_batch_end */
+	dc_call_append(call, DC_PART_CATCHUP, batch.data, (Size) batch.len);
+}
+
+/* In a transaction.  False: the table is locked by somebody else. */
+static bool
+read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
+{
+	Chunk chunk = {.catchup = catchup, .slot = slot};
+	Oid relid = dc_keyspace(slot)->relid;
+
+	if (OidIsValid(relid))
+	{
+		if (!ConditionalLockRelationOid(relid, AccessShareLock))
+			return false;
+		chunk.relation = try_relation_open(relid, NoLock);
+	}
+	initStringInfo(&chunk.batch);
+	initStringInfo(&chunk.waiting);
+	initStringInfo(&chunk.image);
+	if (chunk.relation != NULL)
+		chunk.rel = dc_rel(chunk.relation);
+	if (chunk.rel != NULL)
+		chunk.row = table_slot_create(chunk.relation, NULL);
+	send_chunk(&chunk);
+	finish_chunk(&chunk, call);
+	*rows += chunk.rows;
+	if (chunk.row != NULL)
+		ExecDropSingleTupleTableSlot(chunk.row);
+	if (chunk.relation != NULL)
+		relation_close(chunk.relation, NoLock);
+	return true;
+}
+
+/* Fills items; false: this keyspace has no more. */
+static bool
+fetch_items(DcCatchup *catchup)
+{
+	int slot = catchup->slots[catchup->at];
+	bool catalogue = catchup->ids[catchup->at] == DC_CATALOGUE_ID;
+
+	if (catchup->item_at < catchup->item_count || catchup->again != NIL)
+		return true;
+	if (catchup->scanned || dc_keyspace(slot)->id != catchup->ids[catchup->at])
+		return false;
+	catchup->item_at = 0;
+	catchup->item_count = dc_metadata_scan(
+		slot, &catchup->cursor, catalogue ? &catchup->base : &catchup->above,
+		catchup->items, CHUNK_ITEMS, catchup->keys, sizeof(catchup->keys));
+	catchup->scanned = catchup->item_count == 0;
+	return !catchup->scanned;
+}
+
+DcCatchupResult
+dc_catchup_next(DcCatchup *catchup, StringInfo call, uint32 *rows)
+{
+	MemoryContext old;
+	bool done;
+
+	while (catchup->at < catchup->slot_count && !fetch_items(catchup))
+	{
+		catchup->at++;
+		catchup->scanned = false;
+		dc_metadata_scan_begin(&catchup->cursor);
+	}
+	if (catchup->at == catchup->slot_count)
+		return DC_CATCHUP_END;
+
+	old = CurrentMemoryContext;
+	StartTransactionCommand();
+	/* newer than the entries just read */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	MemoryContextSwitchTo(catchup->scratch);
+	done = read_chunk(catchup, catchup->slots[catchup->at], call, rows);
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(catchup->scratch);
+	if (!done)
+		return DC_CATCHUP_LATER;
+	/* L covers every entry that was read: it is raised before the merge */
+	XLogFlush(pg_atomic_read_u64(&dc_shared->flush_lsn));
+	return DC_CATCHUP_CHUNK;
+}

@@ -1,0 +1,49 @@
+/*
+ * catchup.h
+ *		Reads the rows of a catch-up: entries above a vector, rows by key.
+ *
+ * Entries come from a scan of the metadata in key-hash order, keyspace by
+ * keyspace, the catalogue first (P16).  Then, under a newer snapshot, each
+ * row is read by its key and travels with the stamp it bears (P15).  Nothing
+ * was stored for the peer; what it gets is what is here now.
+ */
+#ifndef DATACAKE_CATCHUP_H
+#define DATACAKE_CATCHUP_H
+
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "metadata.h"
+
+typedef struct DcCatchup DcCatchup;
+
+typedef enum DcCatchupResult
+{
+	DC_CATCHUP_CHUNK, /* parts were appended */
+	DC_CATCHUP_LATER, /* a table is locked; ask again soon */
+	DC_CATCHUP_END
+} DcCatchupResult;
+
+/*
+ * Begins a catch-up in `context`.  above->at[s]: entries of source s beyond
+ * it are sent, DC_HLC_MAX: none; the catalogue is sent above `base`.
+ */
+extern DcCatchup *dc_catchup_begin(MemoryContext context, const DcVv *above,
+								   const DcVv *base);
+
+/*
+ * Appends the next parts of a call (message.h) to `call` and counts their
+ * rows.  Starts and ends a transaction of its own; flushes WAL up to what it
+ * read (R3, P9).
+ */
+extern DcCatchupResult dc_catchup_next(DcCatchup *catchup, StringInfo call,
+									   uint32 *rows);
+
+extern void dc_catchup_end(DcCatchup *catchup);
+
+/* Appends a batch part to a call under construction. */
+extern void dc_call_append(StringInfo call, int kind, const void *data,
+						   Size length);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * link.h
+ *		The sending side of the connection to one peer.
+ *
+ *	 DOWN -- due --> CONNECTING -- ready --> HELLO -- welcome --> STREAM
+ *	  ^                  |                     |                    |
+ *	  +------------------+----- any failure ---+--------------------+
+ *
+ * One non-blocking libpq connection in pipeline mode.  Each message is a
+ * statement and a sync of its own, so each is one transaction at the peer,
+ * and its ack follows the flush there.  What is sent next is decided by
+ * DcStream; this file moves the bytes.
+ */
+#ifndef DATACAKE_LINK_H
+#define DATACAKE_LINK_H
+
+#include "postgres.h"
+
+#include "stream.h"
+
+typedef struct DcLink DcLink;
+
+/* Makes a link to a peer, DOWN; lives in `context`. */
+extern DcLink *dc_link_create(MemoryContext context, uint32 node_id);
+
+/* Closes the connection and frees the link. */
+extern void dc_link_destroy(DcLink *link);
+
+/*
+ * Does what can be done now without waiting: connects, reads acks, sends.
+ * `watermark_due`: close a segment if there is one.
+ * `incarnation` and `conninfo` are what gossip says of the peer.
+ */
+extern void dc_link_turn(DcLink *link, const char *conninfo,
+						 uint64 incarnation, const DcStreamView *watermark,
+						 bool watermark_due);
+
+/* Ends the connection; it is tried again after a while. */
+extern void dc_link_close(DcLink *link, const char *reason);
+
+extern uint32 dc_link_node_id(const DcLink *link);
+
+/* Socket and events to wait for; PGINVALID_SOCKET: none. */
+extern int dc_link_socket(const DcLink *link, uint32 *events);
+
+/* Least queue number that the link still needs; DC_QUEUE_NONE: none. */
+extern uint64 dc_link_needs(const DcLink *link);
+
+/* Falls too far behind: leaves the queue, a catch-up is owed. */
+extern void dc_link_detach(DcLink *link);
+
+/* Milliseconds until the link wants a turn without any event; -1: never. */
+extern long dc_link_timeout_ms(const DcLink *link);
+
+#endif

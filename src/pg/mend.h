@@ -1,0 +1,39 @@
+/*
+ * mend.h
+ *		What the maintainer does for rows that could not be settled at once.
+ *
+ * All of these run in a transaction of the maintainer, inside SPI_connect().
+ */
+#ifndef DATACAKE_MEND_H
+#define DATACAKE_MEND_H
+
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "hlc.h"
+
+/*
+ * Makes heap row and entry of one key agree (P2): erases a row that outlived
+ * its death, or merges a row that is newer than its entry.
+ */
+extern void dc_mend_key(uint64 id, const uint8 *key, Size length);
+
+/* Compares every row of every keyspace with its entry; mends what differs. */
+extern void dc_mend_all(void);
+
+/*
+ * Tries changes that wait in the quarantine again, and definitions that could
+ * not be realized.  `all`: also those whose next try is not due yet.
+ * Returns how many are still waiting.
+ */
+extern uint64 dc_mend_waiting(bool all);
+
+/*
+ * The waiting change of a key, as a batch of its own, if its stamp is this
+ * one.  Appended to `batch`.
+ */
+extern bool dc_mend_find_waiting(uint64 id, const uint8 *key, Size length,
+								 DcHlc stamp, StringInfo batch);
+
+#endif

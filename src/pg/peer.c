@@ -1,0 +1,344 @@
+/*
+ * peer.c
+ *		The receiving side of a link: hello, then calls.
+ *
+ *	   NONE --- peer_hello ---> OPEN --- apply_batch ... ---> end of session
+ *
+ * A peer's replicator is an ordinary client.  Its role may call these
+ * functions, but without the cluster key it can do nothing with them: every
+ * message is sealed, bound to this session by a number that this side made,
+ * and carries the next sequence number.  The functions answer sealed, too.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "apply.h"
+#include "clock.h"
+#include "compat.h"
+#include "guc.h"
+#include "message.h"
+#include "seal.h"
+#include "shmem.h"
+#include "sql.h"
+#include "vector.h"
+
+DC_SQL_FUNCTION(datacake_peer_hello);
+DC_SQL_FUNCTION(datacake_apply_batch);
+
+typedef struct Session
+{
+	uint32 peer; /* 0: none */
+	uint64 incarnation;
+	uint64 session;
+	uint64 sequence; /* of the last call taken */
+	bool in_call;	 /* a call began and its transaction has not committed */
+} Session;
+
+static Session session;
+
+static void
+raise_status(DcStatus status, const char *hint)
+{
+	const char *s = dc_status_sqlstate(status);
+
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4])),
+			 errmsg("call of a peer is refused: %s", dc_status_text(status)),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/* --- who streams here --- */
+
+static void
+count_incoming(int step)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
+	dc_shared->incoming[session.peer] += step;
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+}
+
+static void
+end_session(int code, Datum arg)
+{
+	if (session.peer != 0)
+		count_incoming(-1);
+	session.peer = 0;
+}
+
+static void
+copy_incoming(bool incoming[DC_NODE_IDS])
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_SHARED);
+	for (uint32 id = 0; id < DC_NODE_IDS; id++)
+		incoming[id] = dc_shared->incoming[id] > 0;
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+}
+
+/*
+ * A call that fails ends the session: what the peer sent after it, trusting
+ * that it went well, must not count.
+ */
+static void
+on_transaction_event(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT)
+		session.in_call = false;
+}
+
+/* --- sealing --- */
+
+static DcAssociated
+associated(char direction, uint32 sender, uint64 incarnation)
+{
+	return (DcAssociated){.direction = direction,
+						  .sender = sender,
+						  .receiver = (uint32) datacake_node_id,
+						  .incarnation = incarnation,
+						  .session = session.session,
+						  .sequence = session.sequence};
+}
+
+static DcSlice
+open_sealed(bytea *sealed, const DcAssociated *binding)
+{
+	uint8_t ad[DC_ASSOCIATED_BYTES];
+	size_t ad_length = dc_associated_encode(ad, binding);
+	size_t length = VARSIZE_ANY_EXHDR(sealed);
+	uint8 *plain = MemoryContextAllocHuge(CurrentMemoryContext, length + 1);
+	size_t plain_length;
+
+	if (!dc_open((const uint8 *) VARDATA_ANY(sealed), length, ad, ad_length,
+				 plain, &plain_length))
+		raise_status(DC_FORGED,
+					 "Check that both nodes have the same cluster key, and "
+					 "that no third program calls this function.");
+	return (DcSlice){plain, plain_length};
+}
+
+static bytea *
+seal(const uint8 *plain, size_t length, const DcAssociated *binding)
+{
+	uint8_t ad[DC_ASSOCIATED_BYTES];
+	size_t ad_length = dc_associated_encode(ad, binding);
+	bytea *out = palloc(VARHDRSZ + length + DC_SEAL_OVERHEAD);
+
+	SET_VARSIZE(out, VARHDRSZ + length + DC_SEAL_OVERHEAD);
+	dc_seal((uint8 *) VARDATA(out), ad, ad_length, plain, length);
+	return out;
+}
+
+/* --- hello --- */
+
+static void
+check_hello(const DcHello *hello)
+{
+	const char *encoding = GetDatabaseEncodingName();
+
+	if (hello->cluster.length != strlen(datacake_cluster_id) ||
+		memcmp(hello->cluster.data, datacake_cluster_id,
+			   hello->cluster.length) != 0)
+		raise_status(DC_CLUSTER, "Set \"datacake.cluster_id\" alike.");
+	if (hello->receiver != (uint32) datacake_node_id)
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '1')),
+				 errmsg("this is node %d, and node %u was called",
+						datacake_node_id, hello->receiver),
+				 errhint("Check \"datacake.conninfo\" of node %u.",
+						 hello->receiver)));
+	if (hello->sender == (uint32) datacake_node_id)
+		raise_status(DC_IDENTITY, "Give each node its own "
+								  "\"datacake.node_id\".");
+	if (hello->encoding.length != strlen(encoding) ||
+		memcmp(hello->encoding.data, encoding, hello->encoding.length) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+				 errmsg("database encoding \"%s\" of node %d differs from "
+						"\"%.*s\" of node %u",
+						encoding, datacake_node_id,
+						(int) hello->encoding.length,
+						(const char *) hello->encoding.data, hello->sender),
+				 errhint("Create all databases of a cluster with the same "
+						 "encoding.")));
+	if (dc_paused(hello->sender))
+		raise_status(DC_PAUSED, "Use SELECT datacake.resume().");
+	if (dc_phase() != DC_PHASE_READY)
+		raise_status(DC_REBUILDING, NULL);
+}
+
+static void
+set_option(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SET, true, 0, false);
+}
+
+/* What the session needs as long as it lives; plans are kept (P17). */
+static void
+prepare_session(void)
+{
+	static bool registered = false;
+
+	set_option("session_replication_role", "replica");
+	set_option("synchronous_commit", "on");
+	set_option("lock_timeout", "1s");
+	set_option("statement_timeout", "0");
+	set_option("client_encoding", GetDatabaseEncodingName());
+	set_option("search_path", "pg_catalog, pg_temp");
+	if (!registered)
+	{
+		before_shmem_exit(end_session, (Datum) 0);
+		RegisterXactCallback(on_transaction_event, NULL);
+	}
+	registered = true;
+}
+
+/* datacake.peer_hello(bytea) returns bytea */
+Datum
+datacake_peer_hello(PG_FUNCTION_ARGS)
+{
+	bytea *sealed = PG_GETARG_BYTEA_PP(0);
+	DcAssociated binding;
+	DcHello hello;
+	DcSlice plain;
+	DcWelcome *welcome = palloc0(sizeof(DcWelcome));
+	DcWriter w;
+	uint8 *out;
+
+	dc_require_loaded();
+	end_session(0, (Datum) 0);
+	memset(&session, 0, sizeof(session));
+	/* bound to nothing yet; the answer is bound to its nonce */
+	binding = (DcAssociated){.direction = 'H'};
+	plain = open_sealed(sealed, &binding);
+	if (dc_hello_decode(plain.data, plain.length, &hello) != DC_OK)
+		raise_status(dc_hello_decode(plain.data, plain.length, &hello),
+					 "Run compatible versions of Datacake.");
+	check_hello(&hello);
+	prepare_session();
+
+	if (!pg_strong_random(&session.session, sizeof(session.session)))
+		elog(ERROR, "could not generate a session number");
+	session.incarnation = hello.incarnation;
+	session.peer = hello.sender;
+	count_incoming(1);
+
+	welcome->node_id = (uint32) datacake_node_id;
+	welcome->incarnation = dc_shared->incarnation;
+	welcome->session = session.session;
+	memcpy(welcome->nonce, hello.nonce, DC_NONCE_BYTES);
+	dc_vector_read(&welcome->vector);
+	copy_incoming(welcome->incoming);
+	dc_writer_init(&w, NULL, 0);
+	dc_welcome_encode(&w, welcome);
+	out = palloc(w.length);
+	dc_writer_init(&w, out, w.length);
+	dc_welcome_encode(&w, welcome);
+	binding = associated('W', session.peer, session.incarnation);
+	binding.session = 0;
+	PG_RETURN_BYTEA_P(seal(out, w.length, &binding));
+}
+
+/* --- calls --- */
+
+static void
+check_session(void)
+{
+	if (session.peer == 0 || session.in_call)
+		raise_status(DC_SESSION, "A session starts with peer_hello().");
+	if (dc_paused(session.peer))
+		raise_status(DC_PAUSED, "Use SELECT datacake.resume().");
+	if (dc_phase() != DC_PHASE_READY)
+		raise_status(DC_REBUILDING, NULL);
+}
+
+/* Reads all parts before anything is done about one. */
+static DcApplySet *
+read_call(DcSlice plain)
+{
+	DcApplySet *set = dc_apply_begin(false);
+	DcPart *part = palloc0(sizeof(DcPart));
+	DcReader r;
+
+	dc_reader_init(&r, plain.data, plain.length);
+	dc_call_read_begin(&r);
+	while (r.status == DC_OK && dc_call_read_part(&r, part))
+	{
+		switch (part->kind)
+		{
+			case DC_PART_BATCH:
+			case DC_PART_CATCHUP:
+				dc_apply_add(set, part->batch, part->kind == DC_PART_BATCH);
+				break;
+			case DC_PART_SEGMENT:
+				dc_vector_plan_segment(session.peer, part->from, part->to);
+				break;
+			case DC_PART_ADOPT:
+				dc_vector_plan_adopt(&part->donor, &part->base);
+				break;
+			case DC_PART_END:
+				break;
+		}
+	}
+	if (dc_reader_finish(&r) != DC_OK)
+		raise_status(r.status, NULL);
+	return set;
+}
+
+static bytea *
+make_ack(DcApplied result)
+{
+	DcAck *ack = palloc0(sizeof(DcAck));
+	DcAssociated binding =
+		associated('A', session.peer, session.incarnation);
+	DcWriter w;
+	uint8 *out;
+
+	ack->applied = result.applied;
+	ack->stale = result.stale;
+	ack->waiting = result.waiting;
+	dc_vector_read(&ack->vector);
+	copy_incoming(ack->incoming);
+	dc_writer_init(&w, NULL, 0);
+	dc_ack_encode(&w, ack);
+	out = palloc(w.length);
+	dc_writer_init(&w, out, w.length);
+	dc_ack_encode(&w, ack);
+	return seal(out, w.length, &binding);
+}
+
+/* datacake.apply_batch(bytea) returns bytea */
+Datum
+datacake_apply_batch(PG_FUNCTION_ARGS)
+{
+	bytea *sealed = PG_GETARG_BYTEA_PP(0);
+	DcAssociated binding;
+	DcSlice plain;
+	DcApplySet *set;
+	DcApplied result;
+	DcRole role;
+
+	dc_require_loaded();
+	check_session();
+	session.in_call = true;
+	session.sequence++;
+	binding = associated('C', session.peer, session.incarnation);
+	plain = open_sealed(sealed, &binding);
+
+	SPI_connect();
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	set = read_call(plain);
+	result = dc_apply_run(set);
+	dc_role_end(role);
+	SPI_finish();
+	PG_RETURN_BYTEA_P(make_ack(result));
+}

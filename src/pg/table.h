@@ -1,0 +1,43 @@
+/*
+ * table.h
+ *		Writing rows of a replicated table below its capture.
+ *
+ * One open table with its indexes, in the current (sub)transaction.  Rows are
+ * found by key and locked; writers in progress are waited for.  Triggers fire
+ * as session_replication_role says.
+ */
+#ifndef DATACAKE_TABLE_H
+#define DATACAKE_TABLE_H
+
+#include "postgres.h"
+
+#include "executor/executor.h"
+
+#include "rel.h"
+
+typedef struct DcTable
+{
+	Relation relation;
+	DcRel *rel;
+	EState *estate;
+	ResultRelInfo *result;
+	EPQState epq;
+	TupleTableSlot *remote; /* what comes in: a key, then a row */
+	TupleTableSlot *local;	/* what was found and locked */
+} DcTable;
+
+/* RowExclusiveLock held on the relation by the caller. */
+extern void dc_table_open(DcTable *table, Relation relation, DcRel *rel);
+extern void dc_table_close(DcTable *table);
+
+/*
+ * Finds the row of a key and locks it; its stamp, or DC_HLC_NONE if there is
+ * none.  Leaves the key in `remote`.
+ */
+extern DcHlc dc_table_find(DcTable *table, const uint8 *key, Size length);
+
+extern void dc_table_insert(DcTable *table); /* remote */
+extern void dc_table_update(DcTable *table); /* local -> remote */
+extern void dc_table_delete(DcTable *table); /* local */
+
+#endif

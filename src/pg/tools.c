@@ -1,0 +1,281 @@
+/*
+ * tools.c
+ *		Small SQL functions for users and operators.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "changes.h"
+#include "clock.h"
+#include "compat.h"
+#include "guc.h"
+#include "queue.h"
+#include "shmem.h"
+#include "sql.h"
+
+DC_SQL_FUNCTION(datacake_check_database);
+DC_SQL_FUNCTION(datacake_clock);
+DC_SQL_FUNCTION(datacake_next_id);
+DC_SQL_FUNCTION(datacake_last_commit);
+DC_SQL_FUNCTION(datacake_await_stamp);
+DC_SQL_FUNCTION(datacake_pause);
+DC_SQL_FUNCTION(datacake_resume);
+DC_SQL_FUNCTION(datacake_join);
+DC_SQL_FUNCTION(datacake_wait_for_nodes);
+DC_SQL_FUNCTION(datacake_require_level);
+
+/* From the install script: only the configured database can be a node. */
+Datum
+datacake_check_database(PG_FUNCTION_ARGS)
+{
+	const char *here = get_database_name(MyDatabaseId);
+
+	dc_require_loaded();
+	if (strcmp(here, datacake_database) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("datacake replicates database \"%s\", not \"%s\"",
+						datacake_database, here),
+				 errhint("Create the extension there, or change "
+						 "\"datacake.database\" and restart.")));
+	PG_RETURN_VOID();
+}
+
+/* datacake.clock(): a stamp of this node, greater than all it has seen */
+Datum
+datacake_clock(PG_FUNCTION_ARGS)
+{
+	dc_require_loaded();
+	PG_RETURN_INT64((int64) dc_clock_draw());
+}
+
+/* datacake.next_id(): a bigint that no other call in the cluster returns */
+Datum
+datacake_next_id(PG_FUNCTION_ARGS)
+{
+	dc_require_loaded();
+	PG_RETURN_INT64((int64) dc_clock_draw());
+}
+
+/* datacake.last_commit_stamp(): of this session; NULL before the first */
+Datum
+datacake_last_commit(PG_FUNCTION_ARGS)
+{
+	if (dc_last_commit_stamp() == DC_HLC_NONE)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64((int64) dc_last_commit_stamp());
+}
+
+/* Milliseconds of an interval, at least 0. */
+static long
+interval_ms(const Interval *interval)
+{
+	int64 us = interval->time +
+			   ((int64) interval->day + (int64) interval->month * 30) *
+				   USECS_PER_DAY;
+
+	return us < 0 ? 0 : (long) Min(us / 1000, INT_MAX);
+}
+
+/* Waits a little for something to change; false when the time is over. */
+static bool
+wait_until(TimestampTz deadline)
+{
+	long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	if (left <= 0)
+		return false;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(left, 10), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
+static bool
+vector_covers(DcHlc stamp)
+{
+	bool covered;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_SHARED);
+	covered = dc_vv_covers(&dc_shared->vector, stamp);
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	return covered;
+}
+
+/* datacake.await_stamp(hlc, interval): true when this node has it all */
+Datum
+datacake_await_stamp(PG_FUNCTION_ARGS)
+{
+	DcHlc stamp = (DcHlc) PG_GETARG_INT64(0);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(
+		GetCurrentTimestamp(), interval_ms(PG_GETARG_INTERVAL_P(1)));
+
+	dc_require_loaded();
+	while (!vector_covers(stamp))
+	{
+		if (!wait_until(deadline))
+			PG_RETURN_BOOL(false);
+	}
+	PG_RETURN_BOOL(true);
+}
+
+/* --- pause and resume --- */
+
+static void
+set_paused(FunctionCallInfo fcinfo, bool paused)
+{
+	int first = PG_ARGISNULL(0) ? 1 : PG_GETARG_INT32(0);
+	int last = PG_ARGISNULL(0) ? DC_NODE_ID_MAX : first;
+
+	dc_require_loaded();
+	if (first < 1 || last > DC_NODE_ID_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("node id %d is out of range", first),
+				 errhint("Node ids are 1 to %d; NULL means all.",
+						 DC_NODE_ID_MAX)));
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
+	for (int id = first; id <= last; id++)
+	{
+		uint32 bit = (uint32) 1 << (id % 32);
+
+		if (paused)
+			dc_shared->paused[id / 32] |= bit;
+		else
+			dc_shared->paused[id / 32] &= ~bit;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	dc_worker_wake(DC_WORKER_REPLICATOR);
+}
+
+Datum
+datacake_pause(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, true);
+	PG_RETURN_VOID();
+}
+
+Datum
+datacake_resume(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, false);
+	PG_RETURN_VOID();
+}
+
+/* --- membership --- */
+
+/* datacake.join('host:port'): another seed, kept until the next start */
+Datum
+datacake_join(PG_FUNCTION_ARGS)
+{
+	char *address = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *colon = strrchr(address, ':');
+	int port = colon != NULL ? atoi(colon + 1) : 0;
+	bool added = false;
+
+	dc_require_loaded();
+	if (colon == NULL || colon == address || port < 1 || port > 65535 ||
+		strlen(address) >= DC_ADDRESS_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid seed \"%s\"", address),
+				 errhint("Write it as host:port, with the datacake.port of "
+						 "a node.")));
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
+	for (int i = 0; i < DC_SEEDS && !added; i++)
+	{
+		if (dc_shared->seeds[i][0] != '\0' &&
+			strcmp(dc_shared->seeds[i], address) != 0)
+			continue;
+		strlcpy(dc_shared->seeds[i], address, DC_ADDRESS_BYTES);
+		added = true;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	if (!added)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("there are %d seeds already", DC_SEEDS)));
+	dc_worker_wake(DC_WORKER_GOSSIP);
+	PG_RETURN_VOID();
+}
+
+/* Nodes that are alive; of the others only those with links both ways. */
+static int
+connected_nodes(void)
+{
+	int n = 0;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		DcLinkStats *link = &dc_shared->links[i];
+
+		if (link->node_id != 0 && link->phase == DC_LINK_STREAM &&
+			dc_shared->incoming[link->node_id] > 0)
+			n++;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
+	return n + (dc_phase() == DC_PHASE_READY ? 1 : 0);
+}
+
+/* datacake.wait_for_nodes(n, timeout) */
+Datum
+datacake_wait_for_nodes(PG_FUNCTION_ARGS)
+{
+	int wanted = PG_GETARG_INT32(0);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(
+		GetCurrentTimestamp(), interval_ms(PG_GETARG_INTERVAL_P(1)));
+
+	dc_require_loaded();
+	while (connected_nodes() < wanted)
+	{
+		if (!wait_until(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("only %d of %d nodes are connected",
+							connected_nodes(), wanted),
+					 errhint("Look at datacake.nodes and at last_error in "
+							 "datacake.peers.")));
+	}
+	PG_RETURN_VOID();
+}
+
+/* Only none is there yet; a stronger level is not silently weaker. */
+Datum
+datacake_require_level(PG_FUNCTION_ARGS)
+{
+	static const char *const levels[] = {
+		"none",	  "one",		  "two",		 "three",
+		"quorum", "local_quorum", "each_quorum", "all"};
+	char *level;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_VOID();
+	level = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	for (int i = 0; i < (int) lengthof(levels); i++)
+	{
+		if (pg_strcasecmp(level, levels[i]) != 0)
+			continue;
+		if (i == 0)
+			PG_RETURN_VOID();
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("consistency level \"%s\" is not available yet",
+						levels[i]),
+				 errhint("Use \"none\".")));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown consistency level \"%s\"", level),
+			 errhint("Levels are none, one, two, three, quorum, local_quorum, "
+					 "each_quorum and all.")));
+}
