@@ -202,6 +202,7 @@ typedef struct DcGossip
 
 	DcGossipRival rival;
 	uint64_t settled_us;   /* until then a greater self is our own past */
+	uint32_t start_count;  /* of those */
 	uint64_t past_version; /* greater self heard since, not yet judged */
 	uint64_t past_since_us;
 

@@ -10,6 +10,9 @@
 /* Refusals and a full table are reported this often for each address. */
 #define REPORT_US (UINT64_C(60) * 1000000)
 
+/* How often a node starts above its past before that counts as a rival. */
+#define STARTS_MAX 3
+
 /* Two signs of life that nobody forwarded late by mistake. */
 #define ADVANCES_ALIVE 2
 
@@ -358,8 +361,11 @@ dc_gossip_hear_of_self(DcGossip *g, uint64_t incarnation, uint64_t boot,
 		dc_gossip_note_rival(g, incarnation, boot, address, out);
 		return;
 	}
-	if (g->settled_us == 0 || g->now_us < g->settled_us)
+	/* Each peer may know another past, but there is an end to it. */
+	if ((g->settled_us == 0 || g->now_us < g->settled_us) &&
+		g->start_count < STARTS_MAX)
 	{
+		g->start_count++;
 		dc_gossip_start_self(g, least + 1);
 		return;
 	}

@@ -72,13 +72,9 @@ dc_stream_next(DcStream *stream, const DcStreamView *view)
 
 	if (stream->catchup_owed && !stream->catchup_running)
 		return DC_STREAM_BEGIN_CATCHUP;
-	if (stream->catchup_running)
-	{
-		/* in turn with the batches, so that neither starves the other */
-		stream->batch_turn = !stream->batch_turn;
-		if (!stream->batch_turn || stream->position == view->head)
-			return DC_STREAM_SEND_CATCHUP;
-	}
+	if (stream->catchup_running &&
+		(!stream->batch_turn || stream->position == view->head))
+		return DC_STREAM_SEND_CATCHUP;
 	if (stream->position < view->head)
 		return DC_STREAM_SEND_BATCH;
 	if (view->watermark > stream->closed &&
@@ -91,6 +87,12 @@ void
 dc_stream_batch_sent(DcStream *stream)
 {
 	stream->position++;
+}
+
+void
+dc_stream_message_sent(DcStream *stream, bool catchup)
+{
+	stream->batch_turn = catchup;
 }
 
 void

@@ -91,6 +91,13 @@ DcStreamAction dc_stream_next(DcStream *stream, const DcStreamView *view);
 void dc_stream_batch_sent(DcStream *stream);
 
 /*
+ * A message went out, or a chunk could not be read now (`catchup`).  While a
+ * catch-up runs, messages of batches and chunks take turns, so that neither
+ * starves the other.
+ */
+void dc_stream_message_sent(DcStream *stream, bool catchup);
+
+/*
  * Begins a catch-up.  `own` is this node's vector, read after the link was
  * attached to the queue and before the scan; only the sources with
  * covered[id] true take part (R6: a source that streams to the peer itself

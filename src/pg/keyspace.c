@@ -21,6 +21,7 @@
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -101,11 +102,10 @@ remember(int slot, bool is_dissolved)
 }
 
 static char *
-quoted(Relation relation)
+quoted(Oid relid)
 {
 	return quote_qualified_identifier(
-		get_namespace_name(RelationGetNamespace(relation)),
-		RelationGetRelationName(relation));
+		get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 }
 
 /* --- which tables can be keyspaces --- */
@@ -177,10 +177,9 @@ check_key(Relation relation)
 }
 
 static bool
-has_stamp_column(Relation relation)
+has_stamp_column(Oid relid)
 {
-	AttrNumber attnum =
-		get_attnum(RelationGetRelid(relation), DC_STAMP_COLUMN);
+	AttrNumber attnum = get_attnum(relid, DC_STAMP_COLUMN);
 	Oid hlc;
 
 	if (attnum == InvalidAttrNumber)
@@ -189,21 +188,25 @@ has_stamp_column(Relation relation)
 						  CStringGetDatum("hlc"),
 						  ObjectIdGetDatum(
 							  get_namespace_oid("datacake", false)));
-	if (get_atttype(RelationGetRelid(relation), attnum) != hlc)
-		refuse(relation, "it has a column \"" DC_STAMP_COLUMN "\" of its own",
-			   "Rename that column.");
+	if (get_atttype(relid, attnum) != hlc)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_COLUMN),
+				 errmsg("cannot replicate table \"%s\": it has a column "
+						"\"%s\" of its own",
+						get_rel_name(relid), DC_STAMP_COLUMN),
+				 errhint("Rename that column.")));
 	return true;
 }
 
 /* --- adopting --- */
 
 static void
-add_stamp_and_triggers(Relation relation, uint64 id, DcHlc stamp)
+add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 {
-	char *table = quoted(relation);
+	char *table = quoted(relid);
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
-	if (!has_stamp_column(relation))
+	if (!has_stamp_column(relid))
 	{
 		dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
 						"DEFAULT '%llu'",
@@ -274,10 +277,12 @@ enter_rows(Relation relation, DcRel *rel)
 static void
 adopt(Oid relid, uint64 id, DcHlc stamp)
 {
-	Relation relation = table_open(relid, AccessExclusiveLock);
+	Relation relation;
 	DcRel *rel;
 
-	add_stamp_and_triggers(relation, id, stamp);
+	LockRelationOid(relid, AccessExclusiveLock);
+	add_stamp_and_triggers(relid, id, stamp);
+	relation = table_open(relid, NoLock);
 	rel = dc_rel(relation);
 	if (rel == NULL)
 		elog(ERROR, "table \"%s\" did not become a keyspace",
@@ -544,9 +549,9 @@ dc_keyspace_realize(uint64 id)
 /* --- back to an ordinary table --- */
 
 static void
-drop_stamp_and_triggers(Relation relation)
+drop_stamp_and_triggers(Oid relid)
 {
-	char *table = quoted(relation);
+	char *table = quoted(relid);
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 	static const char *const triggers[] = {
 		DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER, DC_TRUNCATE_TRIGGER};
@@ -580,16 +585,15 @@ void
 dc_keyspace_dissolve(uint64 id)
 {
 	int slot = dc_keyspace_by_id(id);
-	Relation relation;
+	Oid relid;
 
 	if (id == DC_CATALOGUE_ID || slot < 0 || dc_keyspace(slot)->id != id)
 		return; /* a lost alias: the name lives on */
-	relation = dc_keyspace_open_relation(slot, AccessExclusiveLock);
-	if (relation != NULL)
-	{
-		drop_stamp_and_triggers(relation);
-		table_close(relation, NoLock);
-	}
+	relid = dc_keyspace(slot)->relid;
+	if (OidIsValid(relid))
+		LockRelationOid(relid, AccessExclusiveLock);
+	if (OidIsValid(relid) && get_rel_name(relid) != NULL)
+		drop_stamp_and_triggers(relid);
 	forget_tombstones(id);
 	remember(slot, true);
 }

@@ -206,6 +206,7 @@ dc_link_close(DcLink *link, const char *reason)
 	link->message_count = 0;
 	link->unflushed = false;
 	link->detached = false;
+	link->later_at = 0;
 	dc_stream_lost(&link->stream);
 	link->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												 link->retry_ms);
@@ -669,6 +670,7 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 		return;
 	if (flush_to != InvalidXLogRecPtr)
 		XLogFlush(flush_to); /* R3 */
+	dc_stream_message_sent(&link->stream, false);
 	send_call(link, &call, &draft, false);
 }
 
@@ -727,6 +729,7 @@ send_catchup(DcLink *link)
 	DcCatchupResult result;
 
 	begin_call(link, &call);
+	dc_stream_message_sent(&link->stream, true);
 	result = dc_catchup_next(link->catchup, &call, &draft.rows);
 	if (result == DC_CATCHUP_LATER)
 	{
@@ -849,9 +852,9 @@ dc_link_timeout_ms(const DcLink *link)
 		due = link->retry_at;
 	else if (link->phase == DC_LINK_CONNECTING)
 		due = link->connect_by;
-	else if (link->later_at != 0)
+	else if (link->catchup != NULL)
 		due = link->later_at;
-	if (due == 0)
+	if (link->message_count >= IN_FLIGHT_MAX || due == 0)
 		return -1;
 	return due > now ? (long) ((due - now) / 1000) + 1 : 0;
 }

@@ -24,6 +24,9 @@ dc_table_open(DcTable *table, Relation relation, DcRel *rel)
 	ExecInitRangeTable(table->estate, list_make1(rte));
 	table->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->result, relation, 1, NULL, 0);
+	/* where AFTER triggers look for it */
+	table->estate->es_opened_result_relations =
+		list_make1(table->result);
 	table->estate->es_output_cid = GetCurrentCommandId(true);
 	ExecOpenIndices(table->result, false);
 	EvalPlanQualInit(&table->epq, table->estate, NULL, NIL, -1);

@@ -94,6 +94,9 @@ step_visible(Sim *sim, Node *node, int txn)
 
 		if (t->written & BIT(key))
 		{
+			if (heap->holder != txn)
+				sim_fail(sim, "node %u txn %d: wrote key %u without its lock",
+						 node->id, txn, key);
 			if (t->pending[key].stamp != DC_HLC_NONE &&
 				t->pending[key].stamp <= heap->row.stamp)
 				sim_fail(sim,

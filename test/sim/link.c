@@ -504,12 +504,16 @@ relay_build_step(Sim *sim, Node *node)
 	if (!node->relaying)
 	{
 		uint32_t other = rng_below(&sim->rng, sim->config.nodes);
+		uint32_t source = 1 + rng_below(&sim->rng, sim->config.nodes);
 
 		if (sim->calm || !rng_chance(&sim->rng, sim->config.relay_rate, 100))
 			return;
-		node->relay_source = 1 + rng_below(&sim->rng, sim->config.nodes);
-		node->relay_from = sim->node[other].vector.at[node->relay_source];
-		node->relay_to = node->vector.at[node->relay_source];
+		/* what another one lacks, or what followed the last segment */
+		node->relay_from = rng_chance(&sim->rng, 1, 2) ?
+							   sim->node[other].vector.at[source] :
+							   node->relayed.at[source - 1];
+		node->relay_to = node->vector.at[source];
+		node->relay_source = source;
 		node->relay_reader = (Reader){.state = READER_ENTRY};
 		node->relaying = node->relay_from < node->relay_to;
 		return;
@@ -518,6 +522,7 @@ relay_build_step(Sim *sim, Node *node)
 					 &node->relay_from))
 		return;
 	node->relaying = false;
+	node->relayed.at[node->relay_source - 1] = node->relay_to;
 	sim_trace(sim, "node %u: relays %u keys of %u, (%llu, %llu]", node->id,
 			  node->relay_reader.out.count, node->relay_source,
 			  (unsigned long long) node->relay_from,

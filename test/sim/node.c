@@ -89,6 +89,7 @@ node_restart(Sim *sim, Node *node)
 	node->rebuild = 0;
 	node->publish_state = 0;
 	node->relaying = false;
+	node->relayed = (Claims){0};
 	node->up = true;
 	sim_trace(sim, "node %u: up, clock %llu", node->id,
 			  (unsigned long long) node->clock);
@@ -220,6 +221,11 @@ reconcile(Sim *sim, Node *node, Txn *t)
 	uint32_t key = t->key;
 	DcHlc row = heap_sees(node, TXN_MAINTAIN, key).stamp;
 
+	if (row != DC_HLC_NONE && !(t->held & BIT(key)))
+	{
+		t->state = TXN_TAKE; /* it came after the look: lock it first */
+		return;
+	}
 	t->state = TXN_RECORD;
 	switch (dc_rule_reconcile(row, meta_get(node, key)))
 	{

@@ -86,6 +86,7 @@ aggravate(Sim *sim, Trouble trouble)
 			c->abort_share = c->idle_share = 0;
 			break;
 		case TROUBLE_RELAY:
+			c->keys = 5 + rng_below(rng, 4);
 			c->crash_rate = 0;
 			c->break_rate = 100 + rng_below(rng, 100);
 			c->relay_rate = 100;

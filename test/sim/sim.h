@@ -274,6 +274,7 @@ typedef struct Node
 	bool relaying;
 	Reader relay_reader;
 	uint32_t relay_source;
+	Claims relayed; /* ends of the last segments */
 	DcHlc relay_from;
 	DcHlc relay_to;
 } Node;

@@ -847,6 +847,31 @@ test_rival_other_incarnation(void)
 	   "two live nodes with one id and two incarnations are both told");
 }
 
+/* The clone lives alone, starts earlier and meets the cluster late. */
+static void
+test_rival_joins_late(void)
+{
+	const char *seed;
+	uint32_t restarts;
+
+	new_world(56, 4, 5);
+	seed = world.hosts[0].address;
+	start_as(4, 4, 1, CLUSTER, NODES_MAX, NULL);
+	run(10 * SECOND);
+	start(3);
+	run(10 * SECOND);
+	restarts = world.hosts[0].restarts + world.hosts[1].restarts +
+			   world.hosts[2].restarts;
+	dc_gossip_set_seeds(&world.hosts[4].gossip, &seed, 1);
+	run(30 * SECOND);
+	restarts = world.hosts[0].restarts + world.hosts[1].restarts +
+			   world.hosts[2].restarts - restarts;
+	ok(world.hosts[3].identities > 0 && world.hosts[4].identities > 0,
+	   "a clone that meets the cluster late and its original are told");
+	ok(restarts <= 9, "and do not outbid each other for ever (%u starts seen)",
+	   restarts);
+}
+
 static void
 test_rivals_alone(void)
 {
@@ -1081,6 +1106,7 @@ main(void)
 	test_full();
 	test_rival_same_incarnation();
 	test_rival_other_incarnation();
+	test_rival_joins_late();
 	test_rivals_alone();
 	test_older_incarnation();
 	test_own_echo();
