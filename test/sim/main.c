@@ -16,6 +16,7 @@
 
 unsigned dc_canaries;
 
+/* A rule left out; the suite claims that the simulator notices it. */
 typedef struct Fault
 {
 	const char *name;
@@ -102,11 +103,11 @@ search(const Fault *fault, uint64_t seed, uint64_t runs, double until)
 }
 
 static void
-claim(bool holds, const char *text)
+claim(bool holds, const char *name, const char *text)
 {
 	claims++;
 	failed += !holds;
-	printf("%sok %u - %s\n", holds ? "" : "not ", claims, text);
+	printf("%sok %u - %s: %s\n", holds ? "" : "not ", claims, name, text);
 }
 
 static void
@@ -141,22 +142,17 @@ check(double budget)
 	double took;
 
 	printf("1..%zu\n", FAULTS + 1);
-	seed = search(NULL, 1, UINT64_MAX, start + budget * 0.6);
+	seed = search(NULL, 1, UINT64_MAX, start + budget * 0.5);
 	took = seconds() - start;
-	claim(seed == 0, "all rules in place: every run converges");
+	claim(seed == 0, "all rules in place", "every run converges");
 	if (seed != 0)
 		report_failure(NULL, seed);
 	print_stats(&sim->stats, took);
 
 	for (size_t i = 0; i < FAULTS; i++)
 	{
-		double left = start + budget - seconds();
-
-		seed = search(&faults[i], 1, 20000,
-					  seconds() + left / (double) (FAULTS - i));
-		printf("%sok %u - %s: found that %s\n", seed != 0 ? "" : "not ",
-			   ++claims, faults[i].name, faults[i].claim);
-		failed += seed == 0;
+		seed = search(&faults[i], 1, 20000, start + budget);
+		claim(seed != 0, faults[i].name, faults[i].claim);
 		if (seed != 0)
 			report_failure(&faults[i], seed);
 	}

@@ -76,6 +76,13 @@ aggravate(Sim *sim, Trouble trouble)
 			c->break_rate = 0;
 			c->covered_mode = 2;
 			c->async_share = 100;
+			c->merge_stall = 500;
+			c->weight[ACTOR_PUBLISH] = usual[ACTOR_PUBLISH];
+			if (rng_chance(rng, 1, 2))
+				break;
+			c->drift_us = 100000;
+			c->skew_us = 8000;
+			c->lead_us = 50;
 			c->weight[ACTOR_PERSIST] = 16;
 			break;
 		case TROUBLE_MERGE:
