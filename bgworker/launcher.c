@@ -31,8 +31,8 @@
 
 extern PGDLLEXPORT void datacake_launcher_main(Datum arg);
 
-#define TURN_MS 1000
-#define ANCHOR_MS 10000
+#define TURN_MS    1000
+#define ANCHOR_MS  10000
 #define RESTART_MS 1000 /* least time between two starts of a worker */
 
 static void
@@ -221,8 +221,7 @@ bound_is_due(void)
 {
 	uint64 bound_us =
 		dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_bound));
-	uint64 last_us =
-		dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_last));
+	uint64 last_us = dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_last));
 	uint64 drawn_us = pg_atomic_read_u64(&dc_shared->clock_drawn_at_us);
 	uint64 now_us = dc_now_us();
 	bool in_use = now_us < drawn_us + TURN_MS * 1000;

@@ -84,8 +84,7 @@ join_entry(int slot, const uint8 *key, Size length, DcHlc stamp, bool dead)
 static void
 load_entries(const char *table, bool dead)
 {
-	Oid relid =
-		get_relname_relid(table, get_namespace_oid("datacake", false));
+	Oid relid = get_relname_relid(table, get_namespace_oid("datacake", false));
 	Relation relation = table_open(relid, AccessShareLock);
 	TableScanDesc scan =
 		table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
@@ -253,9 +252,8 @@ void
 datacake_maintainer_main(Datum arg)
 {
 	dc_worker_begin(DC_WORKER_MAINTAINER, true);
-	(void) set_config_option("session_replication_role", "replica",
-							 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SET, true,
-							 0, false);
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
 	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SET, true, 0, false);
 	while (dc_phase() == DC_PHASE_IDLE)

@@ -57,8 +57,7 @@ read_members(void)
 			node->node_id == (uint32) datacake_node_id ||
 			(node->state != DC_NODE_ALIVE && node->state != DC_NODE_SUSPECT))
 			continue;
-		if ((dc_shared->paused[node->node_id / 32] >> (node->node_id % 32)) &
-			1)
+		if ((dc_shared->paused[node->node_id / 32] >> (node->node_id % 32)) & 1)
 			continue;
 		peer->wanted = true;
 		peer->incarnation = node->incarnation;
@@ -100,8 +99,9 @@ publish_watermark(void)
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = dc_queue_head() != watermark_head;
 
-	if (!TimestampDifferenceExceeds(
-			watermark_at, now, busy ? WATERMARK_BUSY_MS : WATERMARK_IDLE_MS))
+	if (!TimestampDifferenceExceeds(watermark_at, now,
+									busy ? WATERMARK_BUSY_MS :
+										   WATERMARK_IDLE_MS))
 		return false;
 	watermark_at = now;
 	watermark.watermark = dc_watermark_publish();
@@ -180,9 +180,8 @@ update_wait_set(void)
 static void
 sleep_until_something(void)
 {
-	long timeout_ms =
-		dc_queue_head() != watermark_head ? WATERMARK_BUSY_MS :
-											WATERMARK_IDLE_MS;
+	long timeout_ms = dc_queue_head() != watermark_head ? WATERMARK_BUSY_MS :
+														  WATERMARK_IDLE_MS;
 	WaitEvent event;
 
 	for (uint32 id = 1; id < DC_NODE_IDS; id++)
@@ -196,8 +195,7 @@ sleep_until_something(void)
 			timeout_ms = Min(timeout_ms, link_ms);
 	}
 	update_wait_set();
-	(void) WaitEventSetWait(wait_set, timeout_ms, &event, 1,
-							PG_WAIT_EXTENSION);
+	(void) WaitEventSetWait(wait_set, timeout_ms, &event, 1, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	dc_worker_check();
 }

@@ -187,7 +187,9 @@ COMMENT ON FUNCTION datacake.require_level(text) IS
     'refuses a consistency level that is unknown or not available; NULL is the setting datacake.consistency';
 
 CREATE FUNCTION datacake.define_keyspace_functions(name text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $define$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = off -- the table gets its stamp column after them
+AS $define$
 DECLARE
     tab regclass := format('%I.entries', name)::regclass;
     key_type text;

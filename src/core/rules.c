@@ -69,6 +69,12 @@ dc_rule_needs_reconcile(DcEntry found, DcEntry merged, DcHlc replaced)
 	return found.stamp != replaced && !found.dead;
 }
 
+bool
+dc_rule_late_birth(DcHlc row, DcEntry incoming, DcHlc death)
+{
+	return row == DC_HLC_NONE && !incoming.dead && incoming.stamp <= death;
+}
+
 DcReconcile
 dc_rule_reconcile(DcHlc row, DcEntry entry)
 {

@@ -66,6 +66,20 @@ DcApply dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
  */
 bool dc_rule_needs_reconcile(DcEntry found, DcEntry merged, DcHlc replaced);
 
+/*
+ * P2: apply found no row for a live change and will believe the entry.  But a
+ * death of the key may be visible and not merged yet, so that the entry still
+ * names what died, and the change may be that very row, or an older one, come
+ * again.  True when this is possible: `death` is dmax, read after the probe.
+ *
+ * Then the partition's count of late births goes up *before* the entry is
+ * read.  Who merges a death takes that count before its commit record and
+ * again after the merge: where it moved, the key is reconciled.  One of the
+ * two always sees the other; dc_rule_needs_reconcile alone cannot, because
+ * such a death finds exactly the row it replaced.
+ */
+bool dc_rule_late_birth(DcHlc row, DcEntry incoming, DcHlc death);
+
 /* What makes heap and metadata of one key agree again. */
 typedef enum DcReconcile
 {

@@ -51,9 +51,9 @@ typedef struct Target
 	bool opened; /* relation was tried */
 	Relation relation;
 	DcRel *rel;
-	DcColumn **columns; /* by image column; NULL: not here */
+	DcColumn **columns;    /* by image column; NULL: not here */
 	const char *complaint; /* why no row can be written */
-	bool unique; /* has unique indexes beside its key */
+	bool unique;           /* has unique indexes beside its key */
 } Target;
 
 typedef struct Incoming
@@ -74,7 +74,7 @@ struct DcApplySet
 	int capacity;
 	DcHlc latest;
 	uint64 definition; /* for realize() */
-	bool retry;		   /* changes that waited: their entries are there already */
+	bool retry; /* changes that waited: their entries are there already */
 	DcApplied result;
 	DcVv vector;
 };
@@ -175,8 +175,7 @@ map_columns(Target *target)
 {
 	DcRel *rel = target->rel;
 
-	target->columns =
-		palloc0(sizeof(DcColumn *) * (target->image_columns + 1));
+	target->columns = palloc0(sizeof(DcColumn *) * (target->image_columns + 1));
 	for (int i = 0; i < target->image_columns; i++)
 	{
 		for (int k = 0; k < rel->column_count; k++)
@@ -185,17 +184,17 @@ map_columns(Target *target)
 				target->columns[i] = &rel->columns[k];
 		}
 		if (target->columns[i] == NULL)
-			target->complaint =
-				psprintf("column \"%.*s\" does not exist here",
-						 (int) target->names[i].length,
-						 (const char *) target->names[i].data);
+			target->complaint = psprintf("column \"%.*s\" does not exist here",
+										 (int) target->names[i].length,
+										 (const char *) target->names[i].data);
 		else if (!slice_is(target->types[i], target->columns[i]->type_name))
-			target->complaint = psprintf(
-				"column \"%s\" is of type %s here and of type %.*s at the "
-				"source",
-				target->columns[i]->name, target->columns[i]->type_name,
-				(int) target->types[i].length,
-				(const char *) target->types[i].data);
+			target->complaint =
+				psprintf("column \"%s\" is of type %s here and of type %.*s at the "
+						 "source",
+						 target->columns[i]->name,
+						 target->columns[i]->type_name,
+						 (int) target->types[i].length,
+						 (const char *) target->types[i].data);
 	}
 }
 
@@ -209,10 +208,9 @@ open_target(Target *target)
 	target->opened = true;
 	target->slot = dc_keyspace_by_id(target->id);
 	if (target->slot < 0)
-		ereport(ERROR,
-				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '3')),
-				 errmsg("keyspace %llu is not known here",
-						(unsigned long long) target->id)));
+		ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '3')),
+						errmsg("keyspace %llu is not known here",
+							   (unsigned long long) target->id)));
 	relid = dc_keyspace(target->slot)->relid;
 	if (!OidIsValid(relid))
 	{
@@ -293,18 +291,16 @@ find_and_decide(DcApplySet *set, DcTable *table, Incoming *item)
 	DcEntry entry;
 
 	if (item->change.entry.dead)
-		dc_change_announce(target->slot, item->key,
-						   item->change.entry.stamp);
-	item->row = dc_table_find(table, item->change.key.data,
-							  item->change.key.length);
+		dc_change_announce(target->slot, item->key, item->change.entry.stamp);
+	item->row =
+		dc_table_find(table, item->change.key.data, item->change.key.length);
 	entry = dc_metadata_get(target->slot, item->key);
 	if (set->retry && entry.stamp == item->change.entry.stamp)
 		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
-	item->decision = dc_rule_apply(
-		item->row, entry, item->change.entry, DC_HLC_NONE,
-		pg_atomic_read_u64(&dc_keyspace(target->slot)->floor));
-	if (item->row == DC_HLC_NONE && entry.stamp == DC_HLC_NONE &&
-		!set->retry &&
+	item->decision =
+		dc_rule_apply(item->row, entry, item->change.entry, DC_HLC_NONE,
+					  pg_atomic_read_u64(&dc_keyspace(target->slot)->floor));
+	if (item->row == DC_HLC_NONE && entry.stamp == DC_HLC_NONE && !set->retry &&
 		dc_vv_covers(&set->vector, item->change.entry.stamp))
 		dc_count(DC_COUNT_LOCAL_LOSSES, 1);
 }
@@ -334,8 +330,7 @@ static void
 note(DcApplySet *set, Incoming *item)
 {
 	if (is_conflict(set, item))
-		pg_atomic_fetch_add_u64(
-			&dc_keyspace(item->target->slot)->conflicts, 1);
+		pg_atomic_fetch_add_u64(&dc_keyspace(item->target->slot)->conflicts, 1);
 	if (item->decision == DC_APPLY_STALE || item->decision == DC_APPLY_SAME)
 	{
 		set->result.stale++;
@@ -459,19 +454,18 @@ quarantine(DcApplySet *set, Incoming *item, const char *sqlstate,
 	values[3] = PointerGetDatum(cstring_to_text_with_len(batch, (int) length));
 	values[4] = CStringGetTextDatum(sqlstate);
 	values[5] = CStringGetTextDatum(message);
-	if (SPI_execute_with_args(
-			"INSERT INTO datacake.quarantine AS q (keyspace, key, stamp, "
-			"change, sqlstate, message) "
-			"VALUES ($1, $2, $3::datacake.hlc, $4, $5, $6) "
-			"ON CONFLICT (keyspace, key) DO UPDATE SET "
-			"stamp = excluded.stamp, change = excluded.change, "
-			"sqlstate = excluded.sqlstate, message = excluded.message, "
-			"tries = q.tries + 1, "
-			"retry_at = pg_catalog.clock_timestamp() + "
-			"  least(60, pg_catalog.power(2, least(q.tries, 6))) "
-			"  * interval '1 s' "
-			"WHERE q.stamp <= excluded.stamp",
-			6, types, values, NULL, false, 0) < 0)
+	if (SPI_execute_with_args("INSERT INTO datacake.quarantine AS q (keyspace, key, stamp, "
+							  "change, sqlstate, message) "
+							  "VALUES ($1, $2, $3::datacake.hlc, $4, $5, $6) "
+							  "ON CONFLICT (keyspace, key) DO UPDATE SET "
+							  "stamp = excluded.stamp, change = excluded.change, "
+							  "sqlstate = excluded.sqlstate, message = excluded.message, "
+							  "tries = q.tries + 1, "
+							  "retry_at = pg_catalog.clock_timestamp() + "
+							  "  least(60, pg_catalog.power(2, least(q.tries, 6))) "
+							  "  * interval '1 s' "
+							  "WHERE q.stamp <= excluded.stamp",
+							  6, types, values, NULL, false, 0) < 0)
 		elog(ERROR, "could not put a row into the quarantine");
 	dc_change_apply(item->target->slot, item->key, item->change.entry,
 					DC_HLC_NONE);
@@ -697,7 +691,7 @@ close_targets(DcApplySet *set)
 {
 	ListCell *cell;
 
-	foreach(cell, set->targets)
+	foreach (cell, set->targets)
 	{
 		Target *target = lfirst(cell);
 

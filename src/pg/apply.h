@@ -13,7 +13,7 @@
 typedef struct DcApplied
 {
 	uint32 applied; /* rows written or deleted, tombstones kept */
-	uint32 stale;	/* something newer was here */
+	uint32 stale;   /* something newer was here */
 	uint32 waiting; /* put into the quarantine */
 } DcApplied;
 

@@ -44,11 +44,10 @@ row_trigger(FunctionCallInfo fcinfo, bool before)
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
 		before != (TRIGGER_FIRED_BEFORE(data->tg_event) != 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be fired as a row trigger",
-						before ? "datacake.stamp_row" :
-								 "datacake.capture_row")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function \"%s\" must be fired as a row trigger",
+							   before ? "datacake.stamp_row" :
+										"datacake.capture_row")));
 	dc_require_loaded();
 	return data;
 }
@@ -87,8 +86,8 @@ take_apart(DcRel *rel, Relation relation, HeapTuple tuple, Row *row)
 					 (DcHlc) DatumGetInt64(rel->values[rel->stamp_attnum - 1]);
 	initStringInfo(&row->key_bytes);
 	dc_rel_key(rel, rel->values, rel->nulls, &row->key_bytes);
-	row->key = dc_key_make((uint8 *) row->key_bytes.data,
-						   (Size) row->key_bytes.len);
+	row->key =
+		dc_key_make((uint8 *) row->key_bytes.data, (Size) row->key_bytes.len);
 }
 
 static bool
@@ -124,8 +123,8 @@ choose_stamp(DcRel *rel, const Row *old, const Row *new)
 	DcHlc death = DC_HLC_NONE;
 
 	/* a row of another transaction is newer than the deaths of its key */
-	if (new != NULL && (old == NULL || row == DC_HLC_NONE ||
-						!same_key(old, new)))
+	if (new != NULL &&
+		(old == NULL || row == DC_HLC_NONE || !same_key(old, new)))
 		death = dc_death_after(rel->slot, new->key, stamp);
 	if (dc_rule_needs_fresh(stamp, row, death))
 		stamp = dc_transaction_fresh_stamp();
@@ -145,9 +144,8 @@ stamp_uncaptured(TriggerData *data, DcRel *rel)
 		return tuple;
 	(void) heap_getattr(tuple, rel->stamp_attnum,
 						RelationGetDescr(data->tg_relation), &null);
-	return null ?
-			   with_stamp(tuple, data->tg_relation, rel, dc_clock_draw()) :
-			   tuple;
+	return null ? with_stamp(tuple, data->tg_relation, rel, dc_clock_draw()) :
+				  tuple;
 }
 
 /*
@@ -165,8 +163,7 @@ datacake_stamp_row(PG_FUNCTION_ARGS)
 	Row new;
 
 	if (dc_applying)
-		return PointerGetDatum(update ? data->tg_newtuple :
-										data->tg_trigtuple);
+		return PointerGetDatum(update ? data->tg_newtuple : data->tg_trigtuple);
 	rel = keyspace_of(relation);
 	if (!datacake_capture)
 		return PointerGetDatum(stamp_uncaptured(data, rel));
@@ -193,13 +190,12 @@ check_owned(Relation relation, DcHlc stamp)
 {
 	if (dc_transaction_owns(stamp))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-			 errmsg("column \"%s\" of table \"%s\" was written by hand",
-					DC_STAMP_COLUMN, RelationGetRelationName(relation)),
-			 errhint("Leave \"%s\" out of INSERT and UPDATE, and let no "
-					 "trigger set it.",
-					 DC_STAMP_COLUMN)));
+	ereport(ERROR, (errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+					errmsg("column \"%s\" of table \"%s\" was written by hand",
+						   DC_STAMP_COLUMN, RelationGetRelationName(relation)),
+					errhint("Leave \"%s\" out of INSERT and UPDATE, and let no "
+							"trigger set it.",
+							DC_STAMP_COLUMN)));
 }
 
 /*
@@ -209,12 +205,12 @@ check_owned(Relation relation, DcHlc stamp)
 static void
 restamp(Relation relation, HeapTuple tuple)
 {
-	char *sql = psprintf(
-		"UPDATE ONLY %s SET %s = %s WHERE ctid OPERATOR(pg_catalog.=) $1",
-		quote_qualified_identifier(
-			get_namespace_name(RelationGetNamespace(relation)),
-			RelationGetRelationName(relation)),
-		DC_STAMP_COLUMN, DC_STAMP_COLUMN);
+	char *sql =
+		psprintf("UPDATE ONLY %s SET %s = %s WHERE ctid OPERATOR(pg_catalog.=) $1",
+				 quote_qualified_identifier(get_namespace_name(
+												RelationGetNamespace(relation)),
+											RelationGetRelationName(relation)),
+				 DC_STAMP_COLUMN, DC_STAMP_COLUMN);
 	Oid types[1] = {TIDOID};
 	Datum values[1] = {PointerGetDatum(&tuple->t_self)};
 	Oid user;
@@ -313,9 +309,8 @@ datacake_refuse_truncate(PG_FUNCTION_ARGS)
 		elog(ERROR, "not called as a trigger");
 	if (dc_applying || (dc_shared != NULL && !datacake_capture))
 		return PointerGetDatum(NULL);
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("cannot TRUNCATE replicated table \"%s\"",
-					RelationGetRelationName(data->tg_relation)),
-			 errhint("Use DELETE.")));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("cannot TRUNCATE replicated table \"%s\"",
+						   RelationGetRelationName(data->tg_relation)),
+					errhint("Use DELETE.")));
 }

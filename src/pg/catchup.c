@@ -33,7 +33,7 @@
 
 #define CHUNK_ITEMS 1000
 #define CHUNK_BYTES (512 * 1024)
-#define TRIES_MAX 5
+#define TRIES_MAX   5
 
 /* A key that must be looked at again. */
 typedef struct Again
@@ -122,7 +122,7 @@ typedef struct Chunk
 	Relation relation; /* NULL: no table here */
 	DcRel *rel;
 	TupleTableSlot *row;
-	StringInfoData batch;	/* changes, without dictionary */
+	StringInfoData batch;   /* changes, without dictionary */
 	StringInfoData waiting; /* parts from the quarantine */
 	StringInfoData image;
 	uint32 rows;
@@ -131,11 +131,11 @@ typedef struct Chunk
 static void
 append_change(Chunk *chunk, DcKey key, DcEntry entry)
 {
-	DcChange change = {
-		.keyspace = 0,
-		.entry = entry,
-		.key = {key.data, key.length},
-		.image = {(uint8 *) chunk->image.data, (Size) chunk->image.len}};
+	DcChange change = {.keyspace = 0,
+					   .entry = entry,
+					   .key = {key.data, key.length},
+					   .image = {(uint8 *) chunk->image.data,
+								 (Size) chunk->image.len}};
 	DcWriter w;
 
 	dc_writer_init(&w, NULL, 0);
@@ -237,7 +237,7 @@ send_chunk(Chunk *chunk)
 	ListCell *cell;
 
 	catchup->again = NIL;
-	foreach(cell, again)
+	foreach (cell, again)
 	{
 		Again *a = lfirst(cell);
 
@@ -327,9 +327,11 @@ fetch_items(DcCatchup *catchup)
 	if (catchup->scanned || dc_keyspace(slot)->id != catchup->ids[catchup->at])
 		return false;
 	catchup->item_at = 0;
-	catchup->item_count = dc_metadata_scan(
-		slot, &catchup->cursor, catalogue ? &catchup->base : &catchup->above,
-		catchup->items, CHUNK_ITEMS, catchup->keys, sizeof(catchup->keys));
+	catchup->item_count =
+		dc_metadata_scan(slot, &catchup->cursor,
+						 catalogue ? &catchup->base : &catchup->above,
+						 catchup->items, CHUNK_ITEMS, catchup->keys,
+						 sizeof(catchup->keys));
 	catchup->scanned = catchup->item_count == 0;
 	return !catchup->scanned;
 }

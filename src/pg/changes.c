@@ -23,8 +23,8 @@ typedef struct Change
 	int dictionary; /* -1: applied, not to be shipped */
 	SubTransactionId subid;
 	bool superseded; /* a later change of the same key stands */
-	bool reserved;	 /* a map slot was reserved */
-	bool announced;	 /* its death was announced */
+	bool reserved;   /* a map slot was reserved */
+	bool announced;  /* its death was announced */
 	DcEntry entry;
 	DcHlc replaced;
 	uint64 hash;
@@ -65,9 +65,9 @@ typedef struct Transaction
 	bool by_key; /* images were dropped */
 	bool only_inserts;
 	int64 captured;
-	int64 shipped;	 /* after deduplication */
+	int64 shipped;   /* after deduplication */
 	bool has_queued; /* something must be published */
-	uint64 queued;	 /* reservation, or DC_QUEUE_NONE for a gap */
+	uint64 queued;   /* reservation, or DC_QUEUE_NONE for a gap */
 } Transaction;
 
 static Transaction xact;
@@ -83,12 +83,13 @@ begin(void)
 	if (xact.context != NULL)
 		return;
 	memset(&xact, 0, sizeof(xact));
-	xact.context = AllocSetContextCreate(
-		TopTransactionContext, "datacake changes", ALLOCSET_DEFAULT_SIZES);
+	xact.context =
+		AllocSetContextCreate(TopTransactionContext, "datacake changes",
+							  ALLOCSET_DEFAULT_SIZES);
 	xact.keys.context = AllocSetContextCreate(xact.context, "datacake keys",
 											  ALLOCSET_DEFAULT_SIZES);
-	xact.images.context = AllocSetContextCreate(
-		xact.context, "datacake images", ALLOCSET_DEFAULT_SIZES);
+	xact.images.context = AllocSetContextCreate(xact.context, "datacake images",
+												ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(xact.context);
 	xact.capacity = 64;
 	xact.changes = palloc(sizeof(Change) * xact.capacity);
@@ -110,8 +111,9 @@ dc_transaction_fresh_stamp(void)
 	stamp = dc_clock_draw();
 	if (xact.stamp_count >= 8 &&
 		(xact.stamp_count & (xact.stamp_count - 1)) == 0)
-		xact.stamps = repalloc_huge(
-			xact.stamps, sizeof(DcHlc) * (Size) xact.stamp_count * 2);
+		xact.stamps =
+			repalloc_huge(xact.stamps,
+						  sizeof(DcHlc) * (Size) xact.stamp_count * 2);
 	xact.stamps[xact.stamp_count++] = stamp;
 	return stamp;
 }
@@ -179,8 +181,8 @@ add(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 	if (xact.count == xact.capacity)
 	{
 		xact.capacity *= 2;
-		xact.changes = repalloc_huge(xact.changes,
-									 sizeof(Change) * (Size) xact.capacity);
+		xact.changes =
+			repalloc_huge(xact.changes, sizeof(Change) * (Size) xact.capacity);
 	}
 	change = &xact.changes[xact.count];
 	memset(change, 0, sizeof(*change));
@@ -244,10 +246,11 @@ dc_change_capture(DcRel *rel, DcKey key, DcEntry entry, DcHlc replaced,
 	if (replaced != DC_HLC_NONE || entry.dead)
 		xact.only_inserts = false;
 	xact.captured++;
+	if (xact.dictionary_count > DC_BATCH_KEYSPACES_MAX && !xact.by_key)
+		drop_images();
 	if (image == NULL || xact.by_key)
 		return;
-	change->image =
-		arena_copy(&xact.images, image->data, (Size) image->len);
+	change->image = arena_copy(&xact.images, image->data, (Size) image->len);
 	change->image_length = (uint32) image->len;
 	if (xact.images.total > (Size) datacake_capture_memory_kb * 1024)
 		drop_images();
@@ -342,8 +345,8 @@ write_tombstones(void)
 			continue;
 		if (writer == NULL)
 			writer = dc_tombstone_begin();
-		dc_tombstone_add(writer, dc_keyspace(change->slot)->id,
-						 key_of(change), change->entry.stamp);
+		dc_tombstone_add(writer, dc_keyspace(change->slot)->id, key_of(change),
+						 change->entry.stamp);
 	}
 	if (writer != NULL)
 		dc_tombstone_end(writer);
@@ -365,8 +368,7 @@ reserve_and_announce(void)
 			dc_metadata_reserve(change->slot, key_of(change), insert);
 		if (change->entry.dead && !change->announced)
 		{
-			dc_death_announce(change->slot, change->hash,
-							  change->entry.stamp);
+			dc_death_announce(change->slot, change->hash, change->entry.stamp);
 			change->announced = true;
 		}
 	}
@@ -442,8 +444,8 @@ raise_flush_lsn(XLogRecPtr lsn)
 {
 	uint64 seen = pg_atomic_read_u64(&dc_shared->flush_lsn);
 
-	while (seen < lsn && !pg_atomic_compare_exchange_u64(
-							 &dc_shared->flush_lsn, &seen, lsn))
+	while (seen < lsn &&
+		   !pg_atomic_compare_exchange_u64(&dc_shared->flush_lsn, &seen, lsn))
 		;
 }
 
@@ -451,14 +453,14 @@ static void
 merge(Change *change)
 {
 	DcKey key = key_of(change);
-	DcEntry found = dc_metadata_merge(change->slot, key, change->entry,
-									  change->reserved);
+	DcEntry found =
+		dc_metadata_merge(change->slot, key, change->entry, change->reserved);
 	DcKeyspace *keyspace = dc_keyspace(change->slot);
 
 	if (dc_rule_needs_reconcile(found, change->entry, change->replaced))
 		dc_reconcile_push(change->slot, key);
 	pg_atomic_fetch_add_u64(change->dictionary >= 0 ? &keyspace->captured :
-													 &keyspace->applied,
+													  &keyspace->applied,
 							1);
 }
 

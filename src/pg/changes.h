@@ -43,8 +43,7 @@ extern void dc_change_capture(DcRel *rel, DcKey key, DcEntry entry,
 							  DcHlc replaced, StringInfo image);
 
 /* Notes a change made elsewhere; `replaced` as above. */
-extern void dc_change_apply(int slot, DcKey key, DcEntry entry,
-							DcHlc replaced);
+extern void dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced);
 
 /*
  * Announces a death now (P1), before its row is looked for; settled when the

@@ -55,10 +55,9 @@ dc_clock_anchor(void)
 	if (Abs(step) <= (int64) datacake_max_clock_drift_ms * 1000)
 		pg_atomic_fetch_add_u64(&dc_shared->wall_offset_us, step);
 	else
-		ereport(LOG,
-				(errmsg("wall clock stepped by %lld ms; the cluster clock "
-						"goes on steadily",
-						(long long) step / 1000)));
+		ereport(LOG, (errmsg("wall clock stepped by %lld ms; the cluster clock "
+							 "goes on steadily",
+							 (long long) step / 1000)));
 }
 
 DcHlc
@@ -119,23 +118,21 @@ dc_clock_observe(DcHlc stamp)
 		return;
 	if (dc_hlc_ahead(stamp, dc_now_us(),
 					 (uint64) datacake_max_clock_drift_ms * 1000))
-		ereport(ERROR,
-				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '2')),
-				 errmsg("stamp %s lies ahead of the clock of this node",
-						dc_hlc_out(stamp)),
-				 errhint("Synchronize the clocks of nodes %d and %u.",
-						 datacake_node_id, dc_hlc_node_id(stamp))));
-	while (last < stamp &&
-		   !pg_atomic_compare_exchange_u64(&dc_shared->clock_last, &last,
-										   stamp))
+		ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '2')),
+						errmsg("stamp %s lies ahead of the clock of this node",
+							   dc_hlc_out(stamp)),
+						errhint("Synchronize the clocks of nodes %d and %u.",
+								datacake_node_id, dc_hlc_node_id(stamp))));
+	while (
+		last < stamp &&
+		!pg_atomic_compare_exchange_u64(&dc_shared->clock_last, &last, stamp))
 		;
 }
 
 void
 dc_slot_publish(void)
 {
-	pg_atomic_uint64 *slot =
-		&dc_shared->slots[MyProc->pgprocno].lower_bound;
+	pg_atomic_uint64 *slot = &dc_shared->slots[MyProc->pgprocno].lower_bound;
 
 	if (pg_atomic_read_u64(slot) != DC_HLC_NONE)
 		return;

@@ -15,8 +15,8 @@
  * Declares an SQL-callable function and exports it; everything else of the
  * library is hidden (-fvisibility=hidden).
  */
-#define DC_SQL_FUNCTION(name)                                                 \
-	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                          \
+#define DC_SQL_FUNCTION(name)                                                  \
+	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                           \
 	PG_FUNCTION_INFO_V1(name)
 
 #endif

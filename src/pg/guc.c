@@ -34,20 +34,30 @@ int datacake_max_nodes;
 int datacake_max_keyspaces;
 
 static const struct config_enum_entry consistency_levels[] = {
-	{"none", 0, false},			{"one", 1, false},
-	{"two", 2, false},			{"three", 3, false},
-	{"quorum", 4, false},		{"local_quorum", 5, false},
-	{"each_quorum", 6, false},	{"all", 7, false},
-	{NULL, 0, false},
+	{"none", 0, false},        {"one", 1, false},    {"two", 2, false},
+	{"three", 3, false},       {"quorum", 4, false}, {"local_quorum", 5, false},
+	{"each_quorum", 6, false}, {"all", 7, false},    {NULL, 0, false},
 };
 
 /* Only what names a server and how to be let in; nothing that runs or loads. */
 static const char *const conninfo_keywords[] = {
-	"host",		 "hostaddr",	"port",		   "dbname",
-	"user",		 "passfile",	"sslmode",	   "sslrootcert",
-	"sslcert",	 "sslkey",		"sslcrl",	   "channel_binding",
-	"keepalives", "keepalives_idle", "connect_timeout",
-	"tcp_user_timeout", "application_name",
+	"host",
+	"hostaddr",
+	"port",
+	"dbname",
+	"user",
+	"passfile",
+	"sslmode",
+	"sslrootcert",
+	"sslcert",
+	"sslkey",
+	"sslcrl",
+	"channel_binding",
+	"keepalives",
+	"keepalives_idle",
+	"connect_timeout",
+	"tcp_user_timeout",
+	"application_name",
 };
 
 char *
@@ -104,12 +114,14 @@ check_name(char **newval, void **extra, GucSource source)
 	{
 		unsigned char c = (unsigned char) (*newval)[i];
 
-		if (c <= ' ' || c == '"' || c == '\'' || c == '\\' || c == 127)
+		if (c <= ' ' || c == '"' || c == '\'' || c == '\\' || c >= 127)
 			length = 64;
 	}
 	if (length < 64)
 		return true;
-	GUC_check_errdetail("A name has at most 63 bytes, without spaces and quotes.");
+	GUC_check_errdetail(
+		"A name has at most 63 printable ASCII characters, without "
+		"spaces and quotes.");
 	return false;
 }
 
@@ -141,8 +153,7 @@ define_identity(void)
 				  "Name of the cluster; nodes of another cluster are refused.",
 				  &datacake_cluster_id, "", PGC_POSTMASTER, check_name);
 	define_string("datacake.data_center", "Data centre this node stands in.",
-				  &datacake_data_center, "default", PGC_POSTMASTER,
-				  check_name);
+				  &datacake_data_center, "default", PGC_POSTMASTER, check_name);
 	define_string("datacake.database", "Database that is replicated.",
 				  &datacake_database, "postgres", PGC_POSTMASTER, NULL);
 	define_string("datacake.cluster_key_file",
@@ -216,13 +227,12 @@ define_session(void)
 {
 	DefineCustomEnumVariable("datacake.consistency",
 							 "Nodes that must hold a write before COMMIT returns.",
-							 NULL, &datacake_consistency, 0,
-							 consistency_levels, PGC_USERSET, 0,
-							 check_consistency, NULL, NULL);
+							 NULL, &datacake_consistency, 0, consistency_levels,
+							 PGC_USERSET, 0, check_consistency, NULL, NULL);
 	define_int("datacake.consistency_timeout",
 			   "Longest wait for the consistency level after commit.",
-			   &datacake_consistency_timeout_ms, 10000, 1, INT_MAX,
-			   PGC_USERSET, GUC_UNIT_MS);
+			   &datacake_consistency_timeout_ms, 10000, 1, INT_MAX, PGC_USERSET,
+			   GUC_UNIT_MS);
 	DefineCustomBoolVariable("datacake.capture",
 							 "Writes made while this is off stay on this node.",
 							 NULL, &datacake_capture, true, PGC_SUSET, 0, NULL,

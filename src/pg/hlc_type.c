@@ -26,13 +26,12 @@ DC_SQL_FUNCTION(datacake_node_of);
 static void
 out_of_range(const char *text)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("invalid input syntax for type %s: \"%s\"",
-					"datacake.hlc", text),
-			 errhint("Write a stamp as "
-					 "\"2026-11-20 17:30:00.123456+00@3\", or as a "
-					 "non-negative bigint.")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+					errmsg("invalid input syntax for type %s: \"%s\"",
+						   "datacake.hlc", text),
+					errhint("Write a stamp as "
+							"\"2026-11-20 17:30:00.123456+00@3\", or as a "
+							"non-negative bigint.")));
 }
 
 /* "timestamp@node", or a non-negative bigint, or "-" for no stamp */
@@ -60,10 +59,10 @@ datacake_hlc_in(PG_FUNCTION_ARGS)
 	node = strtol(at + 1, &end, 10);
 	if (end == at + 1 || *end != '\0' || node < 1 || node > DC_NODE_ID_MAX)
 		out_of_range(text);
-	time = DatumGetTimestampTz(DirectFunctionCall3(
-		timestamptz_in,
-		CStringGetDatum(pnstrdup(text, (Size) (at - text))),
-		ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	time = DatumGetTimestampTz(
+		DirectFunctionCall3(timestamptz_in,
+							CStringGetDatum(pnstrdup(text, (Size) (at - text))),
+							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	if (time < 0 || (uint64) time > DC_HLC_US_MAX)
 		out_of_range(text);
 	PG_RETURN_INT64((int64) dc_hlc_make((uint64) time, (uint32) node));

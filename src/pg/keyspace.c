@@ -55,7 +55,7 @@ on_transaction_event(XactEvent event, void *arg)
 
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
-	foreach(cell, pending)
+	foreach (cell, pending)
 	{
 		Pending *p = lfirst(cell);
 
@@ -104,8 +104,9 @@ remember(int slot, bool is_dissolved)
 static char *
 quoted(Oid relid)
 {
-	return quote_qualified_identifier(
-		get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+	return quote_qualified_identifier(get_namespace_name(
+										  get_rel_namespace(relid)),
+									  get_rel_name(relid));
 }
 
 /* --- which tables can be keyspaces --- */
@@ -113,11 +114,10 @@ quoted(Oid relid)
 static void
 refuse(Relation relation, const char *what, const char *hint)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("cannot replicate table \"%s\": %s",
-					RelationGetRelationName(relation), what),
-			 errhint("%s", hint)));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("cannot replicate table \"%s\": %s",
+						   RelationGetRelationName(relation), what),
+					errhint("%s", hint)));
 }
 
 static void
@@ -149,6 +149,28 @@ check_kind(Relation relation)
 		refuse(relation, "it is a system catalog", "Use a table of your own.");
 }
 
+/* Rows of others are written one by one; nothing checks them later (P17). */
+static void
+check_immediate(Relation relation)
+{
+	List *indexes = RelationGetIndexList(relation);
+	ListCell *cell;
+
+	foreach (cell, indexes)
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		bool deferrable =
+			index->rd_index->indisunique && !index->rd_index->indimmediate;
+
+		index_close(index, AccessShareLock);
+		if (deferrable)
+			refuse(relation, "it has a deferrable unique constraint",
+				   "Use primary keys and unique constraints that are NOT "
+				   "DEFERRABLE.");
+	}
+	list_free(indexes);
+}
+
 /*
  * Keys are compared as bytes everywhere, so equal keys must have equal bytes:
  * what B-tree deduplication calls "equal image".
@@ -165,9 +187,6 @@ check_key(Relation relation)
 			   "Add one with ALTER TABLE ... ADD PRIMARY KEY.");
 	index = index_open(pk, AccessShareLock);
 	equal_image = _bt_allequalimage(index, false);
-	if (!index->rd_index->indimmediate)
-		refuse(relation, "its primary key is deferrable",
-			   "Use a primary key that is NOT DEFERRABLE.");
 	index_close(index, AccessShareLock);
 	if (!equal_image)
 		refuse(relation,
@@ -184,17 +203,15 @@ has_stamp_column(Oid relid)
 
 	if (attnum == InvalidAttrNumber)
 		return false;
-	hlc = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-						  CStringGetDatum("hlc"),
-						  ObjectIdGetDatum(
-							  get_namespace_oid("datacake", false)));
+	hlc =
+		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("hlc"),
+						ObjectIdGetDatum(get_namespace_oid("datacake", false)));
 	if (get_atttype(relid, attnum) != hlc)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_COLUMN),
-				 errmsg("cannot replicate table \"%s\": it has a column "
-						"\"%s\" of its own",
-						get_rel_name(relid), DC_STAMP_COLUMN),
-				 errhint("Rename that column.")));
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+						errmsg("cannot replicate table \"%s\": it has a column "
+							   "\"%s\" of its own",
+							   get_rel_name(relid), DC_STAMP_COLUMN),
+						errhint("Rename that column.")));
 	return true;
 }
 
@@ -263,9 +280,10 @@ enter_rows(Relation relation, DcRel *rel)
 								  dc_key_make((uint8 *) key.data,
 											  (Size) key.len),
 								  entry, &found) != DC_OK)
-			(void) dc_metadata_reserve(
-				rel->slot, dc_key_make((uint8 *) key.data, (Size) key.len),
-				true); /* raises the error */
+			(void) dc_metadata_reserve(rel->slot,
+									   dc_key_make((uint8 *) key.data,
+												   (Size) key.len),
+									   true); /* raises the error */
 		rows++;
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -295,29 +313,29 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 
 /* --- definitions --- */
 
-#define DEFINITION_COLUMNS                                                    \
-	"(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("             \
-	" 'name', a.attname,"                                                     \
-	" 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),"               \
-	" 'not_null', a.attnotnull,"                                              \
-	" 'generated', a.attgenerated <> '',"                                     \
-	" 'default', CASE WHEN d.oid IS NULL OR EXISTS (SELECT FROM "             \
-	"   pg_catalog.pg_depend p JOIN pg_catalog.pg_class s ON s.oid = "        \
-	"   p.refobjid AND s.relkind = 'S' WHERE p.classid = "                    \
-	"   'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid)"    \
-	"   THEN NULL ELSE pg_catalog.pg_get_expr(d.adbin, d.adrelid) END)"       \
-	" ORDER BY a.attnum)"                                                     \
-	" FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d"       \
-	"   ON d.adrelid = a.attrelid AND d.adnum = a.attnum"                     \
-	" WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"       \
+#define DEFINITION_COLUMNS                                                     \
+	"(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("              \
+	" 'name', a.attname,"                                                      \
+	" 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),"                \
+	" 'not_null', a.attnotnull,"                                               \
+	" 'generated', a.attgenerated <> '',"                                      \
+	" 'default', CASE WHEN d.oid IS NULL OR EXISTS (SELECT FROM "              \
+	"   pg_catalog.pg_depend p JOIN pg_catalog.pg_class s ON s.oid = "         \
+	"   p.refobjid AND s.relkind = 'S' WHERE p.classid = "                     \
+	"   'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid)"     \
+	"   THEN NULL ELSE pg_catalog.pg_get_expr(d.adbin, d.adrelid) END)"        \
+	" ORDER BY a.attnum)"                                                      \
+	" FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d"        \
+	"   ON d.adrelid = a.attrelid AND d.adnum = a.attnum"                      \
+	" WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"        \
 	"   AND a.attname <> '" DC_STAMP_COLUMN "')"
 
-#define DEFINITION_KEY                                                        \
-	"(SELECT pg_catalog.array_agg(a.attname::text ORDER BY k.n)"              \
-	" FROM pg_catalog.pg_index i,"                                            \
-	"   pg_catalog.unnest(i.indkey) WITH ORDINALITY k(attnum, n),"            \
-	"   pg_catalog.pg_attribute a"                                            \
-	" WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts"   \
+#define DEFINITION_KEY                                                         \
+	"(SELECT pg_catalog.array_agg(a.attname::text ORDER BY k.n)"               \
+	" FROM pg_catalog.pg_index i,"                                             \
+	"   pg_catalog.unnest(i.indkey) WITH ORDINALITY k(attnum, n),"             \
+	"   pg_catalog.pg_attribute a"                                             \
+	" WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts"    \
 	"   AND a.attrelid = c.oid AND a.attnum = k.attnum)"
 
 static void
@@ -335,8 +353,8 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 	if (dc_sql("INSERT INTO datacake.keyspace (id, schema_name, table_name, "
 			   "owner, key_bytes, columns, primary_key) "
 			   "SELECT $1::bigint, n.nspname, c.relname, "
-			   "pg_catalog.pg_get_userbyid(c.relowner), $3::int, "
-			   DEFINITION_COLUMNS ", " DEFINITION_KEY
+			   "pg_catalog.pg_get_userbyid(c.relowner), $3::int, " DEFINITION_COLUMNS
+			   ", " DEFINITION_KEY
 			   " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
 			   "ON n.oid = c.relnamespace WHERE c.oid = $2::oid",
 			   3, arguments) != 1)
@@ -360,12 +378,12 @@ datacake_replicate_table(PG_FUNCTION_ARGS)
 					   get_relkind_objtype(relation->rd_rel->relkind),
 					   RelationGetRelationName(relation));
 	check_kind(relation);
+	check_immediate(relation);
 	check_key(relation);
 	if (dc_rel_keyspace_id(relation) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("table \"%s\" is replicated already",
-						RelationGetRelationName(relation))));
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+						errmsg("table \"%s\" is replicated already",
+							   RelationGetRelationName(relation))));
 	relation_close(relation, NoLock);
 
 	SPI_connect();
@@ -502,6 +520,7 @@ check_table(Oid relid, uint64 id, const Definition *definition)
 						 "datacake.retry().")));
 	relation = relation_open(relid, AccessExclusiveLock);
 	check_kind(relation);
+	check_immediate(relation);
 	check_key(relation);
 	relation_close(relation, NoLock);
 }
@@ -553,8 +572,8 @@ drop_stamp_and_triggers(Oid relid)
 {
 	char *table = quoted(relid);
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	static const char *const triggers[] = {
-		DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER, DC_TRUNCATE_TRIGGER};
+	static const char *const triggers[] = {DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER,
+										   DC_TRUNCATE_TRIGGER};
 
 	for (int i = 0; i < (int) lengthof(triggers); i++)
 		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", triggers[i],
@@ -618,10 +637,9 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 					   RelationGetRelationName(relation));
 	id = dc_rel_keyspace_id(relation);
 	if (id == 0 || id == DC_CATALOGUE_ID)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("table \"%s\" is not replicated",
-						RelationGetRelationName(relation))));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("table \"%s\" is not replicated",
+							   RelationGetRelationName(relation))));
 	id = dc_keyspace(dc_rel(relation)->slot)->id;
 	relation_close(relation, NoLock);
 
@@ -643,11 +661,10 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 void
 dc_keyspace_load_all(void)
 {
-	uint64 rows =
-		dc_sql("SELECT t.tgrelid::text FROM pg_catalog.pg_trigger t "
-			   "WHERE t.tgfoid = 'datacake.capture_row()'"
-			   "::pg_catalog.regprocedure AND NOT t.tgisinternal",
-			   0, NULL);
+	uint64 rows = dc_sql("SELECT t.tgrelid::text FROM pg_catalog.pg_trigger t "
+						 "WHERE t.tgfoid = 'datacake.capture_row()'"
+						 "::pg_catalog.regprocedure AND NOT t.tgisinternal",
+						 0, NULL);
 	Oid *relids = palloc(sizeof(Oid) * (rows + 1));
 
 	for (uint64 i = 0; i < rows; i++)

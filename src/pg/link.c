@@ -25,11 +25,11 @@
 /* Few messages under way: what waits meanwhile travels together. */
 #define IN_FLIGHT_MAX 4
 #define MESSAGE_BYTES (1024 * 1024) /* a message is closed beyond this */
-#define RETRY_MIN_MS 100
-#define RETRY_MAX_MS 5000
-#define RELAY_MS 1000	/* least time between two catch-ups for relaying */
-#define LATER_MS 50		/* until a locked table is tried again */
-#define CONNECT_MS 10000
+#define RETRY_MIN_MS  100
+#define RETRY_MAX_MS  5000
+#define RELAY_MS      1000 /* least time between two catch-ups for relaying */
+#define LATER_MS      50   /* until a locked table is tried again */
+#define CONNECT_MS    10000
 
 typedef enum MessageKind
 {
@@ -45,7 +45,7 @@ typedef struct Message
 	uint32 batches;
 	uint32 rows;
 	uint64 committed_us; /* of its oldest batch; 0: none */
-	DcHlc watermark;	 /* 0: none */
+	DcHlc watermark;     /* 0: none */
 } Message;
 
 struct DcLink
@@ -64,9 +64,9 @@ struct DcLink
 	uint64 sequence; /* of the last call sent */
 	Message messages[IN_FLIGHT_MAX + 2];
 	int message_count; /* sent, sync not seen yet; oldest first */
-	char *answer;	   /* payload of the oldest message's result */
+	char *answer;      /* payload of the oldest message's result */
 	int answer_length;
-	bool detached;	/* leave the queue at the next turn */
+	bool detached;  /* leave the queue at the next turn */
 	bool unflushed; /* libpq holds bytes that the socket did not take */
 	TimestampTz retry_at;
 	TimestampTz connect_by;
@@ -208,8 +208,8 @@ dc_link_close(DcLink *link, const char *reason)
 	link->detached = false;
 	link->later_at = 0;
 	dc_stream_lost(&link->stream);
-	link->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												 link->retry_ms);
+	link->retry_at =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), link->retry_ms);
 	link->retry_ms = Min(link->retry_ms * 2, RETRY_MAX_MS);
 	set_phase(link, DC_LINK_DOWN, reason);
 }
@@ -246,20 +246,19 @@ static void
 start_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 {
 	/* a peer that vanishes without a word is noticed within 15 s */
-	const char *keywords[] = {"keepalives_idle",   "keepalives_interval",
-							  "keepalives_count",  "tcp_user_timeout",
-							  "connect_timeout",   "dbname",
-							  "application_name",  NULL};
+	const char *keywords[] = {"keepalives_idle",  "keepalives_interval",
+							  "keepalives_count", "tcp_user_timeout",
+							  "connect_timeout",  "dbname",
+							  "application_name", NULL};
 	const char *values[] = {"5", "3", "3", "15000", "10", conninfo, NULL, NULL};
 	char name[64];
 	char *complaint = dc_conninfo_complaint(conninfo);
 
 	if (complaint != NULL || *conninfo == '\0')
 	{
-		dc_link_close(link,
-					  complaint != NULL ?
-						  complaint :
-						  "the peer advertises no datacake.conninfo");
+		dc_link_close(link, complaint != NULL ?
+								complaint :
+								"the peer advertises no datacake.conninfo");
 		return;
 	}
 	snprintf(name, sizeof(name), "datacake node %d", datacake_node_id);
@@ -287,8 +286,8 @@ associated(const DcLink *link, char direction)
 }
 
 static uint8 *
-seal(DcLink *link, const DcAssociated *binding, const void *plain,
-	 Size length, int *sealed_length)
+seal(DcLink *link, const DcAssociated *binding, const void *plain, Size length,
+	 int *sealed_length)
 {
 	uint8_t ad[DC_ASSOCIATED_BYTES];
 	size_t ad_length = dc_associated_encode(ad, binding);
@@ -349,8 +348,7 @@ send_hello(DcLink *link)
 	link->sequence = 0;
 	dc_writer_init(&w, plain, sizeof(plain));
 	dc_hello_encode(&w, &hello);
-	values[0] =
-		(char *) seal(link, &binding, plain, w.length, &lengths[0]);
+	values[0] = (char *) seal(link, &binding, plain, w.length, &lengths[0]);
 
 	(void) dc_stream_connected(&link->stream);
 	link->stream.position = dc_queue_head();
@@ -359,8 +357,8 @@ send_hello(DcLink *link)
 		PQsendQueryParams(link->conn, "SELECT datacake.peer_hello($1)", 1,
 						  types, values, lengths, formats, 1) != 1 ||
 		PQpipelineSync(link->conn) != 1 ||
-		PQsendPrepare(link->conn, "apply", "SELECT datacake.apply_batch($1)",
-					  1, types) != 1 ||
+		PQsendPrepare(link->conn, "apply", "SELECT datacake.apply_batch($1)", 1,
+					  types) != 1 ||
 		PQpipelineSync(link->conn) != 1)
 	{
 		fail(link);
@@ -500,9 +498,9 @@ take_error(DcLink *link, const PGresult *result)
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-	char *reason = psprintf("%s%s%s%s", text ? text : "unknown error",
-							hint ? " (" : "", hint ? hint : "",
-							hint ? ")" : "");
+	char *reason =
+		psprintf("%s%s%s%s", text ? text : "unknown error", hint ? " (" : "",
+				 hint ? hint : "", hint ? ")" : "");
 
 	/* these pass by themselves, soon */
 	if (state != NULL &&
@@ -653,8 +651,8 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 			break;
 		queued = dc_queue_read(link->stream.position);
 		if (queued.data == NULL ||
-			(draft.batches > 0 && (Size) call.len + queued.length >
-									  MESSAGE_BYTES))
+			(draft.batches > 0 &&
+			 (Size) call.len + queued.length > MESSAGE_BYTES))
 			break;
 		dc_call_append(&call, DC_PART_BATCH, queued.data, queued.length);
 		dc_stream_batch_sent(&link->stream);
@@ -688,8 +686,7 @@ begin_catchup(DcLink *link)
 		above->at[id] = link->stream.donor.at[id] != DC_HLC_NONE ?
 							link->stream.base.at[id] :
 							DC_HLC_MAX;
-	link->catchup =
-		dc_catchup_begin(link->context, above, &link->stream.base);
+	link->catchup = dc_catchup_begin(link->context, above, &link->stream.base);
 	set_phase(link, DC_LINK_CATCHUP, NULL);
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
 	stats = find_stats(link->node_id);
@@ -760,8 +757,7 @@ send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 			begin_catchup(link);
 			return true;
 		case DC_STREAM_SEND_CATCHUP:
-			if (link->later_at != 0 &&
-				GetCurrentTimestamp() < link->later_at)
+			if (link->later_at != 0 && GetCurrentTimestamp() < link->later_at)
 				return false;
 			link->later_at = 0;
 			send_catchup(link);

@@ -31,9 +31,8 @@ extern void dc_link_destroy(DcLink *link);
  * `watermark_due`: close a segment if there is one.
  * `incarnation` and `conninfo` are what gossip says of the peer.
  */
-extern void dc_link_turn(DcLink *link, const char *conninfo,
-						 uint64 incarnation, const DcStreamView *watermark,
-						 bool watermark_due);
+extern void dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
+						 const DcStreamView *watermark, bool watermark_due);
 
 /* Ends the connection; it is tried again after a while. */
 extern void dc_link_close(DcLink *link, const char *reason);

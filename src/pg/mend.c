@@ -7,10 +7,10 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "catalog/pg_authid.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -157,8 +157,9 @@ retry_changes(bool all)
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool null;
-		bytea *change = DatumGetByteaP(SPI_getbinval(
-			SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null));
+		bytea *change =
+			DatumGetByteaP(SPI_getbinval(SPI_tuptable->vals[i],
+										 SPI_tuptable->tupdesc, 1, &null));
 
 		dc_apply_add(set,
 					 (DcSlice){(const uint8_t *) VARDATA_ANY(change),
@@ -205,22 +206,22 @@ dc_mend_find_waiting(uint64 id, const uint8 *key, Size length, DcHlc stamp,
 					 StringInfo batch)
 {
 	Oid types[3] = {INT8OID, BYTEAOID, INT8OID};
-	Datum values[3] = {
-		Int64GetDatum((int64) id),
-		PointerGetDatum(
-			cstring_to_text_with_len((const char *) key, (int) length)),
-		Int64GetDatum((int64) stamp)};
+	Datum values[3] = {Int64GetDatum((int64) id),
+					   PointerGetDatum(
+						   cstring_to_text_with_len((const char *) key,
+													(int) length)),
+					   Int64GetDatum((int64) stamp)};
 	bytea *change;
 	bool null;
 
-	if (SPI_execute_with_args(
-			"SELECT change FROM datacake.quarantine WHERE keyspace = $1 AND "
-			"key = $2 AND stamp = $3::datacake.hlc",
-			3, types, values, NULL, true, 1) != SPI_OK_SELECT ||
+	if (SPI_execute_with_args("SELECT change FROM datacake.quarantine WHERE keyspace = $1 AND "
+							  "key = $2 AND stamp = $3::datacake.hlc",
+							  3, types, values, NULL, true,
+							  1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		return false;
-	change = DatumGetByteaP(SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &null));
+	change = DatumGetByteaP(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 	appendBinaryStringInfo(batch, VARDATA_ANY(change),
 						   (int) VARSIZE_ANY_EXHDR(change));
 	return true;

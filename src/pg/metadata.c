@@ -290,8 +290,8 @@ dc_death_announce(int slot, uint64 hash, DcHlc stamp)
 
 	pg_atomic_fetch_add_u32(&keyspace->dying[partition], 1);
 	while (seen < stamp &&
-		   !pg_atomic_compare_exchange_u64(&keyspace->deaths[partition],
-										   &seen, stamp))
+		   !pg_atomic_compare_exchange_u64(&keyspace->deaths[partition], &seen,
+										   stamp))
 		;
 	pg_memory_barrier(); /* before the row dies, or is looked for */
 }
@@ -330,8 +330,8 @@ dc_metadata_get(int slot, DcKey key)
 	DcEntry entry;
 
 	LWLockAcquire(lock, LW_SHARED);
-	entry = dc_map_get(&dc_keyspace(slot)->maps[partition], map_env(),
-					   key.data, key.length);
+	entry = dc_map_get(&dc_keyspace(slot)->maps[partition], map_env(), key.data,
+					   key.length);
 	LWLockRelease(lock);
 	return entry;
 }
@@ -399,9 +399,9 @@ merge(int slot, DcKey key, DcEntry entry, bool reserved, DcEntry *found)
 	DcStatus status;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	status = dc_map_merge(&dc_keyspace(slot)->maps[partition], map_env(),
-						  key.data, key.length, key.hash, entry, reserved,
-						  found);
+	status =
+		dc_map_merge(&dc_keyspace(slot)->maps[partition], map_env(), key.data,
+					 key.length, key.hash, entry, reserved, found);
 	LWLockRelease(lock);
 	return status;
 }
@@ -506,8 +506,7 @@ dc_reconcile_pop(uint64 *id, uint8 *data, Size *length, bool *overflow)
 	any = metadata->reconcile_count > 0;
 	if (any)
 	{
-		ReconcileKey *oldest =
-			&metadata->reconcile[metadata->reconcile_first];
+		ReconcileKey *oldest = &metadata->reconcile[metadata->reconcile_first];
 
 		*id = oldest->id;
 		*length = oldest->length;

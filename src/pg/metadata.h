@@ -23,23 +23,23 @@
 #include "rules.h"
 #include "shmem.h"
 
-#define DC_PARTITION_BITS 6
-#define DC_PARTITIONS (1 << DC_PARTITION_BITS)
+#define DC_PARTITION_BITS  6
+#define DC_PARTITIONS      (1 << DC_PARTITION_BITS)
 #define DC_PARTITION_LOCKS 256
-#define DC_ALIASES 4
+#define DC_ALIASES         4
 
 typedef struct DcKeyspace
 {
-	uint64 id;					/* 0: slot is free; DC_LOCK_KEYSPACES */
+	uint64 id;                  /* 0: slot is free; DC_LOCK_KEYSPACES */
 	uint64 aliases[DC_ALIASES]; /* ids that lost the same name (P16) */
-	Oid relid;					/* InvalidOid: no table here yet */
-	uint32 key_bytes;			/* fixed width of its keys, or 0 */
-	pg_atomic_uint64 floor;		/* stamp of the last TRUNCATE */
-	pg_atomic_uint64 captured;	/* changes made here */
-	pg_atomic_uint64 applied;	/* changes taken from others */
+	Oid relid;                  /* InvalidOid: no table here yet */
+	uint32 key_bytes;           /* fixed width of its keys, or 0 */
+	pg_atomic_uint64 floor;     /* stamp of the last TRUNCATE */
+	pg_atomic_uint64 captured;  /* changes made here */
+	pg_atomic_uint64 applied;   /* changes taken from others */
 	pg_atomic_uint64 conflicts; /* concurrent writes met by apply */
 	pg_atomic_uint64 deaths[DC_PARTITIONS]; /* dmax of P1 */
-	pg_atomic_uint32 dying[DC_PARTITIONS];	/* deaths not merged yet */
+	pg_atomic_uint32 dying[DC_PARTITIONS];  /* deaths not merged yet */
 	DcMap maps[DC_PARTITIONS];
 } DcKeyspace;
 

@@ -41,7 +41,8 @@ typedef struct Session
 	uint64 incarnation;
 	uint64 session;
 	uint64 sequence; /* of the last call taken */
-	bool in_call;	 /* a call began and its transaction has not committed */
+	bool counted;    /* in dc_shared->incoming */
+	bool in_call;    /* a call began and its transaction has not committed */
 } Session;
 
 static Session session;
@@ -65,12 +66,13 @@ count_incoming(int step)
 	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
 	dc_shared->incoming[session.peer] += step;
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	session.counted = step > 0;
 }
 
 static void
 end_session(int code, Datum arg)
 {
-	if (session.peer != 0)
+	if (session.counted)
 		count_incoming(-1);
 	session.peer = 0;
 }
@@ -149,12 +151,11 @@ check_hello(const DcHello *hello)
 			   hello->cluster.length) != 0)
 		raise_status(DC_CLUSTER, "Set \"datacake.cluster_id\" alike.");
 	if (hello->receiver != (uint32) datacake_node_id)
-		ereport(ERROR,
-				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '1')),
-				 errmsg("this is node %d, and node %u was called",
-						datacake_node_id, hello->receiver),
-				 errhint("Check \"datacake.conninfo\" of node %u.",
-						 hello->receiver)));
+		ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '1')),
+						errmsg("this is node %d, and node %u was called",
+							   datacake_node_id, hello->receiver),
+						errhint("Check \"datacake.conninfo\" of node %u.",
+								hello->receiver)));
 	if (hello->sender == (uint32) datacake_node_id)
 		raise_status(DC_IDENTITY, "Give each node its own "
 								  "\"datacake.node_id\".");
@@ -230,7 +231,6 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not generate a session number");
 	session.incarnation = hello.incarnation;
 	session.peer = hello.sender;
-	count_incoming(1);
 
 	welcome->node_id = (uint32) datacake_node_id;
 	welcome->incarnation = dc_shared->incarnation;
@@ -267,12 +267,16 @@ read_call(DcSlice plain)
 {
 	DcApplySet *set = dc_apply_begin(false);
 	DcPart *part = palloc0(sizeof(DcPart));
+	int claims = 0; /* parts that move the vector; a peer sends one */
 	DcReader r;
 
 	dc_reader_init(&r, plain.data, plain.length);
 	dc_call_read_begin(&r);
 	while (r.status == DC_OK && dc_call_read_part(&r, part))
 	{
+		if ((part->kind == DC_PART_SEGMENT || part->kind == DC_PART_ADOPT) &&
+			claims++ > 0)
+			dc_reader_fail(&r, DC_MALFORMED);
 		switch (part->kind)
 		{
 			case DC_PART_BATCH:
@@ -298,8 +302,7 @@ static bytea *
 make_ack(DcApplied result)
 {
 	DcAck *ack = palloc0(sizeof(DcAck));
-	DcAssociated binding =
-		associated('A', session.peer, session.incarnation);
+	DcAssociated binding = associated('A', session.peer, session.incarnation);
 	DcWriter w;
 	uint8 *out;
 
@@ -333,6 +336,8 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 	session.sequence++;
 	binding = associated('C', session.peer, session.incarnation);
 	plain = open_sealed(sealed, &binding);
+	if (!session.counted)
+		count_incoming(1); /* not before it authenticates: hellos replay */
 
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);

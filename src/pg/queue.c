@@ -78,8 +78,7 @@ dc_queue_attach(void)
 	queue->next_number = 1;
 	queue->needed = DC_QUEUE_NONE;
 	queue->positions = (uint64 *) ((char *) queue + MAXALIGN(sizeof(Queue)));
-	queue->ring =
-		(char *) MAXALIGN(queue->positions + queue->number_capacity);
+	queue->ring = (char *) MAXALIGN(queue->positions + queue->number_capacity);
 }
 
 static Record *
@@ -202,7 +201,7 @@ oldest_number(void)
 					  1;
 
 	return queue->needed == DC_QUEUE_NONE ? queue->next_number :
-										   Max(kept, queue->needed);
+											Max(kept, queue->needed);
 }
 
 uint64

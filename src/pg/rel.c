@@ -48,8 +48,7 @@ create_cache(void)
 {
 	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(DcRel)};
 
-	cache = hash_create("datacake relations", 16, &ctl,
-						HASH_ELEM | HASH_BLOBS);
+	cache = hash_create("datacake relations", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
 }
 
@@ -107,16 +106,20 @@ describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
 	column->typmod = att->atttypmod;
 	column->generated = att->attgenerated != '\0';
 	column->name = pstrdup(NameStr(att->attname));
-	column->type_name =
-		format_type_extended(att->atttypid, att->atttypmod,
-							 FORMAT_TYPE_TYPEMOD_GIVEN |
-								 FORMAT_TYPE_FORCE_QUALIFY);
+	column->type_name = format_type_extended(att->atttypid, att->atttypmod,
+											 FORMAT_TYPE_TYPEMOD_GIVEN |
+												 FORMAT_TYPE_FORCE_QUALIFY);
+	if (strlen(column->type_name) > DC_BATCH_NAME_BYTES_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("type of column \"%s\" has a name longer than %d "
+						"bytes",
+						column->name, DC_BATCH_NAME_BYTES_MAX)));
 	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(att->atttypid));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for type %u", att->atttypid);
 	type = (Form_pg_type) GETSTRUCT(tuple);
-	column->binary =
-		OidIsValid(type->typsend) && OidIsValid(type->typreceive);
+	column->binary = OidIsValid(type->typsend) && OidIsValid(type->typreceive);
 	ReleaseSysCache(tuple);
 
 	if (column->binary)
@@ -172,8 +175,7 @@ describe_key(DcRel *rel, Relation relation)
 					 errhint("Use plain columns as the primary key.")));
 	}
 	relation_close(index, AccessShareLock);
-	rel->key_bytes =
-		rel->key_count == 1 ? fixed_width(rel->keys[0]->type) : 0;
+	rel->key_bytes = rel->key_count == 1 ? fixed_width(rel->keys[0]->type) : 0;
 }
 
 static void
@@ -182,9 +184,9 @@ describe(DcRel *rel, Relation relation, uint64 id)
 	TupleDesc desc = RelationGetDescr(relation);
 	MemoryContext old;
 
-	rel->context = AllocSetContextCreate(CacheMemoryContext,
-										 "datacake relation",
-										 ALLOCSET_SMALL_SIZES);
+	rel->context =
+		AllocSetContextCreate(CacheMemoryContext, "datacake relation",
+							  ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(rel->context);
 	rel->id = id;
 	rel->owner = relation->rd_rel->relowner;
@@ -425,17 +427,23 @@ dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 
 	in_database_encoding(append_key, rel, values, nulls, out);
 	if (out->len - start > (int) DC_KEY_BYTES_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("key of a replicated table is too long"),
-				 errdetail("It takes %d bytes; the limit is %u.",
-						   out->len - start, DC_KEY_BYTES_MAX)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("key of a replicated table is too long"),
+						errdetail("It takes %d bytes; the limit is %u.",
+								  out->len - start, DC_KEY_BYTES_MAX)));
 }
 
 void
 dc_rel_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 {
+	int start = out->len;
+
 	in_database_encoding(append_image, rel, values, nulls, out);
+	if ((uint32) (out->len - start) > DC_BATCH_BYTES_MAX)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("row of a replicated table is too large"),
+						errdetail("It takes %d bytes; the limit is %u.",
+								  out->len - start, DC_BATCH_BYTES_MAX)));
 }
 
 void
@@ -577,8 +585,7 @@ dc_rel_find(DcRel *rel, Relation relation, const uint8 *key, Size length,
 		Oid equal =
 			get_opfamily_member(family, type, type, BTEqualStrategyNumber);
 
-		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber,
-					get_opcode(equal),
+		ScanKeyInit(&keys[i], i + 1, BTEqualStrategyNumber, get_opcode(equal),
 					rel->values[rel->keys[i]->attnum - 1]);
 		keys[i].sk_collation = index->rd_indcollation[i];
 	}
@@ -606,8 +613,9 @@ dc_rel_key_text(DcRel *rel, const uint8 *key, Size length)
 
 		getTypeOutputInfo(rel->keys[i]->type, &output, &is_varlena);
 		appendStringInfo(&text, "%s%s", i ? ", " : "",
-						 OidOutputFunctionCall(
-							 output, rel->values[rel->keys[i]->attnum - 1]));
+						 OidOutputFunctionCall(output,
+											   rel->values[rel->keys[i]->attnum -
+														   1]));
 	}
 	return text.data;
 }

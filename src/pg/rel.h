@@ -29,9 +29,9 @@
 
 #include "metadata.h"
 
-#define DC_STAMP_COLUMN "_stamp"
-#define DC_STAMP_TRIGGER "~datacake_stamp"	   /* sorts last */
-#define DC_CAPTURE_TRIGGER "!datacake_capture" /* sorts first */
+#define DC_STAMP_COLUMN     "_stamp"
+#define DC_STAMP_TRIGGER    "~datacake_stamp"   /* sorts last */
+#define DC_CAPTURE_TRIGGER  "!datacake_capture" /* sorts first */
 #define DC_TRUNCATE_TRIGGER "!datacake_truncate"
 
 /* The keyspace of keyspaces; the same id everywhere. */
@@ -43,11 +43,11 @@ typedef struct DcColumn
 	Oid type;
 	int32 typmod;
 	bool generated;
-	bool binary;		/* send and receive exist */
+	bool binary; /* send and receive exist */
 	char *name;
-	char *type_name;	/* as format_type prints it, schema-qualified */
-	FmgrInfo output;	/* send or output */
-	FmgrInfo input;		/* receive or input */
+	char *type_name; /* as format_type prints it, schema-qualified */
+	FmgrInfo output; /* send or output */
+	FmgrInfo input;  /* receive or input */
 	Oid ioparam;
 } DcColumn;
 
@@ -91,8 +91,7 @@ extern DcRel *dc_rel_describe(Relation relation, uint64 id);
 extern void dc_rel_dictionary(DcRel *rel, StringInfo out);
 
 /* Appends the key of a row, given as values by attribute. */
-extern void dc_rel_key(DcRel *rel, Datum *values, bool *nulls,
-					   StringInfo out);
+extern void dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out);
 
 /* Appends the image of a row. */
 extern void dc_rel_image(DcRel *rel, Datum *values, bool *nulls,
@@ -107,16 +106,15 @@ extern void dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length,
  * image.  Values of other columns are left alone.  ERROR if malformed.
  */
 extern void dc_rel_image_decode(DcColumn **columns, int count,
-								const uint8 *data, Size length,
-								Datum *values, bool *nulls);
+								const uint8 *data, Size length, Datum *values,
+								bool *nulls);
 
 /*
  * Finds the row of a key by an index scan under the snapshot, unlocked.
  * Copies it into `slot` and returns true, or false if there is none.
  */
 extern bool dc_rel_find(DcRel *rel, Relation relation, const uint8 *key,
-						Size length, Snapshot snapshot,
-						TupleTableSlot *slot);
+						Size length, Snapshot snapshot, TupleTableSlot *slot);
 
 /* The stamp of the row in `slot`. */
 extern DcHlc dc_rel_stamp(DcRel *rel, TupleTableSlot *slot);

@@ -47,8 +47,7 @@ request(void)
 	RequestAddinShmemSpace(shared_bytes());
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
-	RequestNamedLWLockTranche("datacake",
-							  DC_LOCK_COUNT + DC_PARTITION_LOCKS);
+	RequestNamedLWLockTranche("datacake", DC_LOCK_COUNT + DC_PARTITION_LOCKS);
 }
 
 static void

@@ -32,11 +32,11 @@
 
 #include "vv.h"
 
-#define DC_NAME_BYTES 64
-#define DC_ADDRESS_BYTES 128
+#define DC_NAME_BYTES     64
+#define DC_ADDRESS_BYTES  128
 #define DC_CONNINFO_BYTES 384
-#define DC_ERROR_BYTES 256
-#define DC_SEEDS 8
+#define DC_ERROR_BYTES    256
+#define DC_SEEDS          8
 
 /* Locks of our tranche; the metadata partitions follow. */
 enum
@@ -52,7 +52,7 @@ enum
 /* How far the server got after its start (P6). */
 typedef enum DcPhase
 {
-	DC_PHASE_IDLE,		 /* no extension in the database yet */
+	DC_PHASE_IDLE,       /* no extension in the database yet */
 	DC_PHASE_REBUILDING, /* commits merge; nothing is served or claimed */
 	DC_PHASE_READY
 } DcPhase;
@@ -95,14 +95,14 @@ typedef struct DcNode
 	TimestampTz heard_at;
 	double phi;
 	uint32 wire_version;
-	DcHlc floor; /* m, from its durable vector */
-	DcHlc clock; /* its clock when it last spoke */
+	DcHlc floor;           /* m, from its durable vector */
+	DcHlc clock;           /* its clock when it last spoke */
 	int64 clock_offset_us; /* its clock minus ours, when heard */
 	char name[DC_NAME_BYTES];
 	char data_center[DC_NAME_BYTES];
-	char address[DC_ADDRESS_BYTES];		/* gossip, host:port */
-	char conninfo[DC_CONNINFO_BYTES];	/* libpq */
-	char complaint[DC_ERROR_BYTES];		/* identity clash, clock skew, ... */
+	char address[DC_ADDRESS_BYTES];   /* gossip, host:port */
+	char conninfo[DC_CONNINFO_BYTES]; /* libpq */
+	char complaint[DC_ERROR_BYTES];   /* identity clash, clock skew, ... */
 } DcNode;
 
 /* Log2 histogram of lag: bucket b counts [2^b, 2^(b+1)) microseconds. */
@@ -153,13 +153,13 @@ typedef struct DcShared
 	/* identity; written by the launcher before the phase leaves IDLE */
 	pg_atomic_uint32 phase;
 	uint64 incarnation;
-	uint8 sum_seed[16];	 /* fingerprints; the same in the whole cluster */
+	uint8 sum_seed[16];  /* fingerprints; the same in the whole cluster */
 	uint8 hash_seed[16]; /* slot order; this server's own */
 
 	/* clock (clock.h) */
 	pg_atomic_uint64 clock_last;
 	pg_atomic_uint64 clock_bound;
-	pg_atomic_uint64 wall_offset_us; /* wall minus CLOCK_MONOTONIC */
+	pg_atomic_uint64 wall_offset_us;    /* wall minus CLOCK_MONOTONIC */
 	pg_atomic_uint64 clock_drawn_at_us; /* last draw, to renew only in use */
 	ConditionVariable clock_renewed;
 
@@ -173,15 +173,15 @@ typedef struct DcShared
 
 	pg_atomic_uint64 floor; /* m: least entry of the durable vector */
 
-	DcWorker workers[DC_WORKER_COUNT]; /* DC_LOCK_NODES */
+	DcWorker workers[DC_WORKER_COUNT];      /* DC_LOCK_NODES */
 	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */
-	uint32 paused[DC_NODE_IDS / 32];   /* bit per peer; DC_LOCK_NODES */
-	uint32 incoming[DC_NODE_IDS];	   /* apply sessions by source; VECTOR */
-	pg_atomic_uint64 counters[16];	   /* DcCounter */
+	uint32 paused[DC_NODE_IDS / 32];        /* bit per peer; DC_LOCK_NODES */
+	uint32 incoming[DC_NODE_IDS];  /* apply sessions by source; VECTOR */
+	pg_atomic_uint64 counters[16]; /* DcCounter */
 
 	int slot_count;
 	int node_count; /* = datacake.max_nodes */
-	DcSlot *slots;	/* by pgprocno */
+	DcSlot *slots;  /* by pgprocno */
 	DcNode *nodes;
 	DcLinkStats *links;
 } DcShared;

@@ -17,7 +17,7 @@ dc_sql(const char *command, int count, const char *const *arguments)
 {
 	Oid types[ARGUMENTS_MAX];
 	Datum values[ARGUMENTS_MAX];
-	char nulls[ARGUMENTS_MAX];
+	char nulls[ARGUMENTS_MAX] = {0};
 	int result;
 
 	if (count > ARGUMENTS_MAX)
@@ -26,12 +26,11 @@ dc_sql(const char *command, int count, const char *const *arguments)
 	{
 		types[i] = TEXTOID;
 		nulls[i] = arguments[i] == NULL ? 'n' : ' ';
-		values[i] = arguments[i] == NULL ?
-						(Datum) 0 :
-						CStringGetTextDatum(arguments[i]);
+		values[i] = arguments[i] == NULL ? (Datum) 0 :
+										   CStringGetTextDatum(arguments[i]);
 	}
-	result = SPI_execute_with_args(command, count, types, values, nulls, false,
-								   0);
+	result =
+		SPI_execute_with_args(command, count, types, values, nulls, false, 0);
 	if (result < 0)
 		elog(ERROR, "SPI failed on \"%s\": %s", command,
 			 SPI_result_code_string(result));
@@ -41,8 +40,7 @@ dc_sql(const char *command, int count, const char *const *arguments)
 char *
 dc_sql_text(uint64 row, int column)
 {
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						column);
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
 DcRole
@@ -51,14 +49,12 @@ dc_role_begin(Oid role, bool restricted)
 	DcRole before = {.guc_level = NewGUCNestLevel()};
 
 	GetUserIdAndSecContext(&before.user, &before.context);
-	SetUserIdAndSecContext(role, before.context |
-									 SECURITY_LOCAL_USERID_CHANGE |
-									 (restricted ?
-										  SECURITY_RESTRICTED_OPERATION :
-										  0));
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	SetUserIdAndSecContext(role,
+						   before.context | SECURITY_LOCAL_USERID_CHANGE |
+							   (restricted ? SECURITY_RESTRICTED_OPERATION :
+											 0));
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return before;
 }
 

@@ -25,15 +25,14 @@ dc_table_open(DcTable *table, Relation relation, DcRel *rel)
 	table->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->result, relation, 1, NULL, 0);
 	/* where AFTER triggers look for it */
-	table->estate->es_opened_result_relations =
-		list_make1(table->result);
+	table->estate->es_opened_result_relations = list_make1(table->result);
 	table->estate->es_output_cid = GetCurrentCommandId(true);
 	ExecOpenIndices(table->result, false);
 	EvalPlanQualInit(&table->epq, table->estate, NULL, NIL, -1);
-	table->remote = ExecInitExtraTupleSlot(
-		table->estate, RelationGetDescr(relation), &TTSOpsVirtual);
-	table->local =
-		table_slot_create(relation, &table->estate->es_tupleTable);
+	table->remote =
+		ExecInitExtraTupleSlot(table->estate, RelationGetDescr(relation),
+							   &TTSOpsVirtual);
+	table->local = table_slot_create(relation, &table->estate->es_tupleTable);
 	AfterTriggerBeginQuery();
 }
 

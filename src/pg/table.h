@@ -23,7 +23,7 @@ typedef struct DcTable
 	ResultRelInfo *result;
 	EPQState epq;
 	TupleTableSlot *remote; /* what comes in: a key, then a row */
-	TupleTableSlot *local;	/* what was found and locked */
+	TupleTableSlot *local;  /* what was found and locked */
 } DcTable;
 
 /* RowExclusiveLock held on the relation by the caller. */

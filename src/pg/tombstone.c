@@ -37,13 +37,14 @@ DcTombstoneWriter *
 dc_tombstone_begin(void)
 {
 	DcTombstoneWriter *writer = palloc0(sizeof(DcTombstoneWriter));
-	Oid relid = get_relname_relid("tombstone",
-								  get_namespace_oid("datacake", false));
+	Oid relid =
+		get_relname_relid("tombstone", get_namespace_oid("datacake", false));
 
 	writer->relation = table_open(relid, RowExclusiveLock);
 	writer->bulk = GetBulkInsertState();
-	writer->scratch = AllocSetContextCreate(
-		CurrentMemoryContext, "datacake tombstones", ALLOCSET_DEFAULT_SIZES);
+	writer->scratch =
+		AllocSetContextCreate(CurrentMemoryContext, "datacake tombstones",
+							  ALLOCSET_DEFAULT_SIZES);
 	return writer;
 }
 

@@ -79,9 +79,9 @@ datacake_last_commit(PG_FUNCTION_ARGS)
 static long
 interval_ms(const Interval *interval)
 {
-	int64 us = interval->time +
-			   ((int64) interval->day + (int64) interval->month * 30) *
-				   USECS_PER_DAY;
+	int64 us =
+		interval->time +
+		((int64) interval->day + (int64) interval->month * 30) * USECS_PER_DAY;
 
 	return us < 0 ? 0 : (long) Min(us / 1000, INT_MAX);
 }
@@ -90,7 +90,8 @@ interval_ms(const Interval *interval)
 static bool
 wait_until(TimestampTz deadline)
 {
-	long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+	long left =
+		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
 	if (left <= 0)
 		return false;
@@ -117,8 +118,9 @@ Datum
 datacake_await_stamp(PG_FUNCTION_ARGS)
 {
 	DcHlc stamp = (DcHlc) PG_GETARG_INT64(0);
-	TimestampTz deadline = TimestampTzPlusMilliseconds(
-		GetCurrentTimestamp(), interval_ms(PG_GETARG_INTERVAL_P(1)));
+	TimestampTz deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									interval_ms(PG_GETARG_INTERVAL_P(1)));
 
 	dc_require_loaded();
 	while (!vector_covers(stamp))
@@ -135,15 +137,14 @@ static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
 	int first = PG_ARGISNULL(0) ? 1 : PG_GETARG_INT32(0);
-	int last = PG_ARGISNULL(0) ? DC_NODE_ID_MAX : first;
+	int last = PG_ARGISNULL(0) ? (int) DC_NODE_ID_MAX : first;
 
 	dc_require_loaded();
-	if (first < 1 || last > DC_NODE_ID_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("node id %d is out of range", first),
-				 errhint("Node ids are 1 to %d; NULL means all.",
-						 DC_NODE_ID_MAX)));
+	if (first < 1 || last > (int) DC_NODE_ID_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("node id %d is out of range", first),
+						errhint("Node ids are 1 to %d; NULL means all.",
+								DC_NODE_ID_MAX)));
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
 	for (int id = first; id <= last; id++)
 	{
@@ -232,8 +233,9 @@ Datum
 datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 {
 	int wanted = PG_GETARG_INT32(0);
-	TimestampTz deadline = TimestampTzPlusMilliseconds(
-		GetCurrentTimestamp(), interval_ms(PG_GETARG_INTERVAL_P(1)));
+	TimestampTz deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									interval_ms(PG_GETARG_INTERVAL_P(1)));
 
 	dc_require_loaded();
 	while (connected_nodes() < wanted)
@@ -253,9 +255,10 @@ datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 Datum
 datacake_require_level(PG_FUNCTION_ARGS)
 {
-	static const char *const levels[] = {
-		"none",	  "one",		  "two",		 "three",
-		"quorum", "local_quorum", "each_quorum", "all"};
+	static const char *const levels[] = {"none",        "one",
+										 "two",         "three",
+										 "quorum",      "local_quorum",
+										 "each_quorum", "all"};
 	char *level;
 
 	if (PG_ARGISNULL(0))
@@ -267,11 +270,10 @@ datacake_require_level(PG_FUNCTION_ARGS)
 			continue;
 		if (i == 0)
 			PG_RETURN_VOID();
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("consistency level \"%s\" is not available yet",
-						levels[i]),
-				 errhint("Use \"none\".")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("consistency level \"%s\" is not available yet",
+							   levels[i]),
+						errhint("Use \"none\".")));
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

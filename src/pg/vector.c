@@ -116,14 +116,13 @@ dc_vector_save(void)
 		construct_array(sources, n, INT4OID, 4, true, TYPALIGN_INT));
 	arguments[1] = PointerGetDatum(
 		construct_array(stamps, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	if (SPI_execute_with_args(
-			"INSERT INTO datacake.vector AS v "
-			"SELECT s, t::datacake.hlc "
-			"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-			"AS u(s, t) "
-			"ON CONFLICT (source) DO UPDATE SET watermark = "
-			"excluded.watermark WHERE v.watermark < excluded.watermark",
-			2, types, arguments, NULL, false, 0) < 0)
+	if (SPI_execute_with_args("INSERT INTO datacake.vector AS v "
+							  "SELECT s, t::datacake.hlc "
+							  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+							  "AS u(s, t) "
+							  "ON CONFLICT (source) DO UPDATE SET watermark = "
+							  "excluded.watermark WHERE v.watermark < excluded.watermark",
+							  2, types, arguments, NULL, false, 0) < 0)
 		elog(ERROR, "could not save the version vector");
 }
 
@@ -154,10 +153,10 @@ dc_vector_load(void)
 	{
 		HeapTuple row = SPI_tuptable->vals[i];
 		bool null;
-		int source = DatumGetInt32(
-			SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &null));
-		int64 stamp = DatumGetInt64(
-			SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &null));
+		int source =
+			DatumGetInt32(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &null));
+		int64 stamp =
+			DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &null));
 
 		if (source >= 1 && source <= (int) DC_NODE_ID_MAX)
 			loaded.at[source] = (DcHlc) stamp;

@@ -34,7 +34,7 @@ DC_SQL_FUNCTION(datacake_peer_fingerprint);
 DC_SQL_FUNCTION(datacake_verify);
 
 #define NONCE_BYTES 16
-#define RETRY_MS 50
+#define RETRY_MS    50
 
 /* What is sealed with: purpose and nonce; the answer has its own purpose. */
 typedef struct Binding
@@ -153,8 +153,7 @@ seal(const Binding *binding, const char *data, Size length)
 	bytea *sealed = palloc(VARHDRSZ + length + DC_SEAL_OVERHEAD);
 
 	SET_VARSIZE(sealed, VARHDRSZ + length + DC_SEAL_OVERHEAD);
-	dc_seal((uint8 *) VARDATA(sealed), binding, sizeof(*binding), data,
-			length);
+	dc_seal((uint8 *) VARDATA(sealed), binding, sizeof(*binding), data, length);
 	return sealed;
 }
 
@@ -268,8 +267,8 @@ peer_agrees(const char *conninfo, StringInfo own, TimestampTz deadline)
 			uint8 *plain = palloc(length + 1);
 			size_t plain_length;
 
-			same = dc_open((uint8 *) PQgetvalue(result, 0, 0), length,
-						   &binding, sizeof(binding), plain, &plain_length) &&
+			same = dc_open((uint8 *) PQgetvalue(result, 0, 0), length, &binding,
+						   sizeof(binding), plain, &plain_length) &&
 				   plain_length == (size_t) own->len &&
 				   memcmp(plain, own->data, plain_length) == 0;
 		}
@@ -312,7 +311,7 @@ all_agree(TimestampTz deadline)
 	StringInfo own = fingerprint();
 	ListCell *cell;
 
-	foreach(cell, live_peers())
+	foreach (cell, live_peers())
 	{
 		char *conninfo = lfirst(cell);
 

@@ -118,8 +118,8 @@ datacake_nodes(PG_FUNCTION_ARGS)
 	Row row;
 
 	begin_rows(fcinfo, &row);
-	nodes = copy_array(dc_shared->nodes,
-					   sizeof(DcNode) * dc_shared->node_count, DC_LOCK_NODES);
+	nodes = copy_array(dc_shared->nodes, sizeof(DcNode) * dc_shared->node_count,
+					   DC_LOCK_NODES);
 	for (int i = 0; i < dc_shared->node_count; i++)
 	{
 		DcNode *node = &nodes[i];
@@ -168,8 +168,8 @@ put_lag(Row *row, const DcLinkStats *link, double share)
 		seen += link->lag_count[b];
 		if ((double) seen >= (double) total * share)
 		{
-			put(row, Float8GetDatum((double) Min(edge_us, link->lag_max_us) /
-									1000));
+			put(row,
+				Float8GetDatum((double) Min(edge_us, link->lag_max_us) / 1000));
 			return;
 		}
 	}

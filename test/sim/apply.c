@@ -98,6 +98,20 @@ probe(Sim *sim, Node *node, Worker *w, int txn)
 	w->probed = heap_sees(node, txn, key).stamp;
 	if (w->probed != DC_HLC_NONE)
 		(void) heap_lock(sim, node, txn, key);
+	t->state = TXN_BIRTH;
+}
+
+/* Between the look at the heap and the look at the entry. */
+static void
+count_birth(Sim *sim, Node *node, const Worker *w, Txn *t)
+{
+	if (!DEFECT(sim, DEFECT_P2_BIRTH) &&
+		dc_rule_late_birth(w->probed, w->batch.change[w->next].entry,
+						   node->dmax))
+	{
+		node->births++;
+		sim->stats.births++;
+	}
 	t->state = TXN_DECIDE;
 }
 
@@ -219,6 +233,9 @@ apply_step(Sim *sim, Node *node, uint32_t worker)
 			break;
 		case TXN_PROBE:
 			probe(sim, node, w, txn);
+			break;
+		case TXN_BIRTH:
+			count_birth(sim, node, w, t);
 			break;
 		case TXN_DECIDE:
 			decide(sim, node, w, t);

@@ -59,6 +59,7 @@ step_record(Sim *sim, Node *node, int txn)
 		record.row[key] = t->pending[key];
 		record.tomb[key] = t->tomb[key];
 	}
+	t->births = node->births;
 	if (t->written | t->marked)
 		t->lsn = wal_append(sim, node, &record);
 	if (txn < LOCALS)
@@ -141,7 +142,8 @@ step_merge(Sim *sim, Node *node, int txn)
 			  node->id, txn, key, t->entry[key].dead ? "dead" : "live",
 			  (unsigned long long) t->entry[key].stamp,
 			  found.dead ? "dead" : "live", (unsigned long long) found.stamp);
-	if (dc_rule_needs_reconcile(found, t->entry[key], t->replaced[key]))
+	if (dc_rule_needs_reconcile(found, t->entry[key], t->replaced[key]) ||
+		(t->entry[key].dead && node->births != t->births))
 	{
 		node->reconcile |= BIT(key);
 		sim->stats.reconciles++;

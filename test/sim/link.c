@@ -223,6 +223,7 @@ send_batch(Sim *sim, Link *link, Node *from)
 	m->kind = MSG_BATCH;
 	m->batch = item->batch;
 	dc_stream_batch_sent(&link->stream);
+	dc_stream_message_sent(&link->stream, false);
 }
 
 /*
@@ -288,6 +289,7 @@ link_send_step(Sim *sim, Link *link)
 			break;
 		case DC_STREAM_SEND_CATCHUP:
 			send_catchup(sim, link, from);
+			dc_stream_message_sent(&link->stream, true);
 			break;
 		case DC_STREAM_SEND_WATERMARK:
 			m = push(&link->forth);

@@ -86,6 +86,7 @@ node_restart(Sim *sim, Node *node)
 	node->watermark_position = 0;
 	node->queue_oldest = node->queue_head = 0;
 	node->reconcile = 0;
+	node->births = 0;
 	node->rebuild = 0;
 	node->publish_state = 0;
 	node->relaying = false;
@@ -243,8 +244,7 @@ reconcile(Sim *sim, Node *node, Txn *t)
 			break;
 		case DC_RECONCILE_FETCH_ROW:
 			/* whoever wrote or erased that row is about to merge it */
-			if (!DEFECT(sim, DEFECT_FETCH))
-				node->reconcile |= BIT(key);
+			node->reconcile |= BIT(key);
 			sim->stats.fetches++;
 			txn_reset(node, TXN_MAINTAIN);
 			break;

@@ -69,6 +69,7 @@ aggravate(Sim *sim, Trouble trouble)
 	switch (trouble)
 	{
 		case TROUBLE_ANY:
+		case TROUBLE_DIRECTED:
 			break;
 		case TROUBLE_CRASH:
 			c->keys = 1 + rng_below(rng, 3);
@@ -91,6 +92,7 @@ aggravate(Sim *sim, Trouble trouble)
 			c->covered_mode = 2;
 			c->merge_stall = 200 + rng_below(rng, 700);
 			c->abort_share = c->idle_share = 0;
+			c->duplicate_rate = 50 + rng_below(rng, 150);
 			break;
 		case TROUBLE_RELAY:
 			c->keys = 5 + rng_below(rng, 4);
@@ -145,11 +147,17 @@ deliver_duplicate(Sim *sim)
 	Node *node = &sim->node[rng_below(&sim->rng, sim->config.nodes)];
 	uint64_t kept =
 		sim->history_count < HISTORY_MAX ? sim->history_count : HISTORY_MAX;
+	uint64_t age;
 
 	if (kept == 0 || !node->up || !node_tombs_loaded(sim, node))
 		return;
+	/* old ones, and often what went out just now */
+	age = rng_below(&sim->rng, (uint32_t) kept);
+	if (age > 4 && rng_chance(&sim->rng, 1, 2))
+		age %= 4;
 	if (apply_start(sim, node,
-					&sim->history[rng_below(&sim->rng, (uint32_t) kept)]) >= 0)
+					&sim->history[(sim->history_count - 1 - age) %
+								  HISTORY_MAX]) >= 0)
 		sim->stats.duplicates++;
 }
 
@@ -369,6 +377,12 @@ sim_run(Sim *sim, uint64_t seed, uint32_t defects, Trouble trouble, bool trace)
 			link_init(sim, link_of(sim, i, to), i, to);
 	}
 
+	if (trouble == TROUBLE_DIRECTED)
+	{
+		directed_run(sim);
+		sim->stats.runs++;
+		return sim->failure[0] == '\0';
+	}
 	while (sim->step < sim->config.steps && sim->failure[0] == '\0')
 		tick(sim);
 	calm_down(sim);

@@ -11,7 +11,8 @@
  *	                        ^                        ^
  *	  node.c: clock, watermark, maintainer, rebuild, crash
  *	  link.c: sessions, DcStream, catch-up, relayed segments
- *	  check.c: the oracle       run.c: the scheduler        main.c: the suite
+ *	  check.c: the oracle   run.c: the scheduler   directed.c: no chance
+ *	  main.c: the suite
  *
  * Every actor is a small state machine; one call of its step function is the
  * unit of interleaving, and the scheduler draws who steps next.  What
@@ -104,6 +105,7 @@ typedef enum TxnState
 	TXN_NEXT,
 	TXN_DEATH,
 	TXN_PROBE,
+	TXN_BIRTH,
 	TXN_DECIDE,
 	TXN_CHANGE,
 
@@ -145,6 +147,7 @@ typedef struct Txn
 	int waits_for;             /* transaction that holds the key, or -1 */
 	uint32_t waited;
 	uint32_t merge_next;
+	uint64_t births;      /* of the node, before the commit record */
 	uint64_t lsn;         /* of its commit record, 0: none */
 	uint64_t stall_until; /* the operating system took its time */
 
@@ -251,6 +254,7 @@ typedef struct Node
 	DcHlc clock;
 	DcHlc bound;
 	DcHlc dmax;
+	uint64_t births; /* rows applied where an unmerged death may hide */
 	DcHlc slot[SLOTS];
 	DcVv vector; /* V; of itself: W */
 	DcHlc watermark;
@@ -372,8 +376,8 @@ enum
 	DEFECT_P9 = 1 << 8,     /* catch-up flushes only up to L */
 	DEFECT_P15 = 1 << 9,    /* catch-up skips a live entry without a row */
 	DEFECT_BOUND = 1 << 10, /* takes in stamps beyond the bound */
-	DEFECT_FETCH = 1 << 11, /* a live entry without its row is let go */
-	DEFECT_P6 = 1 << 12     /* rebuild reads tombstones and rows at two times */
+	DEFECT_P2_BIRTH = 1 << 12, /* a late birth is not counted */
+	DEFECT_P6 = 1 << 11 /* rebuild reads tombstones and rows at two times */
 };
 
 /* What a run has more of than others. */
@@ -382,7 +386,8 @@ typedef enum Trouble
 	TROUBLE_ANY,
 	TROUBLE_CRASH,
 	TROUBLE_MERGE, /* long ways from a commit to its merge */
-	TROUBLE_RELAY
+	TROUBLE_RELAY,
+	TROUBLE_DIRECTED /* directed.c */
 } Trouble;
 
 typedef struct Stats
@@ -402,6 +407,7 @@ typedef struct Stats
 	uint64_t restamps; /* by AFTER */
 	uint64_t deadlocks;
 	uint64_t duplicates;
+	uint64_t births;
 	uint64_t waits; /* link waits for drift */
 } Stats;
 
@@ -446,6 +452,9 @@ void sim_fail(Sim *sim, const char *text, ...)
 	} while (0)
 void sim_print(const Sim *sim, const char *text, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* directed.c: the schedule that the seed names. */
+void directed_run(Sim *sim);
 
 /* heap.c */
 void wal_flush(Sim *sim, Node *node, uint64_t lsn);

@@ -234,9 +234,11 @@ test_turns(void)
 			case DC_STREAM_SEND_BATCH:
 				batches++;
 				dc_stream_batch_sent(&stream);
+				dc_stream_message_sent(&stream, false);
 				break;
 			case DC_STREAM_SEND_CATCHUP:
 				chunks++;
+				dc_stream_message_sent(&stream, true);
 				break;
 			default:
 				break;
@@ -246,8 +248,21 @@ test_turns(void)
 	   "batches and a running catch-up take turns (%u, %u)", batches, chunks);
 
 	for (unsigned i = 0; i < 4; i++)
+	{
 		chunks += next(view(0, stream.position, 20)) == DC_STREAM_SEND_CATCHUP;
+		dc_stream_message_sent(&stream, true);
+	}
 	ok(chunks == 14, "with no batch every turn is the catch-up's");
+
+	ok(next(view(0, 1000, 20)) == DC_STREAM_SEND_BATCH &&
+		   next(view(0, 1000, 20)) == DC_STREAM_SEND_BATCH,
+	   "to ask what is next changes nothing");
+	dc_stream_batch_sent(&stream);
+	ok(next(view(0, 1000, 20)) == DC_STREAM_SEND_BATCH,
+	   "several batches of one message are one turn");
+	dc_stream_message_sent(&stream, false);
+	ok(next(view(0, 1000, 20)) == DC_STREAM_SEND_CATCHUP,
+	   "the message ends it");
 }
 
 static void

@@ -20,6 +20,7 @@ use strict;
 use warnings;
 
 use Carp qw(croak);
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Socket;
@@ -62,12 +63,14 @@ sub new
 	return $self;
 }
 
-# init_node($i, name => value...): a new data directory with our settings.
+# init_node($i, name => value...): a new data directory with our settings;
+# "encoding" is the encoding of its databases, and no setting.
 sub init_node
 {
 	my ($self, $i, %conf) = @_;
 	my ($node, $port) = $self->_reserve("node$i");
-	$node->init;
+	my $encoding = delete $conf{encoding} // 'UTF8';
+	$node->init(extra => [ '--no-locale', "--encoding=$encoding" ]);
 	$self->{nodes}{$i}     = $node;
 	$self->{udp_ports}{$i} = $port;
 
@@ -76,6 +79,7 @@ sub init_node
 		'restart_after_crash'       => 'on',
 		'log_statement'             => 'ddl',
 		'max_connections'           => 40,
+		'max_wal_size'              => '1GB',
 		'shared_preload_libraries'  => 'datacake',
 		'datacake.node_id'          => $i,
 		'datacake.node_name'        => "node$i",
@@ -149,17 +153,14 @@ sub create_extension
 	return;
 }
 
-# wait_for_nodes($n): every running node sees $n nodes, by default all that run.
+# wait_for_nodes($n): every running node exchanges changes with $n - 1 others,
+# by default with all that run; an error ends the test.
 sub wait_for_nodes
 {
 	my ($self, $n) = @_;
 	my @running = $self->running;
 	$n //= scalar @running;
-	foreach my $i (@running)
-	{
-		my $result = $self->sql($i, "SELECT datacake.wait_for_nodes($n, '$timeout s')");
-		croak "node $i does not see $n nodes" if $result eq 'f';
-	}
+	$self->sql($_, "SELECT datacake.wait_for_nodes($n, '$timeout s')") foreach @running;
 	return;
 }
 
@@ -227,6 +228,69 @@ sub session
 	return $self->node($i)->background_psql($self->{database}, %params);
 }
 
+# begin($i, $query): an open psql in which the query has been sent but need not
+# come back; finish it with ->query_safe('SELECT 1') or ->quit.
+sub begin
+{
+	my ($self, $i, $query) = @_;
+	my $session = $self->session($i);
+	$session->query_until(qr/^sent$/m, "\\echo sent\n$query;\n");
+	return $session;
+}
+
+# blocked($i, $n): how many statements wait for a lock on node $i, once there
+# are $n of them.
+sub wait_blocked
+{
+	my ($self, $i, $n) = @_;
+	$n //= 1;
+	$self->_poll(
+		sub {
+			return $self->sql($i, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'}) >= $n;
+		}) or croak "nothing is blocked on node $i";
+	return;
+}
+
+# start_writer($i, @statements): a psql that runs them one after the other, each
+# a transaction of its own, until the first error.  What it printed, line by
+# line, was acknowledged: ->{acknowledged}->().
+sub start_writer
+{
+	my ($self, $i, @statements) = @_;
+	my $base = "$self->{dir}/writer" . ++$self->{writers};
+	open my $script, '>', "$base.sql" or croak "$base.sql: $!";
+	print $script map { "$_;\n" } @statements;
+	close $script;
+	my $handle = IPC::Run::start(
+		[
+			'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d',
+			$self->node($i)->connstr($self->{database}), '-f', "$base.sql"
+		],
+		'>', "$base.out", '2>', "$base.err");
+	return {
+		handle       => $handle,
+		acknowledged => sub { return split /\n/, -e "$base.out" ? slurp_file("$base.out") : ''; },
+		errors       => sub { return slurp_file("$base.err"); },
+	};
+}
+
+# finish_writer($writer): wait for its end; true if no statement failed.
+sub finish_writer
+{
+	my ($self, $writer) = @_;
+	IPC::Run::finish($writer->{handle});
+	return IPC::Run::result($writer->{handle}) == 0;
+}
+
+# wait_writer($writer, $n): until $n of its lines are acknowledged.
+sub wait_writer
+{
+	my ($self, $writer, $n) = @_;
+	$self->_poll(sub { return $writer->{acknowledged}->() >= $n; })
+	  or croak "the writer does not get to $n statements: " . $writer->{errors}->();
+	return;
+}
+
 # replicate($table, $i): make it a keyspace from node $i (1) and wait until
 # every running node has it.
 sub replicate
@@ -261,6 +325,24 @@ sub await
 		},
 		$seconds);
 	return $met ? pass($name) : is($got, $expected, $name);
+}
+
+# await_all($query, $expected, $name): the query gives that result on every
+# running node in the end.
+sub await_all
+{
+	my ($self, $query, $expected, $name, $seconds) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1; # report the caller's line
+	my %got;
+	my $met = $self->_poll(
+		sub {
+			%got = $self->_everywhere($query);
+			return !grep { !defined || $_ ne $expected } values %got;
+		},
+		$seconds);
+	ok($met, $name);
+	$met or diag "expected: $expected\n", map { "node $_: " . ($got{$_} // '(error)') . "\n" } sort keys %got;
+	return $met;
 }
 
 # await_equal($query, $name): all running nodes give the same result in the end.
@@ -326,6 +408,16 @@ sub verify_ok
 		$self->describe;
 	}
 	return !@problems;
+}
+
+# differ_ok($name): verify() says that the nodes do not hold the same rows: the
+# negative control of verify_ok.
+sub differ_ok
+{
+	my ($self, $name, $i) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1; # report the caller's line
+	is($self->sql($i // $self->_first, q{SELECT datacake.verify('300 ms')}), 'f', $name);
+	return;
 }
 
 # log_ok($i, qr/.../, $name): the server's log of node $i has it in the end.
@@ -396,8 +488,46 @@ sub kill9
 }
 
 # freeze($i), thaw($i): SIGSTOP and SIGCONT for the whole node.
-sub freeze { my ($self, $i) = @_; kill 'STOP', $self->processes($i); return; }
-sub thaw   { my ($self, $i) = @_; kill 'CONT', $self->processes($i); return; }
+sub freeze
+{
+	my ($self, $i) = @_;
+	foreach my $pid ($self->processes($i))
+	{
+		kill 'STOP', $pid;
+		$self->{frozen}{"$i $pid"} = $pid;
+	}
+	return;
+}
+
+sub thaw
+{
+	my ($self, $i) = @_;
+	kill 'CONT', delete $self->{frozen}{$_} foreach grep { /^$i / } keys %{ $self->{frozen} };
+	return;
+}
+
+# freeze_link($from, $to): what node $from sends to node $to is taken out of the
+# network and not carried out until thaw_link(): a slow link that loses nothing.
+sub freeze_link
+{
+	my ($self, $from, $to) = @_;
+	my $pid;
+	$self->_poll(
+		sub {
+			$pid = $self->sql($to, "SELECT pid FROM pg_stat_activity WHERE application_name = 'datacake node $from'");
+			return $pid =~ /^[0-9]+$/;
+		}) or croak "node $from is not connected to node $to";
+	kill 'STOP', $pid;
+	$self->{frozen}{"$from $to"} = $pid;
+	return;
+}
+
+sub thaw_link
+{
+	my ($self, $from, $to) = @_;
+	kill 'CONT', delete $self->{frozen}{"$from $to"};
+	return;
+}
 
 # stop($i, $mode), restart($i, $mode): in fast mode by default; restart starts
 # a node that was killed as well.
@@ -446,6 +576,15 @@ sub kill_worker
 			return $rc == 0 && $out eq '1';
 		}) or croak "worker \"$name\" of node $i does not come back";
 	return $pid;
+}
+
+# A test that dies between freeze and thaw must not leave stopped processes:
+# they do not obey the shutdown.
+sub DESTROY
+{
+	my ($self) = @_;
+	kill 'CONT', values %{ $self->{frozen} // {} };
+	return;
 }
 
 # ---- internal ---------------------------------------------------------------

@@ -1,0 +1,233 @@
+# Concurrent writes of the same rows on several nodes: all nodes end with the
+# same rows, and with those of the later write.
+use strict;
+use warnings;
+
+use DatacakeCluster;
+use Test::More;
+
+my $c = DatacakeCluster->new(nodes => 3);
+
+$c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text, w text, big text);
+	CREATE TABLE u (id int PRIMARY KEY, code text UNIQUE)});
+$c->replicate($_) foreach qw(t u);
+
+# Every case has ten keys of its own; key 0 is there at first with v = w =
+# "base", others are free.  The steps [node, statement] happen one after the
+# other while no node hears of another; :0 is key 0, :1 key 1.  The last member
+# is what there must be in the end: key, v, w of the rows.
+my $big = q{(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 1000) g)};
+my @cases = (
+	[ 'update, later update of the same row',
+		[ 1, q{UPDATE t SET v = 'first' WHERE id = :0} ], [ 2, q{UPDATE t SET v = 'second' WHERE id = :0} ],
+		'0 second base' ],
+	[ 'the same with the nodes swapped',
+		[ 2, q{UPDATE t SET v = 'first' WHERE id = :0} ], [ 1, q{UPDATE t SET v = 'second' WHERE id = :0} ],
+		'0 second base' ],
+	[ 'updates of one row on three nodes',
+		[ 2, q{UPDATE t SET v = 'first' WHERE id = :0} ], [ 3, q{UPDATE t SET v = 'second' WHERE id = :0} ],
+		[ 1, q{UPDATE t SET v = 'third' WHERE id = :0} ],
+		'0 third base' ],
+	[ 'updates of different columns: whole rows win',
+		[ 1, q{UPDATE t SET v = 'first' WHERE id = :0} ], [ 2, q{UPDATE t SET w = 'second' WHERE id = :0} ],
+		'0 base second' ],
+	[ 'an earlier update that touched the row more often',
+		[ 1, q{UPDATE t SET v = 'a' WHERE id = :0} ], [ 1, q{UPDATE t SET v = 'b' WHERE id = :0} ],
+		[ 1, q{UPDATE t SET v = 'c' WHERE id = :0} ], [ 3, q{UPDATE t SET v = 'later' WHERE id = :0} ],
+		'0 later base' ],
+	[ 'writes that alternate between two nodes',
+		[ 1, q{UPDATE t SET v = 'a' WHERE id = :0} ], [ 2, q{UPDATE t SET v = 'b' WHERE id = :0} ],
+		[ 1, q{UPDATE t SET v = 'c' WHERE id = :0} ], [ 2, q{DELETE FROM t WHERE id = :0} ],
+		[ 1, q{UPDATE t SET v = 'd' WHERE id = :0} ],
+		'0 d base' ],
+	[ 'delete after update',
+		[ 1, q{UPDATE t SET v = 'first' WHERE id = :0} ], [ 2, q{DELETE FROM t WHERE id = :0} ],
+		'' ],
+	[ 'update after delete',
+		[ 1, q{DELETE FROM t WHERE id = :0} ], [ 2, q{UPDATE t SET v = 'second' WHERE id = :0} ],
+		'0 second base' ],
+	[ 'two deletes',
+		[ 1, q{DELETE FROM t WHERE id = :0} ], [ 2, q{DELETE FROM t WHERE id = :0} ],
+		'' ],
+	[ 'two inserts',
+		[ 1, q{INSERT INTO t VALUES (:1, 'first', 'x')} ], [ 2, q{INSERT INTO t VALUES (:1, 'second', 'y')} ],
+		'0 base base,1 second y' ],
+	[ 'two inserts, the nodes swapped',
+		[ 2, q{INSERT INTO t VALUES (:1, 'first', 'x')} ], [ 1, q{INSERT INTO t VALUES (:1, 'second', 'y')} ],
+		'0 base base,1 second y' ],
+	[ 'insert, later insert and delete of the same key',
+		[ 1, q{INSERT INTO t VALUES (:1, 'first', 'x')} ], [ 2, q{INSERT INTO t VALUES (:1, 'second', 'y')} ],
+		[ 2, q{DELETE FROM t WHERE id = :1} ],
+		'0 base base' ],
+	[ 'insert and delete, later insert of the same key',
+		[ 2, q{INSERT INTO t VALUES (:1, 'first', 'x')} ], [ 2, q{DELETE FROM t WHERE id = :1} ],
+		[ 1, q{INSERT INTO t VALUES (:1, 'second', 'y')} ],
+		'0 base base,1 second y' ],
+	[ 'delete and reinsert after an update',
+		[ 2, q{UPDATE t SET v = 'update' WHERE id = :0} ],
+		[ 1, q{DELETE FROM t WHERE id = :0} ], [ 1, q{INSERT INTO t VALUES (:0, 'new', 'new')} ],
+		'0 new new' ],
+	[ 'update after delete and reinsert',
+		[ 1, q{DELETE FROM t WHERE id = :0} ], [ 1, q{INSERT INTO t VALUES (:0, 'new', 'new')} ],
+		[ 2, q{UPDATE t SET v = 'update' WHERE id = :0} ],
+		'0 update base' ],
+	[ 'update between delete and reinsert',
+		[ 1, q{DELETE FROM t WHERE id = :0} ], [ 2, q{UPDATE t SET v = 'update' WHERE id = :0} ],
+		[ 1, q{INSERT INTO t VALUES (:0, 'new', 'new')} ],
+		'0 new new' ],
+	[ 'delete and reinsert in one transaction, later delete',
+		[ 1, q{BEGIN; DELETE FROM t WHERE id = :0; INSERT INTO t VALUES (:0, 'new', 'new'); COMMIT} ],
+		[ 2, q{DELETE FROM t WHERE id = :0} ],
+		'' ],
+	[ 'delete, later delete and reinsert in one transaction',
+		[ 2, q{DELETE FROM t WHERE id = :0} ],
+		[ 1, q{BEGIN; DELETE FROM t WHERE id = :0; INSERT INTO t VALUES (:0, 'new', 'new'); COMMIT} ],
+		'0 new new' ],
+	[ 'key change after update',
+		[ 2, q{UPDATE t SET v = 'update' WHERE id = :0} ], [ 1, q{UPDATE t SET id = :1 WHERE id = :0} ],
+		'1 base base' ],
+	[ 'update after key change',
+		[ 1, q{UPDATE t SET id = :1 WHERE id = :0} ], [ 2, q{UPDATE t SET v = 'update' WHERE id = :0} ],
+		'0 update base,1 base base' ],
+	[ 'two key changes of one row',
+		[ 1, q{UPDATE t SET id = :1 WHERE id = :0} ], [ 2, q{UPDATE t SET id = :2 WHERE id = :0} ],
+		'1 base base,2 base base' ],
+	[ 'key change onto a key that another node inserts later',
+		[ 1, q{UPDATE t SET id = :1 WHERE id = :0} ], [ 2, q{INSERT INTO t VALUES (:1, 'insert', 'insert')} ],
+		'1 insert insert' ],
+	[ 'transactions that overlap in one row',
+		[ 1, q{BEGIN; UPDATE t SET v = 'first' WHERE id = :0; INSERT INTO t VALUES (:1, 'first', 'x'); COMMIT} ],
+		[ 2, q{BEGIN; INSERT INTO t VALUES (:1, 'second', 'y'), (:2, 'second', 'y'); COMMIT} ],
+		'0 first base,1 second y,2 second y' ],
+	[ 'counters: one increment wins',
+		[ 1, q{UPDATE t SET v = v || '+1' WHERE id = :0} ], [ 2, q{UPDATE t SET v = v || '+2' WHERE id = :0} ],
+		'0 base+2 base' ],
+	[ 'a large column changed earlier, a small one later',
+		[ 1, qq{UPDATE t SET big = $big || 'first' WHERE id = :0} ], [ 2, q{UPDATE t SET v = 'second' WHERE id = :0} ],
+		'0 second base' ],
+	[ 'a small column changed earlier, a large one later',
+		[ 1, q{UPDATE t SET v = 'first' WHERE id = :0} ], [ 2, qq{UPDATE t SET big = $big || 'second' WHERE id = :0} ],
+		'0 base base second' ],
+	[ 'ON CONFLICT DO UPDATE on both nodes',
+		[ 1, q{INSERT INTO t VALUES (:1, 'one', 'x') ON CONFLICT (id) DO UPDATE SET v = 'again'} ],
+		[ 1, q{INSERT INTO t VALUES (:1, 'one', 'x') ON CONFLICT (id) DO UPDATE SET v = 'again'} ],
+		[ 2, q{INSERT INTO t VALUES (:1, 'two', 'y') ON CONFLICT (id) DO UPDATE SET v = 'again'} ],
+		'0 base base,1 two y' ],
+	[ 'a rolled back write is no rival',
+		[ 1, q{UPDATE t SET v = 'first' WHERE id = :0} ], [ 2, q{BEGIN; UPDATE t SET v = 'second' WHERE id = :0; ROLLBACK} ],
+		'0 first base' ],
+);
+
+sub fill
+{
+	my ($statement, $case) = @_;
+	$statement =~ s/:([0-9])/10 * $case + $1/ge;
+	return $statement;
+}
+
+$c->sql(1, "INSERT INTO t SELECT 10 * g, 'base', 'base', $big FROM generate_series(1, 200) g");
+$c->verify_ok('the rows to begin with');
+is($c->sql(2, 'SELECT sum(conflicts) FROM datacake.keyspaces'), 0, 'and no conflict yet');
+
+$c->pause($_) foreach 1 .. 3;
+foreach my $n (0 .. $#cases)
+{
+	my ($name, @steps) = @{ $cases[$n] };
+	pop @steps;
+	$c->sql($_->[0], fill($_->[1], $n + 1)) foreach @steps;
+}
+
+# A transaction has one stamp, drawn at its first write: the commit of this one
+# comes last, its stamp first.
+my $early = 10 * 150;
+my $session = $c->session(1);
+$session->query_safe("BEGIN; UPDATE t SET v = 'early' WHERE id = $early");
+$c->sql(2, "UPDATE t SET v = 'late' WHERE id = $early + 10");
+$session->query_safe("UPDATE t SET v = 'early' WHERE id = $early + 10; COMMIT");
+$session->quit;
+
+$c->await_differ('SELECT md5(string_agg(t::text, chr(10) ORDER BY id)) FROM t', 'while no node hears of another they differ');
+$c->resume($_) foreach 1 .. 3;
+$c->verify_ok('after resume() all nodes hold the same rows');
+foreach my $n (0 .. $#cases)
+{
+	my $case = $n + 1;
+	is( $c->sql(1, qq{SELECT string_agg(concat_ws(' ', id - 10 * $case, v, w, nullif(substr(big, 32001), '')), ',' ORDER BY id)
+			FROM t WHERE id / 10 = $case}),
+		$cases[$n][-1], $cases[$n][0]);
+}
+is($c->sql(1, "SELECT string_agg(v, ' ' ORDER BY id) FROM t WHERE id IN ($early, $early + 10)"),
+	'early late', 'a transaction writes at the time of its first write');
+cmp_ok($c->sql($_, q{SELECT conflicts FROM datacake.keyspaces WHERE relation = 't'::regclass}), '>', 0, "node $_ counts conflicts")
+  foreach 1 .. 3;
+
+# The clusters' own traffic must not be one: what follows a write it has seen.
+my ($before) = $c->sql(3, 'SELECT sum(conflicts) FROM datacake.keyspaces');
+foreach my $i (1, 2, 3, 1)
+{
+	my $stamp = $c->sql($i, "UPDATE t SET v = 'turn $i' WHERE id = 2000 RETURNING _stamp");
+	$c->await($_, 'SELECT v FROM t WHERE id = 2000', "turn $i", "node $_ has the write of node $i") foreach 1 .. 3;
+}
+is($c->sql(3, 'SELECT sum(conflicts) FROM datacake.keyspaces'), $before, 'writes one after the other are no conflicts');
+
+subtest 'three nodes, one slow link' => sub {
+	# What node 1 sends to node 3 comes late; node 2 has it and goes on.
+	$c->sql(1, q{INSERT INTO t VALUES (3000, 'old', 'w'), (3001, 'old', 'w')});
+	$c->await($_, 'SELECT count(*) FROM t WHERE id IN (3000, 3001)', 2, "node $_ has two rows") foreach 2, 3;
+	$c->freeze_link(1, 3);
+	$c->sql(1, q{INSERT INTO t VALUES (3002, 'insert', 'w'), (3003, 'insert', 'w'), (3004, 'insert', 'w')});
+	$c->sql(1, q{UPDATE t SET v = 'update' WHERE id = 3000});
+	$c->sql(1, q{DELETE FROM t WHERE id = 3001});
+	$c->await(2, 'SELECT count(*) FROM t WHERE id BETWEEN 3000 AND 3004', 4, 'node 2 has the writes of node 1');
+	$c->sql(2, q{DELETE FROM t WHERE id = 3002; UPDATE t SET v = 'overtakes' WHERE id = 3003; DELETE FROM t WHERE id = 3000;
+		INSERT INTO t VALUES (3001, 'again', 'w'); DELETE FROM t WHERE id = 3004; INSERT INTO t VALUES (3004, 'again', 'w')});
+	$c->await(3, q{SELECT string_agg(id || v, ' ' ORDER BY id) FROM t WHERE id BETWEEN 3000 AND 3004}, '3001again 3003overtakes 3004again',
+		'node 3 has what node 2 made of them, and not yet what they were');
+	$c->sql(1, q{INSERT INTO t VALUES (3009, 'marker', 'w')});
+	$c->thaw_link(1, 3);
+	$c->await(3, 'SELECT v FROM t WHERE id = 3009', 'marker', 'then the late writes arrive');
+	$c->await_all(q{SELECT string_agg(id || v, ' ' ORDER BY id) FROM t WHERE id BETWEEN 3000 AND 3004}, '3001again 3003overtakes 3004again',
+		'an insert after its delete, one after its update: nothing comes back, nothing is lost');
+	$c->verify_ok('on no node');
+};
+
+subtest 'unique values change hands' => sub {
+	$c->sql(1, q{INSERT INTO u VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')});
+	$c->sql(1, q{BEGIN; UPDATE u SET code = NULL WHERE id IN (1, 2); UPDATE u SET code = 'b' WHERE id = 1; UPDATE u SET code = 'a' WHERE id = 2; COMMIT});
+	$c->await_all(q{SELECT string_agg(id || code, ' ' ORDER BY id) FROM u}, '1b 2a 3c 4d', 'swapped in one transaction');
+	$c->sql(1, q{BEGIN; DELETE FROM u WHERE id = 3; INSERT INTO u VALUES (5, 'c'); COMMIT});
+	$c->sql(1, q{UPDATE u SET code = 'free' WHERE id = 4; INSERT INTO u VALUES (6, 'd')});
+	$c->await_all(q{SELECT string_agg(id || code, ' ' ORDER BY id) FROM u}, '1b 2a 4free 5c 6d', 'freed and taken again');
+	$c->verify_ok('the nodes are equal');
+	is($c->sql($_, 'SELECT count(*) FROM datacake.quarantine'), 0, "and nothing waits on node $_") foreach 1 .. 3;
+
+	$c->freeze_link(1, 3);
+	$c->sql(1, q{UPDATE u SET code = 'freed by 1' WHERE id = 1});
+	$c->await(2, q{SELECT code FROM u WHERE id = 1}, 'freed by 1', 'a value freed on node 1');
+	$c->sql(2, q{INSERT INTO u VALUES (7, 'b')});
+	$c->await(3, q{SELECT sqlstate FROM datacake.quarantine}, '23505', 'taken on node 2 before node 3 hears that it is free: waits');
+	$c->thaw_link(1, 3);
+	$c->await(3, q{SELECT code FROM u WHERE id = 7}, 'b', 'and is applied when it is');
+	$c->verify_ok('then the nodes are equal');
+};
+
+subtest 'a unique value taken on two nodes stops nobody' => sub {
+	$c->pause(1);
+	$c->sql(1, q{INSERT INTO u VALUES (11, 'twice')});
+	$c->sql(2, q{INSERT INTO u VALUES (12, 'twice')});
+	$c->resume(1);
+	$c->await(1, 'SELECT sqlstate FROM datacake.quarantine', '23505', 'the row of node 2 waits on node 1');
+	$c->await($_, 'SELECT sqlstate FROM datacake.quarantine', '23505', "the row of node 1 waits on node $_") foreach 2, 3;
+	foreach my $i (1 .. 3)
+	{
+		$c->sql($i, "INSERT INTO u VALUES (20 + $i, 'later $i'); UPDATE t SET v = 'later' WHERE id = 2000 + 10 * $i");
+	}
+	$c->await_all('SELECT count(*) FROM u WHERE id > 20', 3, 'other rows of the table flow between all nodes');
+	$c->differ_ok('verify() does not overlook it');
+	$c->sql(1, 'DELETE FROM u WHERE id = 11');
+	$c->await_all('SELECT id FROM u WHERE code = \'twice\'', 12, 'when one of the two is deleted the other is everywhere');
+	$c->await_all('SELECT count(*) FROM datacake.quarantine', 0, 'and none waits');
+	$c->verify_ok('the nodes are equal');
+};
+
+done_testing();
