@@ -25,6 +25,7 @@
 
 #include "clock.h"
 #include "guc.h"
+#include "metadata.h"
 #include "seal.h"
 #include "sql.h"
 #include "vector.h"
@@ -167,6 +168,7 @@ wake_node(void)
 	load_identity(&incarnation, &bound);
 	dc_vector_load();
 	commit();
+	dc_metadata_reset();
 	dc_shared->incarnation = incarnation;
 	dc_seal_derive("datacake fingerprint", dc_shared->sum_seed);
 	pg_atomic_write_u64(&dc_shared->clock_last, Max(bound, now));
@@ -213,7 +215,17 @@ save_state(bool vector_too)
 	pg_atomic_write_u64(&dc_shared->clock_bound, bound);
 	ConditionVariableBroadcast(&dc_shared->clock_renewed);
 	if (vector_too)
+	{
 		dc_vector_saved();
+		dc_worker_wake(DC_WORKER_REPLICATOR); /* an idle watermark may move */
+	}
+}
+
+static bool
+clock_in_use(void)
+{
+	return dc_now_us() <
+		   pg_atomic_read_u64(&dc_shared->clock_drawn_at_us) + lead_us();
 }
 
 static bool
@@ -222,11 +234,9 @@ bound_is_due(void)
 	uint64 bound_us =
 		dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_bound));
 	uint64 last_us = dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_last));
-	uint64 drawn_us = pg_atomic_read_u64(&dc_shared->clock_drawn_at_us);
 	uint64 now_us = dc_now_us();
-	bool in_use = now_us < drawn_us + TURN_MS * 1000;
 
-	return in_use && Max(last_us, now_us) + lead_us() / 2 > bound_us;
+	return clock_in_use() && Max(last_us, now_us) + lead_us() / 2 > bound_us;
 }
 
 static void
@@ -239,9 +249,6 @@ serve(void)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS);
-		bool in_use =
-			dc_now_us() < pg_atomic_read_u64(&dc_shared->clock_drawn_at_us) +
-							  (uint64) TURN_MS * 1000;
 
 		if (full && !extension_exists())
 			return;
@@ -257,7 +264,7 @@ serve(void)
 		start_worker(DC_WORKER_GOSSIP);
 		start_worker(DC_WORKER_REPLICATOR);
 		start_worker(DC_WORKER_MAINTAINER);
-		dc_worker_wait(in_use ? (long) lead_us() / 4000 : TURN_MS,
+		dc_worker_wait(clock_in_use() ? (long) lead_us() / 4000 : TURN_MS,
 					   PG_WAIT_EXTENSION);
 	}
 }

@@ -27,7 +27,7 @@
 extern PGDLLEXPORT void datacake_replicator_main(Datum arg);
 
 #define WATERMARK_BUSY_MS 50
-#define WATERMARK_IDLE_MS 1000
+#define WATERMARK_IDLE_MS 900 /* the launcher's turn, and a little less */
 
 /* A peer as gossip knows it, and the link to it. */
 typedef struct Peer
@@ -86,7 +86,7 @@ keep_links(void)
 /* --- the watermark --- */
 
 static DcStreamView watermark;
-static TimestampTz watermark_at;
+static TimestampTz watermark_at; /* not before then */
 static uint64 watermark_head;
 
 /*
@@ -98,13 +98,15 @@ publish_watermark(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool busy = dc_queue_head() != watermark_head;
+	DcHlc before = watermark.watermark;
 
-	if (!TimestampDifferenceExceeds(watermark_at, now,
-									busy ? WATERMARK_BUSY_MS :
-										   WATERMARK_IDLE_MS))
+	if (now < watermark_at)
 		return false;
-	watermark_at = now;
 	watermark.watermark = dc_watermark_publish();
+	/* one that the clock's bound held back is tried again when woken */
+	watermark_at = TimestampTzPlusMilliseconds(
+		now, busy || watermark.watermark == before ? WATERMARK_BUSY_MS :
+													 WATERMARK_IDLE_MS);
 	watermark.watermark_position = dc_queue_head();
 	watermark_head = watermark.watermark_position;
 	return true;

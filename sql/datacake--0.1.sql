@@ -119,6 +119,18 @@ CREATE TABLE datacake.unrealized (
 );
 COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, and why';
 
+CREATE TABLE datacake.conflict (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    keyspace bigint NOT NULL,
+    key text NOT NULL,
+    kind text NOT NULL,
+    kept datacake.hlc NOT NULL,
+    lost datacake.hlc NOT NULL,
+    lost_row jsonb
+);
+COMMENT ON TABLE datacake.conflict IS 'concurrent writes that this node met when it applied changes of others; the last 10000 are kept';
+
 CREATE TABLE datacake.keyspace (
     id bigint PRIMARY KEY,
     schema_name text NOT NULL,
@@ -128,6 +140,7 @@ CREATE TABLE datacake.keyspace (
     key_bytes integer NOT NULL,
     columns jsonb NOT NULL,
     primary_key text[] NOT NULL,
+    constraints jsonb,
     _stamp datacake.hlc NOT NULL
 );
 COMMENT ON TABLE datacake.keyspace IS 'definitions of all keyspaces; itself a keyspace, replicated like any other';
@@ -370,6 +383,11 @@ CREATE VIEW datacake.keyspaces AS
       FROM datacake.show_keyspaces() s WHERE s.id <> 1 ORDER BY s.id;
 COMMENT ON VIEW datacake.keyspaces IS 'the replicated tables of this node: entries of their metadata, what was captured, applied, in conflict, waiting';
 
+CREATE VIEW datacake.conflicts AS
+    SELECT c.at, s.relation, c.key, c.kind, c.kept, c.lost, c.lost_row
+      FROM datacake.conflict c LEFT JOIN datacake.show_keyspaces() s ON s.id = c.keyspace ORDER BY c.id;
+COMMENT ON VIEW datacake.conflicts IS 'concurrent writes: which stamp stayed, which lost, and the row that lost (NULL: a deletion lost)';
+
 CREATE FUNCTION datacake.show_workers(OUT name text, OUT pid integer, OUT started_at timestamptz, OUT starts integer)
     RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_workers' LANGUAGE C VOLATILE;
 CREATE VIEW datacake.workers AS SELECT name, pid, started_at, greatest(starts - 1, 0) AS restarts FROM datacake.show_workers();
@@ -395,7 +413,7 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.require_level(text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
-GRANT SELECT ON datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters,
+GRANT SELECT ON datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;

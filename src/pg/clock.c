@@ -60,8 +60,8 @@ dc_clock_anchor(void)
 							 (long long) step / 1000)));
 }
 
-DcHlc
-dc_clock_try_draw(void)
+static DcHlc
+draw(void)
 {
 	pg_atomic_uint64 *word = &dc_shared->clock_last;
 	uint64 last = pg_atomic_read_u64(word);
@@ -74,8 +74,15 @@ dc_clock_try_draw(void)
 		if (next > pg_atomic_read_u64(&dc_shared->clock_bound))
 			return DC_HLC_NONE;
 	} while (!pg_atomic_compare_exchange_u64(word, &last, next));
-	pg_atomic_write_u64(&dc_shared->clock_drawn_at_us, now);
 	return next;
+}
+
+DcHlc
+dc_clock_try_draw(void)
+{
+	/* tells the launcher that the clock is in use */
+	pg_atomic_write_u64(&dc_shared->clock_drawn_at_us, dc_now_us());
+	return draw();
 }
 
 DcHlc
@@ -91,8 +98,6 @@ dc_clock_draw(void)
 	ConditionVariablePrepareToSleep(&dc_shared->clock_renewed);
 	while ((stamp = dc_clock_try_draw()) == DC_HLC_NONE)
 	{
-		/* tells the launcher that the clock is in use */
-		pg_atomic_write_u64(&dc_shared->clock_drawn_at_us, dc_now_us());
 		dc_worker_wake(DC_WORKER_LAUNCHER);
 		ConditionVariableTimedSleep(&dc_shared->clock_renewed, 100,
 									PG_WAIT_EXTENSION);
@@ -152,7 +157,7 @@ DcHlc
 dc_watermark_publish(void)
 {
 	static DcHlc *copies;
-	DcHlc drawn = dc_clock_try_draw();
+	DcHlc drawn = draw(); /* does not count as use */
 	DcHlc previous = pg_atomic_read_u64(&dc_shared->watermark);
 	DcHlc watermark;
 	XLogRecPtr flush_to;

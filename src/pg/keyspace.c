@@ -338,6 +338,14 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	" WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts"    \
 	"   AND a.attrelid = c.oid AND a.attnum = k.attnum)"
 
+#define DEFINITION_CONSTRAINTS                                                \
+	"(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("             \
+	" 'name', n.conname,"                                                     \
+	" 'definition', pg_catalog.pg_get_constraintdef(n.oid)) ORDER BY "        \
+	" n.conname)"                                                             \
+	" FROM pg_catalog.pg_constraint n"                                        \
+	" WHERE n.conrelid = c.oid AND n.contype IN ('u', 'c'))"
+
 static void
 write_definition(Oid relid, uint64 id, uint32 key_bytes)
 {
@@ -351,11 +359,12 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 	snprintf(relid_text, sizeof(relid_text), "%u", relid);
 	snprintf(width_text, sizeof(width_text), "%u", key_bytes);
 	if (dc_sql("INSERT INTO datacake.keyspace (id, schema_name, table_name, "
-			   "owner, key_bytes, columns, primary_key) "
+			   "owner, key_bytes, columns, primary_key, constraints) "
 			   "SELECT $1::bigint, n.nspname, c.relname, "
-			   "pg_catalog.pg_get_userbyid(c.relowner), $3::int, " DEFINITION_COLUMNS
-			   ", " DEFINITION_KEY
-			   " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+			   "pg_catalog.pg_get_userbyid(c.relowner), $3::int, "
+			   DEFINITION_COLUMNS ", " DEFINITION_KEY ", "
+			   DEFINITION_CONSTRAINTS " "
+			   "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
 			   "ON n.oid = c.relnamespace WHERE c.oid = $2::oid",
 			   3, arguments) != 1)
 		elog(ERROR, "could not write the definition of relation %u", relid);
@@ -417,7 +426,7 @@ read_definition(uint64 id, Definition *definition)
 
 	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
 	if (dc_sql("SELECT k.schema_name, k.table_name, k.owner, k.kind, "
-			   "pg_catalog.format('CREATE TABLE %I.%I (%s, PRIMARY KEY (%s))',"
+			   "pg_catalog.format('CREATE TABLE %I.%I (%s, PRIMARY KEY (%s)%s)',"
 			   " k.schema_name, k.table_name,"
 			   " (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ',"
 			   "   pg_catalog.quote_ident(e.c->>'name'), e.c->>'type',"
@@ -432,7 +441,12 @@ read_definition(uint64 id, Definition *definition)
 			   " (SELECT pg_catalog.string_agg("
 			   "    pg_catalog.quote_ident(p.c), ', ' ORDER BY p.n)"
 			   "  FROM pg_catalog.unnest(k.primary_key)"
-			   "    WITH ORDINALITY p(c, n))), k.key_bytes,"
+			   "    WITH ORDINALITY p(c, n)),"
+			   " (SELECT pg_catalog.string_agg(pg_catalog.format("
+			   "    ', CONSTRAINT %I %s', t.c->>'name',"
+			   "    t.c->>'definition'), '')"
+			   "  FROM pg_catalog.jsonb_array_elements(k.constraints) t(c))),"
+			   " k.key_bytes,"
 			   " (SELECT min(o.id) FROM datacake.keyspace o WHERE"
 			   "   o.schema_name = k.schema_name"
 			   "   AND o.table_name = k.table_name) "

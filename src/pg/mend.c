@@ -73,7 +73,7 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 		dc_applying = true;
 		PG_TRY();
 		{
-			dc_table_open(&table, relation, rel);
+			dc_table_open(&table, relation, rel, false);
 			mend_row(&table, rel->slot, key, length);
 			dc_table_close(&table);
 		}
@@ -197,6 +197,9 @@ dc_mend_waiting(bool all)
 {
 	retry_definitions(all);
 	retry_changes(all);
+	dc_sql("DELETE FROM datacake.conflict WHERE id <= "
+		   "(SELECT pg_catalog.max(id) FROM datacake.conflict) - 10000",
+		   0, NULL);
 	dc_sql("SELECT pg_catalog.count(*) FROM datacake.quarantine", 0, NULL);
 	return strtoull(dc_sql_text(0, 1), NULL, 10);
 }

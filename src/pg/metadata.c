@@ -273,6 +273,16 @@ dc_keyspace_close(int slot)
 	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
 }
 
+void
+dc_metadata_reset(void)
+{
+	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	{
+		if (dc_keyspace(slot)->id != 0)
+			dc_keyspace_close(slot);
+	}
+}
+
 DcKey
 dc_key_make(const uint8 *data, Size length)
 {

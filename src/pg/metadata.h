@@ -85,6 +85,9 @@ extern void dc_keyspace_alias(int slot, uint64 id);
 /* Frees the slot and its pages.  AccessExclusiveLock held, or aborting. */
 extern void dc_keyspace_close(int slot);
 
+/* Closes all; before a node starts anew without a restart of the server. */
+extern void dc_metadata_reset(void);
+
 extern DcKeyspace *dc_keyspace(int slot);
 
 /* --- keys --- */

@@ -10,7 +10,7 @@
 #include "nodes/makefuncs.h"
 
 void
-dc_table_open(DcTable *table, Relation relation, DcRel *rel)
+dc_table_open(DcTable *table, Relation relation, DcRel *rel, bool check)
 {
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 
@@ -27,7 +27,7 @@ dc_table_open(DcTable *table, Relation relation, DcRel *rel)
 	/* where AFTER triggers look for it */
 	table->estate->es_opened_result_relations = list_make1(table->result);
 	table->estate->es_output_cid = GetCurrentCommandId(true);
-	ExecOpenIndices(table->result, false);
+	ExecOpenIndices(table->result, check);
 	EvalPlanQualInit(&table->epq, table->estate, NULL, NIL, -1);
 	table->remote =
 		ExecInitExtraTupleSlot(table->estate, RelationGetDescr(relation),

@@ -26,8 +26,12 @@ typedef struct DcTable
 	TupleTableSlot *local;  /* what was found and locked */
 } DcTable;
 
-/* RowExclusiveLock held on the relation by the caller. */
-extern void dc_table_open(DcTable *table, Relation relation, DcRel *rel);
+/*
+ * RowExclusiveLock held on the relation by the caller.  `check`: unique
+ * values will be looked up before rows are written.
+ */
+extern void dc_table_open(DcTable *table, Relation relation, DcRel *rel,
+						  bool check);
 extern void dc_table_close(DcTable *table);
 
 /*

@@ -127,8 +127,6 @@ configure(Sim *sim)
 	c->merge_stall = pick(rng, 30, 50, 700);
 	c->drift_us = rng_chance(rng, 1, 2) ? 100000 : 20 + rng_below(rng, 100);
 	c->skew_us = 1 + rng_below(rng, rng_chance(rng, 1, 2) ? 150 : 6000);
-	if (c->skew_us > 150)
-		c->drift_us = 100000;
 	c->clock_rate = pick(rng, 50, 1, 20);
 	c->lead_us = 10 + rng_below(rng, 300);
 	for (int i = 0; i < ACTOR_KINDS; i++)

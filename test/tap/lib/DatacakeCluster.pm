@@ -238,8 +238,7 @@ sub begin
 	return $session;
 }
 
-# blocked($i, $n): how many statements wait for a lock on node $i, once there
-# are $n of them.
+# wait_blocked($i, $n): until $n statements (1) wait for a lock on node $i.
 sub wait_blocked
 {
 	my ($self, $i, $n) = @_;

@@ -8,8 +8,8 @@ use Test::More;
 
 my $c = DatacakeCluster->new(nodes => 3);
 
-$c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text, w text, big text);
-	CREATE TABLE u (id int PRIMARY KEY, code text UNIQUE)});
+$c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text, w text, big text)});
+$c->sql_all(q{CREATE TABLE u (id int PRIMARY KEY, code text UNIQUE)});    # indexes do not travel
 $c->replicate($_) foreach qw(t u);
 
 # Every case has ten keys of its own; key 0 is there at first with v = w =
@@ -118,57 +118,74 @@ my @cases = (
 		'0 first base' ],
 );
 
-sub fill
+# run_cases($first, $part, $heal): all cases with keys from 10 * $first on, between
+# $part and $heal.
+sub run_cases
 {
-	my ($statement, $case) = @_;
-	$statement =~ s/:([0-9])/10 * $case + $1/ge;
-	return $statement;
+	my ($first, $part, $heal) = @_;
+	my $count = @cases;
+	$c->sql(1, "INSERT INTO t SELECT 10 * ($first + g), 'base', 'base', $big FROM generate_series(0, $count) g");
+	$c->verify_ok('the rows to begin with');
+	$part->();
+	foreach my $n (0 .. $#cases)
+	{
+		my ($name, @steps) = @{ $cases[$n] };
+		pop @steps;
+		foreach my $step (@steps)
+		{
+			my ($node, $statement) = @$step;
+			$statement =~ s/:([0-9])/10 * ($first + $n) + $1/ge;
+			$c->sql($node, $statement);
+		}
+	}
+
+	# A transaction has one stamp, drawn at its first write: the commit of this
+	# one comes last, its stamp first.
+	my $key = 10 * ($first + $count);
+	my $session = $c->session(1);
+	$session->query_safe("BEGIN; INSERT INTO t (id, v) VALUES ($key + 1, 'early')");
+	$c->sql(2, "UPDATE t SET v = 'late' WHERE id = $key");
+	$session->query_safe("UPDATE t SET v = 'early' WHERE id = $key; COMMIT");
+	$session->quit;
+
+	$c->await_differ('SELECT md5(string_agg(t::text, chr(10) ORDER BY id)) FROM t', 'while no node hears of another they differ');
+	$heal->();
+	$c->verify_ok('then all nodes hold the same rows');
+	foreach my $n (0 .. $#cases)
+	{
+		my $case = $first + $n;
+		is( $c->sql(2, qq{SELECT string_agg(concat_ws(' ', id - 10 * $case, v, w, nullif(substr(big, 32001), '')), ',' ORDER BY id)
+				FROM t WHERE id / 10 = $case}),
+			$cases[$n][-1], $cases[$n][0]);
+	}
+	is($c->sql(2, "SELECT string_agg(v, ' ' ORDER BY id) FROM t WHERE id IN ($key, $key + 1)"),
+		'late early', 'a transaction counts as written at its first write');
+	return;
 }
 
-$c->sql(1, "INSERT INTO t SELECT 10 * g, 'base', 'base', $big FROM generate_series(1, 200) g");
-$c->verify_ok('the rows to begin with');
-is($c->sql(2, 'SELECT sum(conflicts) FROM datacake.keyspaces'), 0, 'and no conflict yet');
+my $conflicts = q{SELECT conflicts FROM datacake.keyspaces WHERE relation = 't'::regclass};
 
-$c->pause($_) foreach 1 .. 3;
-foreach my $n (0 .. $#cases)
-{
-	my ($name, @steps) = @{ $cases[$n] };
-	pop @steps;
-	$c->sql($_->[0], fill($_->[1], $n + 1)) foreach @steps;
-}
+subtest 'links that carry nothing for a while' => sub {
+	my @links = map { my $from = $_; map { [ $from, $_ ] } grep { $_ != $from } 1 .. 3 } 1 .. 3;
+	run_cases(100, sub { $c->freeze_link(@$_) foreach @links; }, sub { $c->thaw_link(@$_) foreach @links; });
+	cmp_ok($c->sql($_, $conflicts), '>', 0, "node $_ counts conflicts") foreach 1 .. 3;
+};
 
-# A transaction has one stamp, drawn at its first write: the commit of this one
-# comes last, its stamp first.
-my $early = 10 * 150;
-my $session = $c->session(1);
-$session->query_safe("BEGIN; UPDATE t SET v = 'early' WHERE id = $early");
-$c->sql(2, "UPDATE t SET v = 'late' WHERE id = $early + 10");
-$session->query_safe("UPDATE t SET v = 'early' WHERE id = $early + 10; COMMIT");
-$session->quit;
+subtest 'nodes that are apart for a while' => sub {
+	run_cases(200, sub { $c->pause($_) foreach 1 .. 3; }, sub { $c->resume($_) foreach 1 .. 3; });
+};
 
-$c->await_differ('SELECT md5(string_agg(t::text, chr(10) ORDER BY id)) FROM t', 'while no node hears of another they differ');
-$c->resume($_) foreach 1 .. 3;
-$c->verify_ok('after resume() all nodes hold the same rows');
-foreach my $n (0 .. $#cases)
-{
-	my $case = $n + 1;
-	is( $c->sql(1, qq{SELECT string_agg(concat_ws(' ', id - 10 * $case, v, w, nullif(substr(big, 32001), '')), ',' ORDER BY id)
-			FROM t WHERE id / 10 = $case}),
-		$cases[$n][-1], $cases[$n][0]);
-}
-is($c->sql(1, "SELECT string_agg(v, ' ' ORDER BY id) FROM t WHERE id IN ($early, $early + 10)"),
-	'early late', 'a transaction writes at the time of its first write');
-cmp_ok($c->sql($_, q{SELECT conflicts FROM datacake.keyspaces WHERE relation = 't'::regclass}), '>', 0, "node $_ counts conflicts")
-  foreach 1 .. 3;
-
-# The clusters' own traffic must not be one: what follows a write it has seen.
-my ($before) = $c->sql(3, 'SELECT sum(conflicts) FROM datacake.keyspaces');
-foreach my $i (1, 2, 3, 1)
-{
-	my $stamp = $c->sql($i, "UPDATE t SET v = 'turn $i' WHERE id = 2000 RETURNING _stamp");
-	$c->await($_, 'SELECT v FROM t WHERE id = 2000', "turn $i", "node $_ has the write of node $i") foreach 1 .. 3;
-}
-is($c->sql(3, 'SELECT sum(conflicts) FROM datacake.keyspaces'), $before, 'writes one after the other are no conflicts');
+subtest 'writes that follow each other are no conflicts' => sub {
+	$c->sql(1, q{INSERT INTO t (id, v) VALUES (5000, 'turn 0')});
+	my $before = $c->sql(3, $conflicts);
+	foreach my $i (1, 2, 3, 1)
+	{
+		$c->await($i, q{SELECT count(*) FROM t WHERE id = 5000}, 1, "node $i has the row");
+		$c->sql($i, "UPDATE t SET v = 'turn $i' WHERE id = 5000");
+		$c->await_all('SELECT v FROM t WHERE id = 5000', "turn $i", "all have the write of node $i");
+	}
+	is($c->sql(3, $conflicts), $before, 'none is counted');
+};
 
 subtest 'three nodes, one slow link' => sub {
 	# What node 1 sends to node 3 comes late; node 2 has it and goes on.

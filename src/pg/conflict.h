@@ -1,0 +1,33 @@
+/*
+ * conflict.h
+ *		Concurrent writes: recognised, recorded, and judged where two rows
+ *		claim one unique value.
+ */
+#ifndef DATACAKE_CONFLICT_H
+#define DATACAKE_CONFLICT_H
+
+#include "postgres.h"
+
+#include "incoming.h"
+
+/*
+ * After the decision about an item, before anything is written: if its writer
+ * did not know of what is here, notes both versions.  Rolled back with the
+ * list (truncate set->conflicts).
+ */
+extern void dc_conflict_observe(DcApplySet *set, DcTable *table,
+								DcIncoming *item);
+
+/* Writes what was noted into datacake.conflict; inside SPI_connect(). */
+extern void dc_conflict_record(DcApplySet *set);
+
+/*
+ * P3: an item that waits because of a unique value.  When this node has
+ * everything of every live source up to both stamps, the older row is deleted
+ * by a transaction of this node and recorded.  Returns true if that happened
+ * (item->judged_stays: the other row went, this one can be written), false if
+ * it is too early or there is no other row in the way.
+ */
+extern bool dc_conflict_judge(DcApplySet *set, DcIncoming *item);
+
+#endif

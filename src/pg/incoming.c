@@ -1,0 +1,304 @@
+/*
+ * incoming.c
+ *		What a call brings, and what is here for it.
+ */
+#include "incoming.h"
+
+#include "access/relation.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+
+#include "batch.h"
+#include "vector.h"
+
+DcApplySet *
+dc_apply_begin(bool retry)
+{
+	DcApplySet *set = palloc0(sizeof(DcApplySet));
+
+	set->capacity = 64;
+	set->items = palloc(sizeof(DcIncoming) * set->capacity);
+	set->retry = retry;
+	dc_vector_read(&set->vector);
+	return set;
+}
+
+/* --- reading --- */
+
+static void
+malformed(DcStatus status, size_t offset)
+{
+	ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '1', '1')),
+					errmsg("batch is refused: %s", dc_status_text(status)),
+					errdetail("At byte %zu.", offset)));
+}
+
+static DcTarget *
+read_target(DcApplySet *set, DcReader *r)
+{
+	DcTarget *target = palloc0(sizeof(DcTarget));
+	DcBatchKeyspace keyspace;
+	size_t start = r->offset;
+
+	dc_batch_read_keyspace(r, &keyspace);
+	target->id = keyspace.id;
+	target->image_columns =
+		r->status == DC_OK ? (int) keyspace.column_count : 0;
+	target->names = palloc(sizeof(DcSlice) * (target->image_columns + 1));
+	target->types = palloc(sizeof(DcSlice) * (target->image_columns + 1));
+	for (int i = 0; i < target->image_columns; i++)
+		dc_batch_read_column(r, &target->names[i], &target->types[i]);
+	target->dictionary =
+		(DcSlice){r->data + start, r->status == DC_OK ? r->offset - start : 0};
+	set->targets = lappend(set->targets, target);
+	return target;
+}
+
+static void
+add_item(DcApplySet *set, DcTarget *target, const DcChange *change, bool exact)
+{
+	DcIncoming *item;
+
+	if (set->count == set->capacity)
+	{
+		set->capacity *= 2;
+		set->items = repalloc_huge(set->items,
+								   sizeof(DcIncoming) * (Size) set->capacity);
+	}
+	item = &set->items[set->count++];
+	memset(item, 0, sizeof(*item));
+	item->target = target;
+	item->change = *change;
+	item->key = dc_key_make(change->key.data, change->key.length);
+	item->exact = exact;
+	set->latest = Max(set->latest, change->entry.stamp);
+}
+
+void
+dc_apply_add(DcApplySet *set, DcSlice batch, bool exact)
+{
+	DcReader r;
+	uint32 count;
+	DcTarget **targets;
+	DcChange change;
+
+	dc_reader_init(&r, batch.data, batch.length);
+	count = dc_batch_read_begin(&r);
+	targets = palloc(sizeof(DcTarget *) * (count + 1));
+	for (uint32 i = 0; i < count && r.status == DC_OK; i++)
+		targets[i] = read_target(set, &r);
+	while (r.status == DC_OK && dc_batch_read_change(&r, count, &change))
+		add_item(set, targets[change.keyspace], &change, exact);
+	if (dc_reader_finish(&r) != DC_OK)
+		malformed(r.status, r.offset);
+}
+
+/* --- order --- */
+
+/* Definitions first; then by table, key and stamp. */
+static int
+compare_items(const void *left, const void *right)
+{
+	const DcIncoming *a = left;
+	const DcIncoming *b = right;
+	size_t common = Min(a->key.length, b->key.length);
+	int order;
+
+	if (a->target->id != b->target->id)
+		return a->target->id < b->target->id ? -1 : 1;
+	order = memcmp(a->key.data, b->key.data, common);
+	if (order == 0 && a->key.length != b->key.length)
+		order = a->key.length < b->key.length ? -1 : 1;
+	if (order == 0 && a->change.entry.stamp != b->change.entry.stamp)
+		order = a->change.entry.stamp < b->change.entry.stamp ? -1 : 1;
+	return order;
+}
+
+static bool
+same_item_key(const DcIncoming *a, const DcIncoming *b)
+{
+	return a->target->id == b->target->id && a->key.length == b->key.length &&
+		   memcmp(a->key.data, b->key.data, a->key.length) == 0;
+}
+
+void
+dc_incoming_sort(DcApplySet *set)
+{
+	int kept = 0;
+
+	qsort(set->items, (size_t) set->count, sizeof(DcIncoming), compare_items);
+	for (int i = 0; i < set->count; i++)
+	{
+		if (kept > 0 && same_item_key(&set->items[kept - 1], &set->items[i]))
+		{
+			set->items[i].change.replaced =
+				set->items[kept - 1].change.replaced;
+			set->items[kept - 1] = set->items[i];
+		}
+		else
+			set->items[kept++] = set->items[i];
+	}
+	set->count = kept;
+}
+
+int
+dc_incoming_run(const DcApplySet *set, const DcIncoming *items)
+{
+	int n = 1;
+
+	while (items + n < set->items + set->count &&
+		   items[n].target == items->target)
+		n++;
+	return n;
+}
+
+/* --- what is here for a keyspace of the batch --- */
+
+static bool
+slice_is(DcSlice slice, const char *text)
+{
+	return slice.length == strlen(text) &&
+		   memcmp(slice.data, text, slice.length) == 0;
+}
+
+static void
+map_columns(DcTarget *target)
+{
+	DcRel *rel = target->rel;
+
+	target->columns = palloc0(sizeof(DcColumn *) * (target->image_columns + 1));
+	for (int i = 0; i < target->image_columns; i++)
+	{
+		for (int k = 0; k < rel->column_count; k++)
+		{
+			if (slice_is(target->names[i], rel->columns[k].name))
+				target->columns[i] = &rel->columns[k];
+		}
+		if (target->columns[i] == NULL)
+			target->complaint = psprintf("column \"%.*s\" does not exist here",
+										 (int) target->names[i].length,
+										 (const char *) target->names[i].data);
+		else if (!slice_is(target->types[i], target->columns[i]->type_name))
+			target->complaint =
+				psprintf("column \"%s\" is of type %s here and of type %.*s at the "
+						 "source",
+						 target->columns[i]->name,
+						 target->columns[i]->type_name,
+						 (int) target->types[i].length,
+						 (const char *) target->types[i].data);
+	}
+}
+
+void
+dc_incoming_open(DcTarget *target)
+{
+	Oid relid;
+	List *indexes;
+
+	target->opened = true;
+	target->slot = dc_keyspace_by_id(target->id);
+	if (target->slot < 0)
+		ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '3')),
+						errmsg("keyspace %llu is not known here",
+							   (unsigned long long) target->id)));
+	relid = dc_keyspace(target->slot)->relid;
+	if (!OidIsValid(relid))
+	{
+		target->complaint = "its table does not exist here yet";
+		return;
+	}
+	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+	{
+		PG_TRY();
+		{
+			LockRelationOid(relid, RowExclusiveLock); /* lock_timeout */
+		}
+		PG_CATCH();
+		{
+			ErrorData *error;
+
+			MemoryContextSwitchTo(TopTransactionContext);
+			error = CopyErrorData();
+			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+				PG_RE_THROW();
+			FlushErrorState();
+			target->complaint = "its table is locked";
+		}
+		PG_END_TRY();
+		if (target->complaint != NULL)
+			return;
+	}
+	target->relation = try_relation_open(relid, NoLock);
+	if (target->relation != NULL)
+		target->rel = dc_rel(target->relation);
+	if (target->rel == NULL)
+	{
+		target->complaint = "its table is gone";
+		return;
+	}
+	map_columns(target);
+	indexes = RelationGetIndexList(target->relation);
+	target->unique = list_length(indexes) > 1;
+	list_free(indexes);
+}
+
+void
+dc_incoming_close(DcApplySet *set)
+{
+	ListCell *cell;
+
+	foreach (cell, set->targets)
+	{
+		DcTarget *target = lfirst(cell);
+
+		if (target->relation != NULL)
+			relation_close(target->relation, NoLock);
+	}
+}
+
+/* --- one item --- */
+
+void
+dc_incoming_image(DcTable *table, const DcIncoming *item, bool over_local)
+{
+	TupleTableSlot *slot = table->remote;
+	DcTarget *target = item->target;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, sizeof(bool) * target->rel->natts);
+	if (over_local)
+	{
+		slot_getallattrs(table->local);
+		memcpy(slot->tts_values, table->local->tts_values,
+			   sizeof(Datum) * target->rel->natts);
+		memcpy(slot->tts_isnull, table->local->tts_isnull,
+			   sizeof(bool) * target->rel->natts);
+	}
+	dc_rel_image_decode(target->columns, target->image_columns,
+						item->change.image.data, item->change.image.length,
+						slot->tts_values, slot->tts_isnull);
+	slot->tts_values[target->rel->stamp_attnum - 1] =
+		Int64GetDatum((int64) item->change.entry.stamp);
+	slot->tts_isnull[target->rel->stamp_attnum - 1] = false;
+	ExecStoreVirtualTuple(slot);
+}
+
+bytea *
+dc_incoming_batch(const DcIncoming *item)
+{
+	Size room = item->target->dictionary.length + item->change.key.length +
+				item->change.image.length + 64;
+	bytea *batch = palloc(VARHDRSZ + room);
+	DcChange change = item->change;
+	DcWriter w;
+
+	change.keyspace = 0;
+	dc_writer_init(&w, VARDATA(batch), room);
+	dc_batch_begin(&w, 1);
+	dc_write_bytes(&w, item->target->dictionary.data,
+				   item->target->dictionary.length);
+	dc_batch_change(&w, &change);
+	dc_batch_end(&w);
+	SET_VARSIZE(batch, VARHDRSZ + w.length);
+	return batch;
+}

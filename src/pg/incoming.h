@@ -1,0 +1,85 @@
+/*
+ * incoming.h
+ *		What a call brings, and what is here for it.
+ *
+ *	call -> batches -> DcApplySet
+ *	                     targets: keyspaces, as the batches describe them
+ *	                     items:   changes, pointing into the message
+ *
+ * Shared by the files that apply, judge and record; nobody else needs it.
+ */
+#ifndef DATACAKE_INCOMING_H
+#define DATACAKE_INCOMING_H
+
+#include "postgres.h"
+
+#include "apply.h"
+#include "rel.h"
+#include "table.h"
+
+/* A keyspace as one batch describes it, and what is here for it. */
+typedef struct DcTarget
+{
+	uint64 id;
+	DcSlice dictionary; /* the bytes of its dictionary entry */
+	int image_columns;
+	DcSlice *names;
+	DcSlice *types;
+	int slot;
+	bool opened; /* relation was tried */
+	Relation relation;
+	DcRel *rel;
+	DcColumn **columns;    /* by image column; NULL: not here */
+	const char *complaint; /* why no row can be written */
+	bool unique;           /* has unique indexes beside its key */
+} DcTarget;
+
+typedef struct DcIncoming
+{
+	DcTarget *target;
+	DcChange change;
+	DcKey key;
+	bool exact;
+	DcHlc row; /* stamp of the locked row, once found */
+	DcApply decision;
+	bool judged;       /* P3: settled against another row */
+	bool judged_stays; /* and it is this one that stays */
+} DcIncoming;
+
+struct DcApplySet
+{
+	List *targets;
+	DcIncoming *items;
+	int count;
+	int capacity;
+	DcHlc latest;
+	uint64 definition; /* for realize() */
+	bool retry; /* changes that waited: their entries are there already */
+	DcApplied result;
+	DcVv vector;     /* as it was when the set began */
+	List *conflicts; /* DcConflict, in the order met */
+};
+
+/* Sorts: the catalogue first, then by keyspace, key and stamp; leaves the
+ * newest change of each key, with what the oldest one replaced. */
+extern void dc_incoming_sort(DcApplySet *set);
+
+/* Number of items with the same target, from `items` on. */
+extern int dc_incoming_run(const DcApplySet *set, const DcIncoming *items);
+
+/*
+ * Finds table and columns of a target, with a lock on the table; what is
+ * missing or locked becomes the complaint.  ERROR YD023 if the keyspace is
+ * not known.
+ */
+extern void dc_incoming_open(DcTarget *target);
+extern void dc_incoming_close(DcApplySet *set);
+
+/* The image of an item into table->remote, over the local row or alone. */
+extern void dc_incoming_image(DcTable *table, const DcIncoming *item,
+							  bool over_local);
+
+/* The item as a batch of one; palloc'd. */
+extern bytea *dc_incoming_batch(const DcIncoming *item);
+
+#endif

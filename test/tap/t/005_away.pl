@@ -1,0 +1,93 @@
+# A peer that is away or slow, and transactions too large to be streamed: what
+# changed is found by its stamps and read by key.
+use strict;
+use warnings;
+
+use DatacakeCluster;
+use Test::More;
+
+my $c = DatacakeCluster->new(nodes => 3, conf => { 'datacake.queue_size' => '1MB' });
+
+$c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE other (id int PRIMARY KEY, v text)});
+$c->replicate($_) foreach qw(t other);
+
+my $catchups = 'SELECT catchups FROM datacake.peers WHERE node_id = 3';
+
+subtest 'away during 50,000 writes and 5,000 deletes' => sub {
+	$c->sql(1, q{INSERT INTO t SELECT g, 'before' FROM generate_series(1, 10000) g});
+	$c->verify_ok('10,000 rows before');
+	$c->stop(3);
+	$c->sql(1, q{DO $$ BEGIN FOR i IN 10 .. 39 LOOP
+		INSERT INTO t SELECT 1000 * i + g, 'away' FROM generate_series(1, 1000) g; COMMIT; END LOOP; END $$});
+	$c->sql(2, q{DO $$ BEGIN FOR i IN 0 .. 19 LOOP
+		UPDATE t SET v = 'updated' WHERE id BETWEEN 500 * i + 1 AND 500 * i + 500; COMMIT; END LOOP; END $$});
+	$c->sql(2, q{INSERT INTO other SELECT g, 'away' FROM generate_series(1, 10000) g});
+	$c->sql(1, 'DELETE FROM t WHERE id <= 2500');
+	$c->sql(2, 'DELETE FROM t WHERE id BETWEEN 12501 AND 15000');
+	$c->verify_ok('the two others are equal meanwhile');
+	$c->start_node(3);
+	$c->wait_for_nodes;
+	$c->verify_ok('after its return all three are');
+	is($c->sql(3, q{SELECT count(*), count(*) FILTER (WHERE v = 'updated') FROM t}), '35000|7500', 'it has the rows');
+	is($c->sql(3, q{SELECT live, dead, waiting FROM datacake.keyspaces WHERE relation = 't'::regclass}), '35000|5000|0', 'and knows the dead');
+};
+
+subtest 'writes of both sides while they are apart' => sub {
+	$c->pause(3);
+	$c->sql(3, q{UPDATE t SET v = 'by 3' WHERE id BETWEEN 10001 AND 12000; INSERT INTO t SELECT g, 'by 3' FROM generate_series(50001, 51000) g});
+	$c->sql(1, q{UPDATE t SET v = 'by 1' WHERE id BETWEEN 11001 AND 12500; INSERT INTO t SELECT g, 'by 1' FROM generate_series(50501, 51500) g});
+	$c->resume(3);
+	$c->verify_ok('are united');
+	$c->await_all(q{SELECT count(*) FILTER (WHERE v = 'by 1'), count(*) FILTER (WHERE v = 'by 3') FROM t}, '2500|1500', 'row by row the later one');
+};
+
+subtest 'a queue that overflows' => sub {
+	my $before = $c->sql(1, $catchups);
+	$c->freeze_link(1, 3);
+	my $writer = $c->start_writer(1, map { "INSERT INTO t SELECT g, repeat('x', 900) FROM generate_series(100000 + 10 * $_, 100009 + 10 * $_) g" } 1 .. 500);
+	ok($c->finish_writer($writer), 'nobody waits for a peer that does not read, nor fails');
+	$c->await(2, 'SELECT count(*) FROM t WHERE id > 100000', 5000, 'the other peer has 5 MB through a queue of 1 MB');
+	is($c->sql(3, 'SELECT count(*) FROM t WHERE id > 100000'), 0, 'the stopped one nothing');
+	$c->thaw_link(1, 3);
+	$c->verify_ok('until it reads again');
+	$c->await_all(q{SELECT count(*) FROM t WHERE id > 100000}, 5000, 'then it has all');
+	cmp_ok($c->sql(1, $catchups), '>', $before, 'by a catch-up');
+};
+
+subtest 'a transaction of 200,000 rows' => sub {
+	$c->sql(1, q{INSERT INTO t SELECT g, 'large' FROM generate_series(200001, 400000) g});
+	$c->sql(2, q{INSERT INTO other VALUES (20000, 'meanwhile')});
+	$c->await_all('SELECT count(*) FROM other WHERE id = 20000', 1, 'others go on');
+	$c->verify_ok('it arrives', 120);
+	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'large'}, 200000, 'whole');
+	$c->sql(2, q{DELETE FROM t WHERE v = 'large' AND id % 2 = 0});
+	$c->verify_ok('and so does a delete of half of it', 120);
+	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'large'}, 100000, 'of the right half');
+};
+
+subtest 'rollback and savepoints of large transactions' => sub {
+	my $before = $c->sql(1, 'SELECT sum(live), sum(dead) FROM datacake.keyspaces');
+	$c->sql(1, q{BEGIN; INSERT INTO t SELECT g, 'never' FROM generate_series(500001, 550000) g; DELETE FROM t WHERE id < 100000; ROLLBACK});
+	$c->sql(1, q{BEGIN; SAVEPOINT a; INSERT INTO t SELECT g, 'never' FROM generate_series(500001, 550000) g; ROLLBACK TO a;
+		INSERT INTO other VALUES (30000, 'kept'); COMMIT});
+	$c->await_all('SELECT count(*) FROM other WHERE id = 30000', 1, 'what was kept arrives');
+	$c->verify_ok('the nodes are equal');
+	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'never'}, 0, 'and nothing of the rest is there');
+	my ($live, $dead) = split /\|/, $before;
+	is($c->sql(1, 'SELECT sum(live), sum(dead) FROM datacake.keyspaces'), ($live + 1) . "|$dead", 'nor in the metadata');
+};
+
+subtest 'capture_memory' => sub {
+	$c->sql(1, q{SET datacake.capture_memory = '64kB';
+		BEGIN; INSERT INTO other SELECT g, repeat('m', 100) FROM generate_series(40001, 45000) g;
+		UPDATE other SET v = 'less' WHERE id = 40001; DELETE FROM other WHERE id = 40002; COMMIT});
+	$c->verify_ok('a transaction beyond it arrives by key');
+	$c->await_all(q{SELECT count(*), count(*) FILTER (WHERE v = 'less') FROM other WHERE id BETWEEN 40001 AND 45000}, '4999|1', 'whole');
+	$c->sql(1, q{SET datacake.capture_memory = '64kB';
+		BEGIN; SAVEPOINT a; INSERT INTO other SELECT g, repeat('m', 100) FROM generate_series(50001, 55000) g; ROLLBACK TO a;
+		INSERT INTO other VALUES (50000, 'kept'); COMMIT});
+	$c->await_all(q{SELECT count(*) FROM other WHERE id BETWEEN 50000 AND 55000}, 1, 'also when most of it is rolled back');
+	$c->verify_ok('the nodes are equal');
+};
+
+done_testing();
