@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "clock.h"
 #include "guc.h"
 #include "keyspace.h"
 #include "mend.h"
@@ -155,6 +156,7 @@ rebuild(void)
 			load_rows(slot);
 	}
 	commit();
+	dc_flush_all(); /* what the scan saw may be flushed by nobody yet */
 	pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_READY);
 	ereport(LOG, (errmsg("datacake metadata is complete after %.3f s",
 						 (double) (GetCurrentTimestamp() - started) / 1e6)));
@@ -172,18 +174,17 @@ mend_key(uint64 id, const uint8 *key, Size length)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool done = false;
+	int slot;
 
 	PG_TRY();
 	{
 		begin();
-		dc_mend_key(id, key, length);
+		done = dc_mend_key(id, key, length);
 		commit();
-		done = true;
 	}
 	PG_CATCH();
 	{
 		ErrorData *error;
-		int slot;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -193,12 +194,12 @@ mend_key(uint64 id, const uint8 *key, Size length)
 		FlushErrorState();
 		FreeErrorData(error);
 		AbortCurrentTransaction();
-		slot = dc_keyspace_by_id(id);
-		if (slot >= 0)
-			dc_reconcile_push(slot, dc_key_make(key, length));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	slot = dc_keyspace_by_id(id);
+	if (!done && slot >= 0)
+		dc_reconcile_push(slot, dc_key_make(key, length));
 	return done;
 }
 

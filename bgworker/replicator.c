@@ -104,9 +104,10 @@ publish_watermark(void)
 		return false;
 	watermark.watermark = dc_watermark_publish();
 	/* one that the clock's bound held back is tried again when woken */
-	watermark_at = TimestampTzPlusMilliseconds(
-		now, busy || watermark.watermark == before ? WATERMARK_BUSY_MS :
-													 WATERMARK_IDLE_MS);
+	watermark_at =
+		TimestampTzPlusMilliseconds(now, busy || watermark.watermark == before ?
+											 WATERMARK_BUSY_MS :
+											 WATERMARK_IDLE_MS);
 	watermark.watermark_position = dc_queue_head();
 	watermark_head = watermark.watermark_position;
 	return true;

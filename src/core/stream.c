@@ -112,6 +112,25 @@ dc_stream_catchup_begin(DcStream *stream, const DcVv *own,
 }
 
 bool
+dc_stream_catchup_resume(DcStream *stream)
+{
+	for (uint32_t id = 1; id < DC_NODE_IDS; id++)
+	{
+		if (stream->covered[id] && stream->peer.at[id] < stream->base.at[id])
+			return false;
+	}
+	stream->catchup_running = true;
+	stream->catchup_owed = true;
+	return true;
+}
+
+void
+dc_stream_owe(DcStream *stream)
+{
+	stream->catchup_owed = stream->phase == DC_STREAM_OPEN;
+}
+
+bool
 dc_stream_catchup_wants(const DcStream *stream, DcHlc stamp)
 {
 	/* also of a source whose watermark still is 0: its entries are not */

@@ -106,6 +106,17 @@ void dc_stream_message_sent(DcStream *stream, bool catchup);
 void dc_stream_catchup_begin(DcStream *stream, const DcVv *own,
 							 const bool covered[DC_NODE_IDS], uint32_t self);
 
+/*
+ * P15: goes on with the catch-up that a lost session interrupted, with the
+ * base, donor and sources it had, if the peer still claims that base; returns
+ * false otherwise, and nothing changed.  Another catch-up is owed after it,
+ * for what was published while there was no session.
+ */
+bool dc_stream_catchup_resume(DcStream *stream);
+
+/* Something the vectors do not show may be missing: a catch-up is owed. */
+void dc_stream_owe(DcStream *stream);
+
 /* Must this entry be sent in the running catch-up? */
 bool dc_stream_catchup_wants(const DcStream *stream, DcHlc stamp);
 

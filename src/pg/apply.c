@@ -18,13 +18,16 @@
  */
 #include "apply.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -57,9 +60,13 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 		dc_change_announce(target->slot, item->key, item->change.entry.stamp);
 	item->row =
 		dc_table_find(table, item->change.key.data, item->change.key.length);
+	if (dc_rule_late_birth(item->row, item->change.entry,
+						   dc_death_mark(target->slot, item->key.hash)))
+		dc_birth_announce(target->slot, item->key.hash);
 	entry = dc_metadata_get(target->slot, item->key);
 	if (set->retry && entry.stamp == item->change.entry.stamp)
 		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
+	item->entry = entry;
 	item->decision =
 		dc_rule_apply(item->row, entry, item->change.entry, DC_HLC_NONE,
 					  pg_atomic_read_u64(&dc_keyspace(target->slot)->floor));
@@ -73,12 +80,49 @@ note(DcApplySet *set, DcIncoming *item)
 {
 	if (item->decision == DC_APPLY_STALE || item->decision == DC_APPLY_SAME)
 	{
+		/* the row that decided may be visible and not merged yet */
+		if (item->row > item->entry.stamp)
+			dc_change_apply(item->target->slot, item->key,
+							(DcEntry){.stamp = item->row, .dead = false},
+							item->entry.stamp);
 		set->result.stale++;
 		return;
 	}
 	set->result.applied++;
 	dc_change_apply(item->target->slot, item->key, item->change.entry,
 					item->row);
+}
+
+/*
+ * P7: two rows with one stamp are one row.  That they are not says that a
+ * stamp was given twice, or that a row was changed behind our back.
+ */
+static void
+check_same(DcTable *table, const DcIncoming *item)
+{
+	StringInfoData image;
+
+	if (item->row != item->change.entry.stamp || item->change.entry.dead ||
+		!item->target->same_columns)
+		return;
+	slot_getallattrs(table->local);
+	initStringInfo(&image);
+	dc_rel_image(table->rel, table->local->tts_values, table->local->tts_isnull,
+				 &image);
+	if ((Size) image.len != item->change.image.length ||
+		memcmp(image.data, item->change.image.data, (Size) image.len) != 0)
+	{
+		dc_count(DC_COUNT_STAMPS_TWICE, 1);
+		ereport(WARNING,
+				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '7')),
+				 errmsg("row (%s) of table \"%s\" bears the same stamp as "
+						"another row on another node",
+						dc_rel_key_text(table->rel, item->change.key.data,
+										item->change.key.length),
+						RelationGetRelationName(table->relation)),
+				 errhint("Update the row once, on the node that is right.")));
+	}
+	pfree(image.data);
 }
 
 /* First pass: everything but the rows that must wait for the second. */
@@ -89,6 +133,8 @@ apply_item(DcApplySet *set, DcTable *table, DcIncoming *item)
 
 	find_and_decide(set, table, item);
 	dc_conflict_observe(set, table, item);
+	if (item->decision == DC_APPLY_SAME)
+		check_same(table, item);
 	found = item->row != DC_HLC_NONE;
 	if (item->decision == DC_APPLY_ERASE)
 		dc_table_delete(table);
@@ -190,6 +236,42 @@ quarantine(DcApplySet *set, DcIncoming *item, const char *sqlstate,
 					DC_HLC_NONE);
 }
 
+/* P13: who keeps this row locked?  0: nobody that can be named. */
+static int
+locking_pid(const DcIncoming *item)
+{
+	DcTarget *target = item->target;
+	TupleTableSlot *row;
+	SnapshotData dirty;
+	TransactionId xid = InvalidTransactionId;
+
+	if (target->rel == NULL)
+		return 0;
+	row = table_slot_create(target->relation, NULL);
+	InitDirtySnapshot(dirty);
+	if (dc_rel_find(target->rel, target->relation, item->change.key.data,
+					item->change.key.length, &dirty, row))
+		xid = HeapTupleHeaderGetRawXmax(
+			ExecFetchSlotHeapTuple(row, true, NULL)->t_data);
+	if (TransactionIdIsValid(dirty.xmax))
+		xid = dirty.xmax;
+	else if (TransactionIdIsValid(dirty.xmin))
+		xid = dirty.xmin;
+	ExecDropSingleTupleTableSlot(row);
+	return TransactionIdIsValid(xid) ? BackendXidGetPid(xid) : 0;
+}
+
+static void
+quarantine_error(DcApplySet *set, DcIncoming *item, const ErrorData *error)
+{
+	int pid =
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? locking_pid(item) : 0;
+
+	quarantine(set, item, unpack_sql_state(error->sqlerrcode),
+			   pid == 0 ? error->message :
+						  psprintf("row is locked by process %d", pid));
+}
+
 /* An error that says something about rows, not about the server. */
 static bool
 blames_row(const ErrorData *error)
@@ -276,8 +358,7 @@ apply_range(DcApplySet *set, DcIncoming *items, int count)
 		return;
 	if (count == 1)
 	{
-		quarantine(set, items, unpack_sql_state(error->sqlerrcode),
-				   error->message);
+		quarantine_error(set, items, error);
 		return;
 	}
 	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET,
@@ -373,7 +454,10 @@ DcApplied
 dc_apply_run(DcApplySet *set)
 {
 	if (set->latest != DC_HLC_NONE)
+	{
 		dc_clock_observe(set->latest);
+		dc_clock_await_bound(set->latest); /* R14: a restart starts above */
+	}
 	dc_incoming_sort(set);
 	dc_applying = true;
 	PG_TRY();
@@ -393,6 +477,8 @@ dc_apply_run(DcApplySet *set)
 	PG_END_TRY();
 	dc_conflict_record(set);
 	dc_incoming_close(set);
+	if (set->result.stale > 0)
+		dc_flush_all(); /* what was here already must last as well */
 	dc_count(DC_COUNT_APPLIED_BATCHES, 1);
 	return set->result;
 }

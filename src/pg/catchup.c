@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 
 #include "batch.h"
+#include "clock.h"
 #include "guc.h"
 #include "keyspace.h"
 #include "mend.h"
@@ -55,7 +56,8 @@ struct DcCatchup
 	int slot_count;
 	int at;
 	DcMetadataCursor cursor;
-	bool scanned; /* cursor is at the end */
+	DcCatchupMark mark; /* everything before it was appended to a call */
+	bool scanned;       /* cursor is at the end */
 	List *again;
 	DcMapItem items[CHUNK_ITEMS];
 	int item_count;
@@ -93,6 +95,25 @@ dc_catchup_begin(MemoryContext context, const DcVv *above, const DcVv *base)
 	}
 	dc_metadata_scan_begin(&catchup->cursor);
 	return catchup;
+}
+
+DcCatchupMark
+dc_catchup_mark(const DcCatchup *catchup)
+{
+	return catchup->mark;
+}
+
+void
+dc_catchup_resume(DcCatchup *catchup, const DcCatchupMark *mark)
+{
+	catchup->mark = *mark;
+	catchup->at = mark->at;
+	catchup->cursor = mark->cursor;
+	catchup->scanned = false;
+	catchup->item_at = 0;
+	catchup->item_count = 0;
+	list_free_deep(catchup->again);
+	catchup->again = NIL;
 }
 
 void
@@ -187,6 +208,12 @@ look_again(DcCatchup *catchup, DcKey key, DcEntry entry, int tries)
 
 	if (tries >= TRIES_MAX)
 	{
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("an entry of keyspace %llu has no row on this node",
+						(unsigned long long) catchup->ids[catchup->at]),
+				 errhint("Was a row deleted while \"datacake.capture\" was "
+						 "off, or with its triggers disabled?")));
 		dc_count(DC_COUNT_LOCAL_LOSSES, 1);
 		return;
 	}
@@ -365,7 +392,13 @@ dc_catchup_next(DcCatchup *catchup, StringInfo call, uint32 *rows)
 	MemoryContextReset(catchup->scratch);
 	if (!done)
 		return DC_CATCHUP_LATER;
-	/* L covers every entry that was read: it is raised before the merge */
-	XLogFlush(pg_atomic_read_u64(&dc_shared->flush_lsn));
+	if (catchup->again == NIL && catchup->item_at == catchup->item_count)
+	{
+		catchup->mark.at = catchup->at;
+		catchup->mark.cursor = catchup->cursor;
+	}
+	else if (*rows == 0)
+		return DC_CATCHUP_LATER; /* until a commit has been merged */
+	dc_flush_all(); /* rows are visible before their commit is flushed (P9) */
 	return DC_CATCHUP_CHUNK;
 }

@@ -25,6 +25,13 @@ typedef enum DcCatchupResult
 	DC_CATCHUP_END
 } DcCatchupResult;
 
+/* A place in the scan; all zero: the beginning. */
+typedef struct DcCatchupMark
+{
+	int at; /* keyspace, in the order of sending */
+	DcMetadataCursor cursor;
+} DcCatchupMark;
+
 /*
  * Begins a catch-up in `context`.  above->at[s]: entries of source s beyond
  * it are sent, DC_HLC_MAX: none; the catalogue is sent above `base`.
@@ -39,6 +46,14 @@ extern DcCatchup *dc_catchup_begin(MemoryContext context, const DcVv *above,
  */
 extern DcCatchupResult dc_catchup_next(DcCatchup *catchup, StringInfo call,
 									   uint32 *rows);
+
+/*
+ * P15.  The place up to which everything was appended to calls; and going on
+ * from such a place, when the calls up to it were acknowledged and the rest
+ * was lost with the connection.
+ */
+extern DcCatchupMark dc_catchup_mark(const DcCatchup *catchup);
+extern void dc_catchup_resume(DcCatchup *catchup, const DcCatchupMark *mark);
 
 extern void dc_catchup_end(DcCatchup *catchup);
 

@@ -9,6 +9,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "batch.h"
 #include "clock.h"
@@ -20,13 +21,15 @@
 typedef struct Change
 {
 	int slot;
-	int dictionary; /* -1: applied, not to be shipped */
+	uint32 generation; /* of the slot's use */
+	int dictionary;    /* -1: applied, not to be shipped */
 	SubTransactionId subid;
 	bool superseded; /* a later change of the same key stands */
 	bool reserved;   /* a map slot was reserved */
 	bool announced;  /* its death was announced */
 	DcEntry entry;
 	DcHlc replaced;
+	uint32 births; /* late ones before our commit, if this is a death */
 	uint64 hash;
 	uint32 key_length;
 	uint32 image_length;
@@ -66,6 +69,7 @@ typedef struct Transaction
 	bool only_inserts;
 	int64 captured;
 	int64 shipped;   /* after deduplication */
+	bool unsettled;  /* committed; to be settled after the locks */
 	bool has_queued; /* something must be published */
 	uint64 queued;   /* reservation, or DC_QUEUE_NONE for a gap */
 } Transaction;
@@ -73,7 +77,8 @@ typedef struct Transaction
 static Transaction xact;
 static DcHlc last_commit;
 
-#define ARENA_BLOCK (256 * 1024)
+#define ARENA_BLOCK   (256 * 1024)
+#define LARGE_CHANGES 100000
 
 static void
 begin(void)
@@ -187,6 +192,7 @@ add(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 	change = &xact.changes[xact.count];
 	memset(change, 0, sizeof(*change));
 	change->slot = slot;
+	change->generation = dc_keyspace(slot)->generation;
 	change->dictionary = -1;
 	change->subid = GetCurrentSubTransactionId();
 	change->entry = entry;
@@ -368,6 +374,7 @@ reserve_and_announce(void)
 			dc_metadata_reserve(change->slot, key_of(change), insert);
 		if (change->entry.dead && !change->announced)
 		{
+			change->births = dc_birth_count(change->slot, change->hash);
 			dc_death_announce(change->slot, change->hash, change->entry.stamp);
 			change->announced = true;
 		}
@@ -452,18 +459,53 @@ raise_flush_lsn(XLogRecPtr lsn)
 static void
 merge(Change *change)
 {
-	DcKey key = key_of(change);
-	DcEntry found =
-		dc_metadata_merge(change->slot, key, change->entry, change->reserved);
 	DcKeyspace *keyspace = dc_keyspace(change->slot);
+	DcKey key = key_of(change);
+	DcEntry found;
 
-	if (dc_rule_needs_reconcile(found, change->entry, change->replaced))
+	if (keyspace->generation != change->generation)
+		return; /* closed since our locks went */
+	found =
+		dc_metadata_merge(change->slot, key, change->entry, change->reserved);
+	if (dc_rule_needs_reconcile(found, change->entry, change->replaced) ||
+		(change->entry.dead &&
+		 change->births != dc_birth_count(change->slot, change->hash)))
 		dc_reconcile_push(change->slot, key);
 	pg_atomic_fetch_add_u64(change->dictionary >= 0 ? &keyspace->captured :
 													  &keyspace->applied,
 							1);
 }
 
+/* Merges, publishes, and lets the watermark pass. */
+static void
+settle(void)
+{
+	for (int64 i = 0; i < xact.count; i++)
+	{
+		Change *change = &xact.changes[i];
+
+		if (!change->superseded)
+			merge(change);
+		if (change->announced)
+			dc_death_settle(change->slot, change->hash);
+	}
+	if (xact.has_queued)
+	{
+		dc_queue_publish(xact.queued, (uint32) xact.shipped, XactLastCommitEnd,
+						 dc_now_us());
+		last_commit = xact.stamps[xact.stamp_count - 1];
+	}
+	if (xact.stamp_count > 0)
+		dc_slot_clear();
+	if (xact.has_queued)
+		dc_worker_wake(DC_WORKER_REPLICATOR);
+}
+
+/*
+ * A large transaction settles after its locks are gone, so that nobody waits
+ * for its merge but its own client (P5); its slot holds the watermark back
+ * until then.
+ */
 static void
 at_commit(void)
 {
@@ -471,25 +513,12 @@ at_commit(void)
 	{
 		/* before the merge: who reads an entry finds L beyond its commit */
 		raise_flush_lsn(XactLastCommitEnd);
-		for (int64 i = 0; i < xact.count; i++)
+		if (xact.count > LARGE_CHANGES)
 		{
-			Change *change = &xact.changes[i];
-
-			if (!change->superseded)
-				merge(change);
-			if (change->announced)
-				dc_death_settle(change->slot, change->hash);
+			xact.unsettled = true;
+			return;
 		}
-		if (xact.has_queued)
-		{
-			dc_queue_publish(xact.queued, (uint32) xact.shipped,
-							 XactLastCommitEnd, dc_now_us());
-			last_commit = xact.stamps[xact.stamp_count - 1];
-		}
-		if (xact.stamp_count > 0)
-			dc_slot_clear();
-		if (xact.has_queued)
-			dc_worker_wake(DC_WORKER_REPLICATOR);
+		settle();
 	}
 	dc_vector_at_commit();
 }
@@ -518,6 +547,14 @@ at_abort(void)
 	dc_vector_at_abort();
 }
 
+/* The memory goes with TopTransactionContext. */
+static void
+forget(void)
+{
+	memset(&xact, 0, sizeof(xact));
+	xact.queued = DC_QUEUE_NONE;
+}
+
 static void
 on_transaction_event(XactEvent event, void *arg)
 {
@@ -536,6 +573,8 @@ on_transaction_event(XactEvent event, void *arg)
 			return;
 		case XACT_EVENT_COMMIT:
 			at_commit();
+			if (xact.unsettled)
+				return;
 			break;
 		case XACT_EVENT_ABORT:
 			at_abort();
@@ -543,9 +582,19 @@ on_transaction_event(XactEvent event, void *arg)
 		default:
 			return;
 	}
-	/* the memory goes with TopTransactionContext */
-	memset(&xact, 0, sizeof(xact));
-	xact.queued = DC_QUEUE_NONE;
+	forget();
+}
+
+static void
+on_resource_release(ResourceReleasePhase phase, bool is_commit,
+					bool is_top_level, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit || !is_top_level ||
+		!xact.unsettled)
+		return;
+	settle();
+	dc_vector_at_commit();
+	forget();
 }
 
 /*
@@ -573,4 +622,5 @@ dc_changes_init(void)
 {
 	RegisterXactCallback(on_transaction_event, NULL);
 	RegisterSubXactCallback(on_subtransaction_event, NULL);
+	RegisterResourceReleaseCallback(on_resource_release, NULL);
 }

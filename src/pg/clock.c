@@ -5,6 +5,7 @@
 #include "clock.h"
 
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/proc.h"
@@ -85,18 +86,15 @@ dc_clock_try_draw(void)
 	return draw();
 }
 
-DcHlc
-dc_clock_draw(void)
+/* Waits for the launcher until done(argument) is true. */
+static void
+await_launcher(bool (*done)(DcHlc *), DcHlc *argument)
 {
-	DcHlc stamp = dc_clock_try_draw();
-	TimestampTz give_up;
+	TimestampTz give_up =
+		GetCurrentTimestamp() + (TimestampTz) BOUND_WAIT_MS * 1000;
 
-	if (likely(stamp != DC_HLC_NONE))
-		return stamp;
-
-	give_up = GetCurrentTimestamp() + (TimestampTz) BOUND_WAIT_MS * 1000;
 	ConditionVariablePrepareToSleep(&dc_shared->clock_renewed);
-	while ((stamp = dc_clock_try_draw()) == DC_HLC_NONE)
+	while (!done(argument))
 	{
 		dc_worker_wake(DC_WORKER_LAUNCHER);
 		ConditionVariableTimedSleep(&dc_shared->clock_renewed, 100,
@@ -111,7 +109,52 @@ dc_clock_draw(void)
 							 "log and in datacake.workers.")));
 	}
 	ConditionVariableCancelSleep();
+}
+
+static bool
+drawn(DcHlc *stamp)
+{
+	return (*stamp = dc_clock_try_draw()) != DC_HLC_NONE;
+}
+
+DcHlc
+dc_clock_draw(void)
+{
+	DcHlc stamp;
+
+	if (unlikely(!drawn(&stamp)))
+		await_launcher(drawn, &stamp);
 	return stamp;
+}
+
+static bool
+bound_covers(DcHlc *stamp)
+{
+	pg_atomic_write_u64(&dc_shared->clock_drawn_at_us, dc_now_us());
+	return pg_atomic_read_u64(&dc_shared->clock_bound) >= *stamp;
+}
+
+void
+dc_clock_await_bound(DcHlc stamp)
+{
+	if (unlikely(!bound_covers(&stamp)))
+		await_launcher(bound_covers, &stamp);
+}
+
+/*
+ * The insert position stands behind the header of a page that has no record
+ * yet; that header cannot be flushed.
+ */
+void
+dc_flush_all(void)
+{
+	XLogRecPtr end = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD)
+		end -= SizeOfXLogLongPHD;
+	else if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		end -= SizeOfXLogShortPHD;
+	XLogFlush(end);
 }
 
 void

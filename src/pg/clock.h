@@ -35,6 +35,15 @@ extern DcHlc dc_clock_try_draw(void);
  */
 extern void dc_clock_observe(DcHlc stamp);
 
+/*
+ * Waits until the durable bound covers a stamp that was taken in (R14), as
+ * dc_clock_draw() does for its own.
+ */
+extern void dc_clock_await_bound(DcHlc stamp);
+
+/* Flushes all WAL that was inserted so far, whoever wrote it. */
+extern void dc_flush_all(void);
+
 /* Publishes a lower bound of this backend's stamps; keeps an earlier one. */
 extern void dc_slot_publish(void);
 

@@ -70,6 +70,7 @@ dc_conninfo_complaint(const char *conninfo)
 	if (options == NULL)
 	{
 		complaint = pstrdup(parse_error ? parse_error : "out of memory");
+		complaint[strcspn(complaint, "\n")] = '\0'; /* libpq's ends in one */
 		PQfreemem(parse_error);
 		return complaint;
 	}

@@ -5,7 +5,10 @@
 #include "incoming.h"
 
 #include "access/relation.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/sinvaladt.h"
 #include "utils/memutils.h"
 
 #include "batch.h"
@@ -167,6 +170,7 @@ map_columns(DcTarget *target)
 	DcRel *rel = target->rel;
 
 	target->columns = palloc0(sizeof(DcColumn *) * (target->image_columns + 1));
+	target->same_columns = target->image_columns == rel->column_count;
 	for (int i = 0; i < target->image_columns; i++)
 	{
 		for (int k = 0; k < rel->column_count; k++)
@@ -174,6 +178,7 @@ map_columns(DcTarget *target)
 			if (slice_is(target->names[i], rel->columns[k].name))
 				target->columns[i] = &rel->columns[k];
 		}
+		target->same_columns &= target->columns[i] == &rel->columns[i];
 		if (target->columns[i] == NULL)
 			target->complaint = psprintf("column \"%.*s\" does not exist here",
 										 (int) target->names[i].length,
@@ -187,6 +192,24 @@ map_columns(DcTarget *target)
 						 (int) target->types[i].length,
 						 (const char *) target->types[i].data);
 	}
+}
+
+/* P13: names one process that holds the table. */
+static const char *
+locked_by(Oid relid)
+{
+	LOCKTAG tag;
+	int count;
+	VirtualTransactionId *holders;
+	PGPROC *holder = NULL;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	holders = GetLockConflicts(&tag, RowExclusiveLock, &count);
+	if (count > 0)
+		holder = BackendIdGetProc(holders[0].backendId);
+	return holder == NULL ?
+			   "its table is locked" :
+			   psprintf("its table is locked by process %d", holder->pid);
 }
 
 void
@@ -222,7 +245,7 @@ dc_incoming_open(DcTarget *target)
 			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 				PG_RE_THROW();
 			FlushErrorState();
-			target->complaint = "its table is locked";
+			target->complaint = locked_by(relid);
 		}
 		PG_END_TRY();
 		if (target->complaint != NULL)

@@ -30,6 +30,7 @@ typedef struct DcTarget
 	Relation relation;
 	DcRel *rel;
 	DcColumn **columns;    /* by image column; NULL: not here */
+	bool same_columns;     /* the image has exactly our columns, in our order */
 	const char *complaint; /* why no row can be written */
 	bool unique;           /* has unique indexes beside its key */
 } DcTarget;
@@ -40,7 +41,8 @@ typedef struct DcIncoming
 	DcChange change;
 	DcKey key;
 	bool exact;
-	DcHlc row; /* stamp of the locked row, once found */
+	DcHlc row;     /* stamp of the locked row, once found */
+	DcEntry entry; /* as it stood after the row was locked */
 	DcApply decision;
 	bool judged;       /* P3: settled against another row */
 	bool judged_stays; /* and it is this one that stays */

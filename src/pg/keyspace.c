@@ -338,12 +338,12 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	" WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts"    \
 	"   AND a.attrelid = c.oid AND a.attnum = k.attnum)"
 
-#define DEFINITION_CONSTRAINTS                                                \
-	"(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("             \
-	" 'name', n.conname,"                                                     \
-	" 'definition', pg_catalog.pg_get_constraintdef(n.oid)) ORDER BY "        \
-	" n.conname)"                                                             \
-	" FROM pg_catalog.pg_constraint n"                                        \
+#define DEFINITION_CONSTRAINTS                                                 \
+	"(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("              \
+	" 'name', n.conname,"                                                      \
+	" 'definition', pg_catalog.pg_get_constraintdef(n.oid)) ORDER BY "         \
+	" n.conname)"                                                              \
+	" FROM pg_catalog.pg_constraint n"                                         \
 	" WHERE n.conrelid = c.oid AND n.contype IN ('u', 'c'))"
 
 static void
@@ -361,9 +361,8 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 	if (dc_sql("INSERT INTO datacake.keyspace (id, schema_name, table_name, "
 			   "owner, key_bytes, columns, primary_key, constraints) "
 			   "SELECT $1::bigint, n.nspname, c.relname, "
-			   "pg_catalog.pg_get_userbyid(c.relowner), $3::int, "
-			   DEFINITION_COLUMNS ", " DEFINITION_KEY ", "
-			   DEFINITION_CONSTRAINTS " "
+			   "pg_catalog.pg_get_userbyid(c.relowner), $3::int, " DEFINITION_COLUMNS
+			   ", " DEFINITION_KEY ", " DEFINITION_CONSTRAINTS " "
 			   "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
 			   "ON n.oid = c.relnamespace WHERE c.oid = $2::oid",
 			   3, arguments) != 1)

@@ -46,6 +46,8 @@ typedef struct Message
 	uint32 rows;
 	uint64 committed_us; /* of its oldest batch; 0: none */
 	DcHlc watermark;     /* 0: none */
+	bool catchup;        /* its ack moves acked_mark */
+	DcCatchupMark mark;
 } Message;
 
 struct DcLink
@@ -57,7 +59,10 @@ struct DcLink
 	DcLinkPhase phase;
 	PGconn *conn;
 	DcStream stream;
-	DcCatchup *catchup;
+	DcCatchup *catchup;         /* running, or interrupted */
+	DcCatchupMark acked_mark;   /* where it can go on */
+	uint64 catchup_incarnation; /* of the peer that it is for */
+	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
 	uint8 nonce[DC_NONCE_BYTES];
 	uint64 session;
@@ -200,9 +205,6 @@ dc_link_close(DcLink *link, const char *reason)
 	link->conn = NULL;
 	free(link->answer);
 	link->answer = NULL;
-	if (link->catchup != NULL)
-		dc_catchup_end(link->catchup);
-	link->catchup = NULL;
 	link->message_count = 0;
 	link->unflushed = false;
 	link->detached = false;
@@ -218,6 +220,8 @@ void
 dc_link_destroy(DcLink *link)
 {
 	dc_link_close(link, NULL);
+	if (link->catchup != NULL)
+		dc_catchup_end(link->catchup);
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
 	find_stats(link->node_id)->node_id = 0;
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
@@ -423,6 +427,29 @@ note_incoming(DcLink *link, const bool incoming[DC_NODE_IDS])
 							id != (uint32) datacake_node_id;
 }
 
+/*
+ * A source that streams neither to the peer nor to us may have sent one of us
+ * more than its last watermark says.  Nothing else will bring that across, so
+ * each such silence is answered by one catch-up.
+ */
+static bool
+relay_is_owed(DcLink *link)
+{
+	bool owed = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_SHARED);
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		bool silent = link->covered[id] && dc_shared->incoming[id] == 0 &&
+					  dc_shared->vector.at[id] != DC_HLC_NONE;
+
+		owed |= silent && !link->relayed[id];
+		link->relayed[id] = silent;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	return owed;
+}
+
 static void
 take_welcome(DcLink *link)
 {
@@ -466,9 +493,16 @@ take_ack(DcLink *link, const Message *message)
 		return;
 	}
 	count_acked(link, message);
+	if (message->catchup)
+		link->acked_mark = message->mark;
 	note_incoming(link, ack->incoming);
 	if (now < link->relay_at)
 		return;
+	if (relay_is_owed(link))
+	{
+		dc_stream_owe(&link->stream);
+		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+	}
 	dc_vector_read(own);
 	if (dc_stream_peer_vector(&link->stream, &ack->vector, own, link->covered,
 							  (uint32) datacake_node_id))
@@ -672,22 +706,43 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 	send_call(link, &call, &draft, false);
 }
 
+/* P15: the calls up to the mark were acknowledged before the link broke. */
+static bool
+resume_catchup(DcLink *link)
+{
+	if (link->catchup == NULL)
+		return false;
+	if (link->catchup_incarnation == link->incarnation &&
+		dc_stream_catchup_resume(&link->stream))
+	{
+		dc_catchup_resume(link->catchup, &link->acked_mark);
+		return true;
+	}
+	dc_catchup_end(link->catchup);
+	link->catchup = NULL;
+	return false;
+}
+
 static void
 begin_catchup(DcLink *link)
 {
-	DcVv *above = MemoryContextAlloc(link->scratch, sizeof(DcVv));
+	DcVv *above;
 	DcVv *own = MemoryContextAlloc(link->scratch, sizeof(DcVv));
 	DcLinkStats *stats;
 
+	set_phase(link, DC_LINK_CATCHUP, NULL);
+	if (resume_catchup(link))
+		return;
+	above = MemoryContextAlloc(link->scratch, sizeof(DcVv));
 	dc_vector_read(own);
 	dc_stream_catchup_begin(&link->stream, own, link->covered,
 							(uint32) datacake_node_id);
 	for (uint32 id = 0; id < DC_NODE_IDS; id++)
-		above->at[id] = link->stream.donor.at[id] != DC_HLC_NONE ?
-							link->stream.base.at[id] :
-							DC_HLC_MAX;
+		above->at[id] =
+			link->stream.covered[id] ? link->stream.base.at[id] : DC_HLC_MAX;
 	link->catchup = dc_catchup_begin(link->context, above, &link->stream.base);
-	set_phase(link, DC_LINK_CATCHUP, NULL);
+	link->catchup_incarnation = link->incarnation;
+	memset(&link->acked_mark, 0, sizeof(link->acked_mark));
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
 	stats = find_stats(link->node_id);
 	if (stats != NULL)
@@ -738,6 +793,11 @@ send_catchup(DcLink *link)
 		end_catchup(link, &call);
 	else if (draft.rows == 0)
 		return;
+	else
+	{
+		draft.catchup = true;
+		draft.mark = dc_catchup_mark(link->catchup);
+	}
 	send_call(link, &call, &draft, true);
 }
 
@@ -848,7 +908,7 @@ dc_link_timeout_ms(const DcLink *link)
 		due = link->retry_at;
 	else if (link->phase == DC_LINK_CONNECTING)
 		due = link->connect_by;
-	else if (link->catchup != NULL)
+	else if (link->stream.catchup_running)
 		due = link->later_at;
 	if (link->message_count >= IN_FLIGHT_MAX || due == 0)
 		return -1;

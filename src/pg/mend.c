@@ -28,7 +28,18 @@ DC_SQL_FUNCTION(datacake_retry);
 
 /* --- heap and metadata --- */
 
-static void
+static bool
+waits_in_quarantine(int slot, const uint8 *key, Size length, DcHlc stamp)
+{
+	StringInfoData ignored;
+
+	initStringInfo(&ignored);
+	return dc_mend_find_waiting(dc_keyspace(slot)->id, key, length, stamp,
+								&ignored);
+}
+
+/* False: a commit is on its way that will settle it; look again later. */
+static bool
 mend_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 {
 	DcKey key = dc_key_make(bytes, length);
@@ -38,7 +49,7 @@ mend_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 	switch (dc_rule_reconcile(row, entry))
 	{
 		case DC_RECONCILE_NOTHING:
-			return;
+			return true;
 		case DC_RECONCILE_ERASE_ROW:
 			dc_table_delete(table);
 			break;
@@ -47,14 +58,16 @@ mend_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 							entry.stamp);
 			break;
 		case DC_RECONCILE_FETCH_ROW:
-			return; /* it waits in the quarantine, or is on its way */
+			return waits_in_quarantine(slot, bytes, length, entry.stamp);
 	}
 	dc_count(DC_COUNT_RECONCILED, 1);
+	return true;
 }
 
-void
+bool
 dc_mend_key(uint64 id, const uint8 *key, Size length)
 {
+	volatile bool mended = true;
 	int slot = dc_keyspace_by_id(id);
 	Relation relation;
 	DcRel *rel;
@@ -62,10 +75,10 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 	DcTable table;
 
 	if (slot < 0)
-		return;
+		return true;
 	relation = dc_keyspace_open_relation(slot, RowExclusiveLock);
 	if (relation == NULL)
-		return;
+		return true;
 	rel = dc_rel(relation);
 	if (rel != NULL)
 	{
@@ -74,7 +87,7 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 		PG_TRY();
 		{
 			dc_table_open(&table, relation, rel, false);
-			mend_row(&table, rel->slot, key, length);
+			mended = mend_row(&table, rel->slot, key, length);
 			dc_table_close(&table);
 		}
 		PG_FINALLY();
@@ -85,6 +98,7 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 		dc_role_end(role);
 	}
 	relation_close(relation, NoLock);
+	return mended;
 }
 
 /* Queues the rows of one table that do not agree with their entries. */

@@ -15,9 +15,10 @@
 
 /*
  * Makes heap row and entry of one key agree (P2): erases a row that outlived
- * its death, or merges a row that is newer than its entry.
+ * its death, or merges a row that is newer than its entry.  False: the entry
+ * is newer than what is here and does not wait; look again later.
  */
-extern void dc_mend_key(uint64 id, const uint8 *key, Size length);
+extern bool dc_mend_key(uint64 id, const uint8 *key, Size length);
 
 /* Compares every row of every keyspace with its entry; mends what differs. */
 extern void dc_mend_all(void);

@@ -4,6 +4,7 @@
  */
 #include "metadata.h"
 
+#include "miscadmin.h"
 #include "storage/shmem.h"
 
 #include "clock.h"
@@ -27,6 +28,9 @@ typedef struct Metadata
 	ReconcileKey reconcile[DC_RECONCILE_KEYS];
 	DcKeyspace keyspaces[FLEXIBLE_ARRAY_MEMBER];
 } Metadata;
+
+/* Not an id: a keyspace that is being closed. */
+#define CLOSING UINT64_MAX
 
 static Metadata *metadata;
 static DcMapEnv env;
@@ -173,6 +177,7 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 	uint64 now = pg_atomic_read_u64(&dc_shared->clock_last);
 
 	memset(keyspace->aliases, 0, sizeof(keyspace->aliases));
+	keyspace->generation++;
 	keyspace->relid = relid;
 	keyspace->key_bytes = key_bytes;
 	pg_atomic_init_u64(&keyspace->floor, 0);
@@ -183,6 +188,7 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 	{
 		pg_atomic_init_u64(&keyspace->deaths[i], now);
 		pg_atomic_init_u32(&keyspace->dying[i], 0);
+		pg_atomic_init_u32(&keyspace->births[i], 0);
 		dc_map_init(&keyspace->maps[i], key_bytes);
 	}
 	keyspace->id = id;
@@ -261,6 +267,11 @@ dc_keyspace_close(int slot)
 {
 	DcKeyspace *keyspace = dc_keyspace(slot);
 
+	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
+	keyspace->id = CLOSING; /* nobody finds it, nobody takes it */
+	keyspace->generation++;
+	keyspace->relid = InvalidOid;
+	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
 	for (int i = 0; i < DC_PARTITIONS; i++)
 	{
 		LWLockAcquire(partition_lock(slot, i), LW_EXCLUSIVE);
@@ -269,7 +280,6 @@ dc_keyspace_close(int slot)
 	}
 	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
 	keyspace->id = 0;
-	keyspace->relid = InvalidOid;
 	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
 }
 
@@ -310,6 +320,25 @@ void
 dc_death_settle(int slot, uint64 hash)
 {
 	pg_atomic_fetch_sub_u32(&dc_keyspace(slot)->dying[partition_of(hash)], 1);
+}
+
+DcHlc
+dc_death_mark(int slot, uint64 hash)
+{
+	return pg_atomic_read_u64(&dc_keyspace(slot)->deaths[partition_of(hash)]);
+}
+
+void
+dc_birth_announce(int slot, uint64 hash)
+{
+	pg_atomic_fetch_add_u32(&dc_keyspace(slot)->births[partition_of(hash)], 1);
+}
+
+uint32
+dc_birth_count(int slot, uint64 hash)
+{
+	pg_memory_barrier();
+	return pg_atomic_read_u32(&dc_keyspace(slot)->births[partition_of(hash)]);
 }
 
 DcHlc
@@ -502,7 +531,8 @@ dc_reconcile_push(int slot, DcKey key)
 		memcpy(next->data, key.data, key.length);
 	}
 	SpinLockRelease(&metadata->reconcile_lock);
-	dc_worker_wake(DC_WORKER_MAINTAINER);
+	if (dc_shared->workers[DC_WORKER_MAINTAINER].pid != MyProcPid)
+		dc_worker_wake(DC_WORKER_MAINTAINER); /* it looks again in its turn */
 }
 
 bool

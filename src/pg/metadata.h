@@ -32,6 +32,7 @@ typedef struct DcKeyspace
 {
 	uint64 id;                  /* 0: slot is free; DC_LOCK_KEYSPACES */
 	uint64 aliases[DC_ALIASES]; /* ids that lost the same name (P16) */
+	uint32 generation;          /* another for each use of the slot */
 	Oid relid;                  /* InvalidOid: no table here yet */
 	uint32 key_bytes;           /* fixed width of its keys, or 0 */
 	pg_atomic_uint64 floor;     /* stamp of the last TRUNCATE */
@@ -40,6 +41,7 @@ typedef struct DcKeyspace
 	pg_atomic_uint64 conflicts; /* concurrent writes met by apply */
 	pg_atomic_uint64 deaths[DC_PARTITIONS]; /* dmax of P1 */
 	pg_atomic_uint32 dying[DC_PARTITIONS];  /* deaths not merged yet */
+	pg_atomic_uint32 births[DC_PARTITIONS]; /* late ones, of apply (P2) */
 	DcMap maps[DC_PARTITIONS];
 } DcKeyspace;
 
@@ -102,6 +104,13 @@ extern DcKey dc_key_make(const uint8 *data, Size length);
  */
 extern void dc_death_announce(int slot, uint64 hash, DcHlc stamp);
 extern void dc_death_settle(int slot, uint64 hash);
+
+/* dmax of the key's partition; only dc_rule_late_birth asks for it. */
+extern DcHlc dc_death_mark(int slot, uint64 hash);
+
+/* P2: a birth that may come too late, counted (full barrier); the count. */
+extern void dc_birth_announce(int slot, uint64 hash);
+extern uint32 dc_birth_count(int slot, uint64 hash);
 
 /*
  * The greatest death that may concern this key and is not older than `stamp`;

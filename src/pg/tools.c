@@ -181,12 +181,13 @@ datacake_join(PG_FUNCTION_ARGS)
 {
 	char *address = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char *colon = strrchr(address, ':');
-	int port = colon != NULL ? atoi(colon + 1) : 0;
+	char *end = NULL;
+	long port = colon != NULL ? strtol(colon + 1, &end, 10) : 0;
 	bool added = false;
 
 	dc_require_loaded();
-	if (colon == NULL || colon == address || port < 1 || port > 65535 ||
-		strlen(address) >= DC_ADDRESS_BYTES)
+	if (colon == NULL || colon == address || *end != '\0' || port < 1 ||
+		port > 65535 || strlen(address) >= DC_ADDRESS_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid seed \"%s\"", address),

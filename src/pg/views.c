@@ -282,6 +282,7 @@ datacake_counters(PG_FUNCTION_ARGS)
 		[DC_COUNT_RESTAMPED] = "rows_restamped",
 		[DC_COUNT_QUEUE_OVERFLOWS] = "queue_overflows",
 		[DC_COUNT_APPLIED_BATCHES] = "calls_applied",
+		[DC_COUNT_STAMPS_TWICE] = "stamps_twice",
 	};
 	Row row;
 

@@ -8,8 +8,8 @@ use Test::More;
 
 my $c = DatacakeCluster->new(nodes => 3);
 
-$c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text, w text, big text)});
-$c->sql_all(q{CREATE TABLE u (id int PRIMARY KEY, code text UNIQUE)});    # indexes do not travel
+$c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text, w text, big text);
+	CREATE TABLE u (id int PRIMARY KEY, code text UNIQUE)});
 $c->replicate($_) foreach qw(t u);
 
 # Every case has ten keys of its own; key 0 is there at first with v = w =
@@ -228,23 +228,45 @@ subtest 'unique values change hands' => sub {
 	$c->verify_ok('then the nodes are equal');
 };
 
-subtest 'a unique value taken on two nodes stops nobody' => sub {
+subtest 'a unique value taken on two nodes' => sub {
+	# while node 1 is apart nobody can know which row is the older one
 	$c->pause(1);
-	$c->sql(1, q{INSERT INTO u VALUES (11, 'twice')});
-	$c->sql(2, q{INSERT INTO u VALUES (12, 'twice')});
+	$c->sql(1, q{INSERT INTO u VALUES (11, 'older'), (13, 'newer')});
+	$c->sql(2, q{INSERT INTO u VALUES (12, 'older'), (14, 'x')});
+	$c->sql(1, q{UPDATE u SET code = 'newer still' WHERE id = 13; UPDATE u SET code = 'newer' WHERE id = 13});
+	$c->sql(2, q{UPDATE u SET code = 'newer' WHERE id = 14; INSERT INTO u VALUES (15, 'elsewhere')});
+	$c->sql(1, q{UPDATE u SET code = 'newer' WHERE id = 13});
 	$c->resume(1);
-	$c->await(1, 'SELECT sqlstate FROM datacake.quarantine', '23505', 'the row of node 2 waits on node 1');
-	$c->await($_, 'SELECT sqlstate FROM datacake.quarantine', '23505', "the row of node 1 waits on node $_") foreach 2, 3;
 	foreach my $i (1 .. 3)
 	{
 		$c->sql($i, "INSERT INTO u VALUES (20 + $i, 'later $i'); UPDATE t SET v = 'later' WHERE id = 2000 + 10 * $i");
 	}
-	$c->await_all('SELECT count(*) FROM u WHERE id > 20', 3, 'other rows of the table flow between all nodes');
-	$c->differ_ok('verify() does not overlook it');
-	$c->sql(1, 'DELETE FROM u WHERE id = 11');
-	$c->await_all('SELECT id FROM u WHERE code = \'twice\'', 12, 'when one of the two is deleted the other is everywhere');
-	$c->await_all('SELECT count(*) FROM datacake.quarantine', 0, 'and none waits');
+	$c->await_all('SELECT count(*) FROM u WHERE id > 20', 3, 'other rows flow between all nodes');
+	$c->await_all(q{SELECT string_agg(id || code, ' ' ORDER BY id) FROM u WHERE id BETWEEN 11 AND 15}, '12older 13newer 15elsewhere',
+		'the row that was written later stays, on all nodes');
+	$c->await_all('SELECT count(*) FROM datacake.quarantine', 0, 'none waits');
 	$c->verify_ok('the nodes are equal');
+	my @lost = map { split /\n/, $_ } $c->sql_all(q{SELECT lost_row->>'id' FROM datacake.conflicts WHERE kind = 'unique'});
+	is(join(' ', sort keys %{ { map { $_ => 1 } @lost } }), '11 14', 'and those that lost are kept in datacake.conflicts');
+};
+
+subtest 'datacake.conflicts keeps what lost' => sub {
+	$c->sql(1, q{INSERT INTO t (id, v) VALUES (6000, 'base'), (6001, 'base')});
+	$c->await_all('SELECT count(*) FROM t WHERE id IN (6000, 6001)', 2, 'two rows');
+	$c->freeze_link(1, 2);
+	$c->freeze_link(2, 1);
+	$c->sql(1, q{UPDATE t SET v = 'lost' WHERE id = 6000; DELETE FROM t WHERE id = 6001});
+	$c->sql(2, q{UPDATE t SET v = 'kept' WHERE id IN (6000, 6001)});
+	$c->thaw_link(1, 2);
+	$c->thaw_link(2, 1);
+	$c->await_all('SELECT count(*) FROM t WHERE v = \'kept\'', 2, 'the later writes win');
+	foreach my $i (1, 2)
+	{
+		is( $c->sql($i, q{SELECT string_agg(concat_ws('/', key, kind, coalesce(lost_row->>'v', '(deletion)'), datacake.node_of(kept), datacake.node_of(lost)), ' ' ORDER BY key)
+				FROM datacake.conflicts WHERE key ~ '600[01]'}),
+			$i == 1 ? '6000/update/lost/2/1 6001/update/(deletion)/2/1' : '6000/update/lost/2/1 6001/delete/(deletion)/2/1',
+			"node $i recorded both");
+	}
 };
 
 done_testing();

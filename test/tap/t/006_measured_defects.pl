@@ -31,13 +31,13 @@ subtest '40,000 keys of concurrent writers reach a late third node' => sub {
 };
 
 subtest 'a batch of puts and deletes that comes second-hand' => sub {
-	$c->sql(1, q{SELECT kv.put_many(array_agg('old' || g), array_agg('x')) FROM generate_series(1, 20) g});
+	$c->sql(1, q{SELECT kv.put_many(array_agg('old' || g), array_agg(text 'x')) FROM generate_series(1, 20) g});
 	$c->await_all('SELECT count(*) FROM kv.entries', 20, '20 keys on all nodes');
 
 	# node 1 speaks to node 2 only; node 2 is cut off from node 3 until node 1 is gone
 	$c->pause(1, 3);
 	$c->pause(2, 3);
-	$c->sql(1, q{BEGIN; SELECT kv.put_many(array_agg('new' || g), array_agg('y')) FROM generate_series(1, 20) g;
+	$c->sql(1, q{BEGIN; SELECT kv.put_many(array_agg('new' || g), array_agg(text 'y')) FROM generate_series(1, 20) g;
 		SELECT kv.del_many(array_agg('old' || g)) FROM generate_series(1, 10) g; SELECT kv.put('old11', 'changed'); COMMIT});
 	$c->await(2, 'SELECT count(*) FROM kv.entries', 30, 'node 2 has it');
 	$c->stop(1);
@@ -51,7 +51,7 @@ subtest 'a batch of puts and deletes that comes second-hand' => sub {
 	$c->start_node(1);
 	$c->wait_for_nodes;
 	$c->pause(1, 3);
-	$c->sql(1, q{BEGIN; SELECT kv.put_many(array_agg('third' || g), array_agg('z')) FROM generate_series(1, 20) g;
+	$c->sql(1, q{BEGIN; SELECT kv.put_many(array_agg('third' || g), array_agg(text 'z')) FROM generate_series(1, 20) g;
 		SELECT kv.del_many(array_agg('new' || g)) FROM generate_series(1, 20) g; COMMIT});
 	$c->await(3, q{SELECT count(*) FILTER (WHERE key LIKE 'new%'), count(*) FILTER (WHERE key LIKE 'third%') FROM kv.entries}, '0|20',
 		'what a node cannot get from its source it gets from others');
