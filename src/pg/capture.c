@@ -232,7 +232,7 @@ restamp(Relation relation, HeapTuple tuple)
 
 static void
 capture_live(DcRel *rel, Relation relation, HeapTuple tuple, Row *row,
-			 DcHlc replaced)
+			 DcHlc replaced, bool insert)
 {
 	StringInfoData image;
 
@@ -246,7 +246,7 @@ capture_live(DcRel *rel, Relation relation, HeapTuple tuple, Row *row,
 	dc_rel_image(rel, rel->values, rel->nulls, &image);
 	dc_change_capture(rel, row->key,
 					  (DcEntry){.stamp = row->stamp, .dead = false}, replaced,
-					  &image);
+					  insert, &image);
 }
 
 static void
@@ -254,7 +254,7 @@ capture_dead(DcRel *rel, const Row *row)
 {
 	dc_change_capture(rel, row->key,
 					  (DcEntry){.stamp = dc_transaction_stamp(), .dead = true},
-					  row->stamp, NULL);
+					  row->stamp, false, NULL);
 }
 
 static void
@@ -267,7 +267,8 @@ capture(TriggerData *data, DcRel *rel)
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 	{
 		take_apart(rel, relation, data->tg_trigtuple, &new);
-		capture_live(rel, relation, data->tg_trigtuple, &new, DC_HLC_NONE);
+		capture_live(rel, relation, data->tg_trigtuple, &new, DC_HLC_NONE,
+					 true);
 		return;
 	}
 	take_apart(rel, relation, data->tg_trigtuple, &old);
@@ -283,7 +284,7 @@ capture(TriggerData *data, DcRel *rel)
 		old.stamp = DC_HLC_NONE;
 	}
 	capture_live(rel, relation, data->tg_newtuple, &new,
-				 foreign_stamp(old.stamp));
+				 foreign_stamp(old.stamp), false);
 }
 
 /* AFTER INSERT OR UPDATE OR DELETE, first of its kind: notes the change. */

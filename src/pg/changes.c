@@ -81,6 +81,15 @@ static DcHlc last_commit;
 #define LARGE_CHANGES 100000
 
 static void
+arena_init(Arena *arena, const char *name)
+{
+	memset(arena, 0, sizeof(*arena));
+	/* the name is a constant at both callers */
+	arena->context = AllocSetContextCreateInternal(xact.context, name,
+												   ALLOCSET_DEFAULT_SIZES);
+}
+
+static void
 begin(void)
 {
 	MemoryContext old;
@@ -91,10 +100,8 @@ begin(void)
 	xact.context =
 		AllocSetContextCreate(TopTransactionContext, "datacake changes",
 							  ALLOCSET_DEFAULT_SIZES);
-	xact.keys.context = AllocSetContextCreate(xact.context, "datacake keys",
-											  ALLOCSET_DEFAULT_SIZES);
-	xact.images.context = AllocSetContextCreate(xact.context, "datacake images",
-												ALLOCSET_DEFAULT_SIZES);
+	arena_init(&xact.keys, "datacake keys");
+	arena_init(&xact.images, "datacake images");
 	old = MemoryContextSwitchTo(xact.context);
 	xact.capacity = 64;
 	xact.changes = palloc(sizeof(Change) * xact.capacity);
@@ -177,6 +184,81 @@ arena_copy(Arena *arena, const void *bytes, Size length)
 	return copy;
 }
 
+/*
+ * Keeps the last change of each key, with what the first one replaced.  A
+ * transaction that only inserted cannot have a key twice.
+ */
+static void
+deduplicate(void)
+{
+	uint64 size = 16;
+	int64 *table;
+
+	if (xact.captured < 2 || xact.only_inserts)
+		return;
+	while (size < (uint64) xact.count * 2)
+		size *= 2;
+	table = MemoryContextAllocHuge(xact.context, sizeof(int64) * size);
+	memset(table, 0, sizeof(int64) * size);
+	for (int64 i = 0; i < xact.count; i++)
+	{
+		Change *change = &xact.changes[i];
+		uint64 at = change->hash & (size - 1);
+
+		for (; table[at] != 0; at = (at + 1) & (size - 1))
+		{
+			Change *earlier = &xact.changes[table[at] - 1];
+
+			if (earlier->hash == change->hash &&
+				earlier->slot == change->slot &&
+				earlier->key_length == change->key_length &&
+				memcmp(earlier->key, change->key, change->key_length) == 0)
+			{
+				earlier->superseded = true;
+				change->replaced = earlier->replaced;
+				break;
+			}
+		}
+		table[at] = i + 1;
+	}
+	pfree(table);
+}
+
+/*
+ * A transaction that writes the same rows again and again needs no more room
+ * than one that writes each once, as long as no savepoint may want them back.
+ */
+static void
+make_room(void)
+{
+	int64 kept = 0;
+	MemoryContext old_keys = xact.keys.context;
+
+	if (xact.capacity >= LARGE_CHANGES && !xact.only_inserts &&
+		GetCurrentTransactionNestLevel() == 1)
+	{
+		deduplicate();
+		arena_init(&xact.keys, "datacake keys");
+		for (int64 i = 0; i < xact.count; i++)
+		{
+			Change *change = &xact.changes[i];
+
+			if (change->superseded && !change->announced)
+				continue;
+			change->key =
+				arena_copy(&xact.keys, change->key, change->key_length);
+			xact.changes[kept++] = *change;
+		}
+		xact.count = kept;
+		MemoryContextDelete(old_keys);
+	}
+	if (xact.count <= xact.capacity / 2)
+		return;
+	xact.capacity *= 2;
+	xact.changes =
+		repalloc_huge(xact.changes, sizeof(Change) * (Size) xact.capacity);
+}
+
 static Change *
 add(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 {
@@ -184,11 +266,7 @@ add(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 
 	begin();
 	if (xact.count == xact.capacity)
-	{
-		xact.capacity *= 2;
-		xact.changes =
-			repalloc_huge(xact.changes, sizeof(Change) * (Size) xact.capacity);
-	}
+		make_room();
 	change = &xact.changes[xact.count];
 	memset(change, 0, sizeof(*change));
 	change->slot = slot;
@@ -244,12 +322,12 @@ drop_images(void)
 
 void
 dc_change_capture(DcRel *rel, DcKey key, DcEntry entry, DcHlc replaced,
-				  StringInfo image)
+				  bool insert, StringInfo image)
 {
 	Change *change = add(rel->slot, key, entry, replaced);
 
 	change->dictionary = dictionary_of(rel);
-	if (replaced != DC_HLC_NONE || entry.dead)
+	if (!insert)
 		xact.only_inserts = false;
 	xact.captured++;
 	if (xact.dictionary_count > DC_BATCH_KEYSPACES_MAX && !xact.by_key)
@@ -289,46 +367,6 @@ dc_changes_gap(void)
 }
 
 /* --- PRE_COMMIT: everything that can fail --- */
-
-/*
- * Keeps the last change of each key, with what the first one replaced.  A
- * transaction that only inserted cannot have a key twice.
- */
-static void
-deduplicate(void)
-{
-	uint64 size = 16;
-	int64 *table;
-
-	if (xact.captured < 2 || xact.only_inserts)
-		return;
-	while (size < (uint64) xact.count * 2)
-		size *= 2;
-	table = MemoryContextAllocHuge(xact.context, sizeof(int64) * size);
-	memset(table, 0, sizeof(int64) * size);
-	for (int64 i = 0; i < xact.count; i++)
-	{
-		Change *change = &xact.changes[i];
-		uint64 at = change->hash & (size - 1);
-
-		for (; table[at] != 0; at = (at + 1) & (size - 1))
-		{
-			Change *earlier = &xact.changes[table[at] - 1];
-
-			if (earlier->hash == change->hash &&
-				earlier->slot == change->slot &&
-				earlier->key_length == change->key_length &&
-				memcmp(earlier->key, change->key, change->key_length) == 0)
-			{
-				earlier->superseded = true;
-				change->replaced = earlier->replaced;
-				break;
-			}
-		}
-		table[at] = i + 1;
-	}
-	pfree(table);
-}
 
 static DcKey
 key_of(const Change *change)

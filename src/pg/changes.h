@@ -37,10 +37,11 @@ extern bool dc_transaction_owns(DcHlc stamp);
 
 /*
  * Notes a change made here.  `image` may be NULL when dead.  Bytes are
- * copied.  `replaced`: stamp of the row before, DC_HLC_NONE if none.
+ * copied.  `replaced`: stamp of the row before, DC_HLC_NONE if there was none
+ * or if it was this transaction's own.  `insert`: by an INSERT.
  */
 extern void dc_change_capture(DcRel *rel, DcKey key, DcEntry entry,
-							  DcHlc replaced, StringInfo image);
+							  DcHlc replaced, bool insert, StringInfo image);
 
 /* Notes a change made elsewhere; `replaced` as above. */
 extern void dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced);

@@ -193,7 +193,7 @@ reject_incoming(DcApplySet *set, DcIncoming *item, DcHlc rival,
 
 	dc_change_capture(item->target->rel, item->key,
 					  (DcEntry){.stamp = stamp, .dead = true},
-					  item->change.entry.stamp, NULL);
+					  item->change.entry.stamp, false, NULL);
 	add_conflict(set, item, "unique", rival, item->change.entry.stamp,
 				 lost_row);
 }
@@ -214,7 +214,7 @@ reject_local(DcApplySet *set, DcTable *table, DcIncoming *item, DcHlc rival)
 					  dc_key_make((uint8 *) key.data, (Size) key.len),
 					  (DcEntry){.stamp = dc_transaction_fresh_stamp(),
 								.dead = true},
-					  rival, NULL);
+					  rival, false, NULL);
 	add_conflict(set, item, "unique", item->change.entry.stamp, rival,
 				 lost_row);
 }

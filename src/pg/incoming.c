@@ -74,6 +74,7 @@ add_item(DcApplySet *set, DcTarget *target, const DcChange *change, bool exact)
 	item->change = *change;
 	item->key = dc_key_make(change->key.data, change->key.length);
 	item->exact = exact;
+	item->order = set->count;
 	set->latest = Max(set->latest, change->entry.stamp);
 }
 
@@ -114,7 +115,7 @@ compare_items(const void *left, const void *right)
 		order = a->key.length < b->key.length ? -1 : 1;
 	if (order == 0 && a->change.entry.stamp != b->change.entry.stamp)
 		order = a->change.entry.stamp < b->change.entry.stamp ? -1 : 1;
-	return order;
+	return order != 0 ? order : a->order - b->order;
 }
 
 static bool

@@ -40,6 +40,7 @@ typedef struct DcIncoming
 	DcTarget *target;
 	DcChange change;
 	DcKey key;
+	int order; /* in the call; of equal stamps the later one counts */
 	bool exact;
 	DcHlc row;     /* stamp of the locked row, once found */
 	DcEntry entry; /* as it stood after the row was locked */

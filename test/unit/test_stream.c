@@ -348,6 +348,44 @@ test_peer_vector(void)
 	   "nor on a link that is down");
 }
 
+static void
+test_resume(void)
+{
+	DcVv donor;
+
+	caught_up_at(0, 10);
+	covered[OTHER] = true;
+	own.at[OTHER] = at(30, OTHER);
+	dc_stream_catchup_begin(&stream, &own, covered, SELF);
+	donor = stream.donor;
+	dc_stream_lost(&stream);
+	(void) dc_stream_connected(&stream);
+	(void) dc_stream_hello(&stream, &stream.base, 7);
+	own.at[OTHER] = at(50, OTHER);
+	ok(dc_stream_catchup_resume(&stream) && stream.catchup_running,
+	   "an interrupted catch-up goes on in the next session");
+	ok(stream.donor.at[OTHER] == donor.at[OTHER],
+	   "and claims no more than it did when it began");
+	ok(stream.catchup_owed,
+	   "what was published meanwhile is owed in another one");
+
+	peer = stream.base;
+	peer.at[OTHER] = at(1, OTHER);
+	stream.base.at[OTHER] = at(20, OTHER);
+	dc_stream_lost(&stream);
+	(void) dc_stream_connected(&stream);
+	(void) dc_stream_hello(&stream, &peer, 7);
+	ok(!dc_stream_catchup_resume(&stream) && !stream.catchup_running,
+	   "it does not go on for a peer that has lost what it extends");
+
+	caught_up_at(0, 10);
+	dc_stream_owe(&stream);
+	ok(stream.catchup_owed, "a catch-up can be asked for");
+	dc_stream_lost(&stream);
+	dc_stream_owe(&stream);
+	ok(!stream.catchup_owed, "but not on a link that is down");
+}
+
 int
 main(void)
 {
@@ -358,5 +396,6 @@ main(void)
 	test_turns();
 	test_catchup();
 	test_peer_vector();
+	test_resume();
 	return tap_done();
 }
