@@ -241,7 +241,7 @@ serve(void)
 		if (TimestampDifferenceExceeds(retried_at, now, TURN_MS))
 		{
 			begin();
-			(void) dc_mend_waiting(false);
+			dc_mend_waiting();
 			commit();
 			retried_at = now;
 		}

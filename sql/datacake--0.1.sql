@@ -115,7 +115,9 @@ CREATE TABLE datacake.unrealized (
     id bigint PRIMARY KEY,
     sqlstate text NOT NULL,
     message text NOT NULL,
-    since timestamptz NOT NULL DEFAULT clock_timestamp()
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tries integer NOT NULL DEFAULT 1,
+    retry_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 s'
 );
 COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, and why';
 
@@ -349,7 +351,7 @@ CREATE FUNCTION datacake.resume(node_id integer DEFAULT NULL) RETURNS void
 COMMENT ON FUNCTION datacake.resume(integer) IS 'goes on with what pause() stopped';
 CREATE FUNCTION datacake.retry() RETURNS bigint
     AS 'MODULE_PATHNAME', 'datacake_retry' LANGUAGE C;
-COMMENT ON FUNCTION datacake.retry() IS 'tries waiting changes and definitions again, now; returns how many changes still wait';
+COMMENT ON FUNCTION datacake.retry() IS 'has waiting changes and definitions tried again within a second; returns how many changes wait';
 
 -- ---------------------------------------------------------------------------
 -- Views

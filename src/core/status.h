@@ -28,7 +28,8 @@
 	X(UNKNOWN_KEYSPACE, "YD023", "keyspace is not known here")                 \
 	X(REBUILDING, "YD024", "metadata is being rebuilt")                        \
 	X(PAUSED, "YD025", "exchange with this node is paused")                    \
-	X(SESSION, "YD026", "peer session is not valid")
+	X(SESSION, "YD026", "peer session is not valid")                           \
+	X(STAMP_TWICE, "YD027", "two rows bear one stamp")
 
 typedef enum DcStatus
 {

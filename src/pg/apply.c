@@ -400,9 +400,13 @@ dc_apply_definition(uint64 id)
 	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
 	arguments[1] = unpack_sql_state(error->sqlerrcode);
 	arguments[2] = error->message;
-	dc_sql("INSERT INTO datacake.unrealized (id, sqlstate, message) "
+	dc_sql("INSERT INTO datacake.unrealized AS u (id, sqlstate, message) "
 		   "VALUES ($1::bigint, $2, $3) ON CONFLICT (id) DO UPDATE SET "
-		   "sqlstate = excluded.sqlstate, message = excluded.message",
+		   "sqlstate = excluded.sqlstate, message = excluded.message, "
+		   "tries = u.tries + 1, "
+		   "retry_at = pg_catalog.clock_timestamp() + "
+		   "  least(60, pg_catalog.power(2, least(u.tries, 6))) "
+		   "  * interval '1 s'",
 		   3, arguments);
 	/* the keyspace is known all the same, and its rows wait */
 	if (dc_sql("SELECT key_bytes FROM datacake.keyspace WHERE id = "

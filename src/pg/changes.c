@@ -501,8 +501,6 @@ merge(Change *change)
 	DcKey key = key_of(change);
 	DcEntry found;
 
-	if (keyspace->generation != change->generation)
-		return; /* closed since our locks went */
 	found =
 		dc_metadata_merge(change->slot, key, change->entry, change->reserved);
 	if (dc_rule_needs_reconcile(found, change->entry, change->replaced) ||
@@ -522,6 +520,8 @@ settle(void)
 	{
 		Change *change = &xact.changes[i];
 
+		if (dc_keyspace(change->slot)->generation != change->generation)
+			continue; /* closed since our locks went */
 		if (!change->superseded)
 			merge(change);
 		if (change->announced)
@@ -564,6 +564,8 @@ at_commit(void)
 static void
 give_back(Change *change)
 {
+	if (dc_keyspace(change->slot)->generation != change->generation)
+		return;
 	if (change->reserved)
 		dc_metadata_unreserve(change->slot, key_of(change));
 	if (change->announced)

@@ -3,7 +3,7 @@
  *		The changes of the running transaction, and what happens to them when
  *		it ends.
  *
- *	statement    dc_change_add()           list in private memory
+ *	statement    dc_change_capture()           list in private memory
  *	PRE_COMMIT   whatever can fail         tombstone rows written, deaths
  *	                                       announced, queue room and map slots
  *	                                       reserved, batch serialised

@@ -179,7 +179,7 @@ define_network(void)
 				  "Comma-separated host:port list of nodes to find the cluster by.",
 				  &datacake_seeds, "", PGC_SIGHUP, NULL);
 	define_int("datacake.gossip_interval", "Time between gossip rounds.",
-			   &datacake_gossip_interval_ms, 500, 20, 60000, PGC_SIGHUP,
+			   &datacake_gossip_interval_ms, 250, 20, 60000, PGC_SIGHUP,
 			   GUC_UNIT_MS);
 	define_int("datacake.max_clock_drift",
 			   "Stamps further ahead of the local clock are not taken.",

@@ -5,11 +5,13 @@
 #include "incoming.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "batch.h"
 #include "vector.h"
@@ -213,6 +215,41 @@ locked_by(Oid relid)
 			   psprintf("its table is locked by process %d", holder->pid);
 }
 
+/* Waits as long as lock_timeout says; false if the lock does not come. */
+static bool
+lock_table(Oid relid)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool locked = true;
+
+	if (ConditionalLockRelationOid(relid, RowExclusiveLock))
+		return true;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		LockRelationOid(relid, RowExclusiveLock);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		locked = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
 void
 dc_incoming_open(DcTarget *target)
 {
@@ -231,26 +268,10 @@ dc_incoming_open(DcTarget *target)
 		target->complaint = "its table does not exist here yet";
 		return;
 	}
-	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+	if (!lock_table(relid))
 	{
-		PG_TRY();
-		{
-			LockRelationOid(relid, RowExclusiveLock); /* lock_timeout */
-		}
-		PG_CATCH();
-		{
-			ErrorData *error;
-
-			MemoryContextSwitchTo(TopTransactionContext);
-			error = CopyErrorData();
-			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-				PG_RE_THROW();
-			FlushErrorState();
-			target->complaint = locked_by(relid);
-		}
-		PG_END_TRY();
-		if (target->complaint != NULL)
-			return;
+		target->complaint = locked_by(relid);
+		return;
 	}
 	target->relation = try_relation_open(relid, NoLock);
 	if (target->relation != NULL)

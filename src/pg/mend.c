@@ -147,33 +147,60 @@ dc_mend_all(void)
 
 /* --- the quarantine --- */
 
-static void
-retry_changes(bool all)
+/* Columns of the due rows, as retry_changes() selects them. */
+enum
 {
-	const char *arguments[1] = {all ? "t" : "f"};
-	uint64 rows;
+	DUE_KEYSPACE = 1,
+	DUE_KEY,
+	DUE_STAMP,
+	DUE_TRIES,
+	DUE_CHANGE
+};
+
+static Datum
+due(SPITupleTable *rows, uint64 row, int column)
+{
+	bool null;
+
+	return SPI_getbinval(rows->vals[row], rows->tupdesc, column, &null);
+}
+
+/* What failed again has one try more, and stays. */
+static void
+remove_settled(SPITupleTable *rows, uint64 count)
+{
+	Oid types[4] = {INT8OID, BYTEAOID, INT8OID, INT4OID};
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		Datum values[4] = {due(rows, i, DUE_KEYSPACE), due(rows, i, DUE_KEY),
+						   due(rows, i, DUE_STAMP), due(rows, i, DUE_TRIES)};
+
+		if (SPI_execute_with_args("DELETE FROM datacake.quarantine WHERE keyspace = $1 AND "
+								  "key = $2 AND stamp = $3::datacake.hlc AND tries = $4",
+								  4, types, values, NULL, false,
+								  0) != SPI_OK_DELETE)
+			elog(ERROR, "could not clear the quarantine");
+	}
+}
+
+static void
+retry_changes(void)
+{
+	uint64 count = dc_sql("SELECT keyspace, key, stamp::bigint, tries, change "
+						  "FROM datacake.quarantine "
+						  "WHERE retry_at <= pg_catalog.clock_timestamp() "
+						  "ORDER BY retry_at LIMIT 1000",
+						  0, NULL);
+	SPITupleTable *rows = SPI_tuptable;
 	DcApplySet *set;
 
-	dc_sql("CREATE TEMP TABLE IF NOT EXISTS datacake_due (keyspace bigint, "
-		   "key bytea, stamp datacake.hlc, tries int) ON COMMIT DELETE ROWS",
-		   0, NULL);
-	dc_sql("INSERT INTO pg_temp.datacake_due "
-		   "SELECT keyspace, key, stamp, tries FROM datacake.quarantine "
-		   "WHERE $1::boolean OR retry_at <= pg_catalog.clock_timestamp() "
-		   "ORDER BY retry_at LIMIT 1000",
-		   1, arguments);
-	rows = dc_sql("SELECT q.change FROM datacake.quarantine q "
-				  "JOIN pg_temp.datacake_due d USING (keyspace, key)",
-				  0, NULL);
-	if (rows == 0)
+	if (count == 0)
 		return;
 	set = dc_apply_begin(true);
-	for (uint64 i = 0; i < rows; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
-		bool null;
-		bytea *change =
-			DatumGetByteaP(SPI_getbinval(SPI_tuptable->vals[i],
-										 SPI_tuptable->tupdesc, 1, &null));
+		bytea *change = DatumGetByteaP(due(rows, i, DUE_CHANGE));
 
 		dc_apply_add(set,
 					 (DcSlice){(const uint8_t *) VARDATA_ANY(change),
@@ -181,41 +208,38 @@ retry_changes(bool all)
 					 false);
 	}
 	(void) dc_apply_run(set);
-	/* what failed again has one try more */
-	dc_sql("DELETE FROM datacake.quarantine q USING pg_temp.datacake_due d "
-		   "WHERE q.keyspace = d.keyspace AND q.key = d.key "
-		   "AND q.stamp = d.stamp AND q.tries = d.tries",
-		   0, NULL);
+	remove_settled(rows, count);
 }
 
 static void
-retry_definitions(bool all)
+retry_definitions(void)
 {
-	uint64 rows = dc_sql("SELECT id::text FROM datacake.unrealized", 0, NULL);
-	char **ids = palloc(sizeof(char *) * (rows + 1));
+	uint64 count = dc_sql("SELECT id FROM datacake.unrealized "
+						  "WHERE retry_at <= pg_catalog.clock_timestamp()",
+						  0, NULL);
+	SPITupleTable *rows = SPI_tuptable;
 
-	for (uint64 i = 0; i < rows; i++)
-		ids[i] = dc_sql_text(i, 1);
-	for (uint64 i = 0; i < rows; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
-		const char *arguments[1] = {ids[i]};
+		char id[32];
+		const char *arguments[1] = {id};
 
-		if (dc_apply_definition(strtoull(ids[i], NULL, 10)))
+		snprintf(id, sizeof(id), "%lld",
+				 (long long) DatumGetInt64(due(rows, i, 1)));
+		if (dc_apply_definition(strtoull(id, NULL, 10)))
 			dc_sql("DELETE FROM datacake.unrealized WHERE id = $1::bigint", 1,
 				   arguments);
 	}
 }
 
-uint64
-dc_mend_waiting(bool all)
+void
+dc_mend_waiting(void)
 {
-	retry_definitions(all);
-	retry_changes(all);
+	retry_definitions();
+	retry_changes();
 	dc_sql("DELETE FROM datacake.conflict WHERE id <= "
 		   "(SELECT pg_catalog.max(id) FROM datacake.conflict) - 10000",
 		   0, NULL);
-	dc_sql("SELECT pg_catalog.count(*) FROM datacake.quarantine", 0, NULL);
-	return strtoull(dc_sql_text(0, 1), NULL, 10);
 }
 
 bool
@@ -244,19 +268,23 @@ dc_mend_find_waiting(uint64 id, const uint8 *key, Size length, DcHlc stamp,
 	return true;
 }
 
-/* SELECT datacake.retry(): asks for a retry of everything, now. */
+/* SELECT datacake.retry(): the maintainer tries everything again, now. */
 Datum
 datacake_retry(PG_FUNCTION_ARGS)
 {
-	uint64 waiting;
+	int64 waiting;
 	DcRole role;
 
 	dc_require_loaded();
-	dc_require_ready();
 	SPI_connect();
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	waiting = dc_mend_waiting(true);
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
+	waiting = (int64) dc_sql("UPDATE datacake.quarantine "
+							 "SET retry_at = pg_catalog.clock_timestamp()",
+							 0, NULL);
+	dc_sql("UPDATE datacake.unrealized "
+		   "SET retry_at = pg_catalog.clock_timestamp()",
+		   0, NULL);
 	dc_role_end(role);
 	SPI_finish();
-	PG_RETURN_INT64((int64) waiting);
+	PG_RETURN_INT64(waiting);
 }

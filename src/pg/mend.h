@@ -24,11 +24,10 @@ extern bool dc_mend_key(uint64 id, const uint8 *key, Size length);
 extern void dc_mend_all(void);
 
 /*
- * Tries changes that wait in the quarantine again, and definitions that could
- * not be realized.  `all`: also those whose next try is not due yet.
- * Returns how many are still waiting.
+ * Tries again, where that is due, changes that wait in the quarantine and
+ * definitions that could not be realized; trims the record of conflicts.
  */
-extern uint64 dc_mend_waiting(bool all);
+extern void dc_mend_waiting(void);
 
 /*
  * The waiting change of a key, as a batch of its own, if its stamp is this

@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "libpq-fe.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -50,7 +51,7 @@ static uint64
 hash_row(DcRel *rel, TupleTableSlot *row, StringInfo scratch)
 {
 	uint64 sum = 0;
-	DcHlc stamp = dc_rel_stamp(rel, row);
+	uint64 parts[2]; /* in network order: they are hashed on every node */
 	DcColumn *all = rel->columns;
 	int count = rel->column_count;
 
@@ -70,8 +71,9 @@ hash_row(DcRel *rel, TupleTableSlot *row, StringInfo scratch)
 	rel->column_count = count;
 	resetStringInfo(scratch);
 	dc_rel_key(rel, row->tts_values, row->tts_isnull, scratch);
-	appendBinaryStringInfo(scratch, (char *) &sum, sizeof(sum));
-	appendBinaryStringInfo(scratch, (char *) &stamp, sizeof(stamp));
+	parts[0] = pg_hton64(sum);
+	parts[1] = pg_hton64(dc_rel_stamp(rel, row));
+	appendBinaryStringInfo(scratch, (char *) parts, sizeof(parts));
 	return dc_siphash(dc_shared->sum_seed, (uint8 *) scratch->data,
 					  (Size) scratch->len);
 }
@@ -315,7 +317,7 @@ all_agree(TimestampTz deadline)
 	{
 		char *conninfo = lfirst(cell);
 
-		if (dc_conninfo_complaint(conninfo) != NULL ||
+		if (*conninfo == '\0' || dc_conninfo_complaint(conninfo) != NULL ||
 			!peer_agrees(conninfo, own, deadline))
 			return false;
 	}

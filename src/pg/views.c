@@ -175,6 +175,15 @@ put_lag(Row *row, const DcLinkStats *link, double share)
 	}
 }
 
+static void
+put_ms(Row *row, uint64 us)
+{
+	if (us == 0)
+		put_null(row);
+	else
+		put(row, Float8GetDatum((double) us / 1000));
+}
+
 Datum
 datacake_peers(PG_FUNCTION_ARGS)
 {
@@ -206,10 +215,10 @@ datacake_peers(PG_FUNCTION_ARGS)
 		put_count(&row, link->acked_batches);
 		put_count(&row, link->catchups);
 		put_count(&row, link->catchup_rows);
-		put(&row, Float8GetDatum((double) link->lag_last_us / 1000));
+		put_ms(&row, link->lag_last_us);
 		put_lag(&row, link, 0.5);
 		put_lag(&row, link, 0.99);
-		put(&row, Float8GetDatum((double) link->lag_max_us / 1000));
+		put_ms(&row, link->lag_max_us);
 		put_text(&row, link->last_error);
 		put_time(&row, link->last_error_at);
 		end_row(&row);

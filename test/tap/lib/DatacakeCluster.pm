@@ -29,6 +29,11 @@ use Time::HiRes qw(time usleep);
 
 our $timeout = $PostgreSQL::Test::Utils::timeout_default;
 
+# Processes that freeze() stopped.  A test may die before thaw(), and a stopped
+# server does not obey a shutdown: this END runs before that of Cluster.pm.
+my %frozen;
+END { kill 'CONT', values %frozen if %frozen; }
+
 # ---- making and starting ----------------------------------------------------
 
 # new(nodes => N, ...): N running nodes that know each other.
@@ -493,7 +498,7 @@ sub freeze
 	foreach my $pid ($self->processes($i))
 	{
 		kill 'STOP', $pid;
-		$self->{frozen}{"$i $pid"} = $pid;
+		$frozen{"$i $pid"} = $pid;
 	}
 	return;
 }
@@ -501,7 +506,7 @@ sub freeze
 sub thaw
 {
 	my ($self, $i) = @_;
-	kill 'CONT', delete $self->{frozen}{$_} foreach grep { /^$i / } keys %{ $self->{frozen} };
+	kill 'CONT', delete $frozen{$_} foreach grep { /^$i / } keys %frozen;
 	return;
 }
 
@@ -517,14 +522,14 @@ sub freeze_link
 			return $pid =~ /^[0-9]+$/;
 		}) or croak "node $from is not connected to node $to";
 	kill 'STOP', $pid;
-	$self->{frozen}{"$from $to"} = $pid;
+	$frozen{"$from $to"} = $pid;
 	return;
 }
 
 sub thaw_link
 {
 	my ($self, $from, $to) = @_;
-	kill 'CONT', delete $self->{frozen}{"$from $to"};
+	kill 'CONT', delete $frozen{"$from $to"};
 	return;
 }
 
@@ -575,15 +580,6 @@ sub kill_worker
 			return $rc == 0 && $out eq '1';
 		}) or croak "worker \"$name\" of node $i does not come back";
 	return $pid;
-}
-
-# A test that dies between freeze and thaw must not leave stopped processes:
-# they do not obey the shutdown.
-sub DESTROY
-{
-	my ($self) = @_;
-	kill 'CONT', values %{ $self->{frozen} // {} };
-	return;
 }
 
 # ---- internal ---------------------------------------------------------------

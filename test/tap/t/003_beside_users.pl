@@ -58,8 +58,7 @@ subtest 'one row, written in an open transaction here and through apply' => sub 
 	$open->query_safe('ROLLBACK');
 	$c->await_all('SELECT count(*) FROM t WHERE v = \'peer\' AND id IN (11, 12)', 2, 'after a rollback there is only the write of the peer');
 
-	# apply first, uncommitted while its backend is stopped: not possible from
-	# outside; a write here right after it is simply later
+	# apply first: a write here right after it is simply later
 	$c->sql(1, q{UPDATE t SET v = 'peer, earlier' WHERE id = 13});
 	$c->await(2, 'SELECT v FROM t WHERE id = 13', 'peer, earlier', 'applied');
 	$open->query_safe(q{BEGIN; UPDATE t SET v = 'open, later' WHERE id = 13; COMMIT});
