@@ -85,32 +85,14 @@ start_worker(DcWorkerKind kind)
 				 errhint("Raise \"max_worker_processes\"; Datacake needs 4.")));
 }
 
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-commit(void)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
-}
-
 static bool
 extension_exists(void)
 {
 	bool exists;
 
-	begin();
+	dc_worker_begin_transaction();
 	exists = OidIsValid(get_extension_oid("datacake", true));
-	commit();
+	dc_worker_commit();
 	return exists;
 }
 
@@ -164,10 +146,10 @@ wake_node(void)
 	DcHlc bound;
 	DcHlc now = dc_hlc_make(dc_now_us(), (uint32) datacake_node_id);
 
-	begin();
+	dc_worker_begin_transaction();
 	load_identity(&incarnation, &bound);
 	dc_vector_load();
-	commit();
+	dc_worker_commit();
 	dc_metadata_reset();
 	dc_shared->incarnation = incarnation;
 	dc_seal_derive("datacake fingerprint", dc_shared->sum_seed);
@@ -202,7 +184,7 @@ save_state(bool vector_too)
 	const char *arguments[1] = {text};
 
 	snprintf(text, sizeof(text), "%llu", (unsigned long long) bound);
-	begin();
+	dc_worker_begin_transaction();
 	(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	dc_sql("UPDATE datacake.local_state SET clock_bound = $1::datacake.hlc "
@@ -210,7 +192,7 @@ save_state(bool vector_too)
 		   1, arguments);
 	if (vector_too)
 		dc_vector_save();
-	commit();
+	dc_worker_commit();
 	/* durable now: the bound and the vector may be used */
 	pg_atomic_write_u64(&dc_shared->clock_bound, bound);
 	ConditionVariableBroadcast(&dc_shared->clock_renewed);

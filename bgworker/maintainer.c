@@ -41,24 +41,6 @@ extern PGDLLEXPORT void datacake_maintainer_main(Datum arg);
 /* Keys were dropped from the queue, or taken by a process that ended. */
 static bool compare_all;
 
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-commit(void)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
-}
-
 /* --- rebuild --- */
 
 static void
@@ -111,31 +93,9 @@ load_entries(const char *table, bool dead)
 }
 
 static void
-load_rows(int slot)
+join_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 {
-	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
-	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
-	TableScanDesc scan;
-	TupleTableSlot *row;
-	StringInfoData key;
-
-	if (rel == NULL)
-		return;
-	initStringInfo(&key);
-	scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
-	row = table_slot_create(relation, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
-	{
-		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(row);
-		resetStringInfo(&key);
-		dc_rel_key(rel, row->tts_values, row->tts_isnull, &key);
-		join_entry(slot, (uint8 *) key.data, (Size) key.len,
-				   dc_rel_stamp(rel, row), false);
-	}
-	ExecDropSingleTupleTableSlot(row);
-	table_endscan(scan);
-	relation_close(relation, NoLock);
+	join_entry(rel->slot, key.data, key.length, dc_rel_stamp(rel, row), false);
 }
 
 static void
@@ -143,19 +103,19 @@ rebuild(void)
 {
 	TimestampTz started = GetCurrentTimestamp();
 
-	begin();
+	dc_worker_begin_transaction();
 	dc_keyspace_load_all();
-	commit();
+	dc_worker_commit();
 	/* newer than every keyspace's map: later commits merge themselves */
-	begin();
+	dc_worker_begin_transaction();
 	load_entries("tombstone", true);
 	load_entries("quarantine", false);
 	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
 	{
 		if (dc_keyspace(slot)->id != 0)
-			load_rows(slot);
+			(void) dc_keyspace_visit(slot, GetActiveSnapshot(), join_row, NULL);
 	}
-	commit();
+	dc_worker_commit();
 	dc_flush_all(); /* what the scan saw may be flushed by nobody yet */
 	pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_READY);
 	ereport(LOG, (errmsg("datacake metadata is complete after %.3f s",
@@ -178,9 +138,9 @@ mend_key(uint64 id, const uint8 *key, Size length)
 
 	PG_TRY();
 	{
-		begin();
+		dc_worker_begin_transaction();
 		done = dc_mend_key(id, key, length);
-		commit();
+		dc_worker_commit();
 	}
 	PG_CATCH();
 	{
@@ -223,9 +183,9 @@ mend_keys(void)
 		return;
 	compare_all = false;
 	dc_count(DC_COUNT_RECONCILE_OVERFLOWS, 1);
-	begin();
+	dc_worker_begin_transaction();
 	dc_mend_all();
-	commit();
+	dc_worker_commit();
 }
 
 static void
@@ -240,9 +200,9 @@ serve(void)
 		mend_keys();
 		if (TimestampDifferenceExceeds(retried_at, now, TURN_MS))
 		{
-			begin();
+			dc_worker_begin_transaction();
 			dc_mend_waiting();
-			commit();
+			dc_worker_commit();
 			retried_at = now;
 		}
 		dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);

@@ -4,6 +4,8 @@
  */
 #include "worker.h"
 
+#include "access/xact.h"
+#include "executor/spi.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -13,6 +15,7 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "guc.h"
@@ -90,4 +93,22 @@ dc_worker_wait(long timeout_ms, uint32 wait_event)
 					 timeout_ms, wait_event);
 	ResetLatch(MyLatch);
 	dc_worker_check();
+}
+
+void
+dc_worker_begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+}
+
+void
+dc_worker_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
 }

@@ -32,6 +32,10 @@ extern void dc_worker_begin(DcWorkerKind kind, bool database);
  */
 extern void dc_worker_check(void);
 
+/* A short transaction with a snapshot, inside SPI; and its end. */
+extern void dc_worker_begin_transaction(void);
+extern void dc_worker_commit(void);
+
 /* Sleeps until the latch is set or `timeout_ms` passed, then checks. */
 extern void dc_worker_wait(long timeout_ms, uint32 wait_event);
 

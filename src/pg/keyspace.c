@@ -256,40 +256,49 @@ add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 	CommandCounterIncrement();
 }
 
-/* One entry for each row; the map belongs to this transaction alone. */
-static uint64
-enter_rows(Relation relation, DcRel *rel)
+uint64
+dc_keyspace_visit(int slot, Snapshot snapshot, DcRowVisitor visit, void *arg)
 {
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
+	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
+	TableScanDesc scan;
+	TupleTableSlot *row;
 	StringInfoData key;
 	uint64 rows = 0;
 
-	initStringInfo(&key);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	if (rel == NULL)
 	{
-		DcEntry found;
-		DcEntry entry = {.stamp = dc_rel_stamp(rel, slot), .dead = false};
-
+		if (relation != NULL)
+			relation_close(relation, NoLock);
+		return 0;
+	}
+	initStringInfo(&key);
+	scan = table_beginscan(relation, snapshot, 0, NULL);
+	row = table_slot_create(relation, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
 		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(slot);
+		slot_getallattrs(row);
 		resetStringInfo(&key);
-		dc_rel_key(rel, slot->tts_values, slot->tts_isnull, &key);
-		if (dc_metadata_try_merge(rel->slot,
-								  dc_key_make((uint8 *) key.data,
-											  (Size) key.len),
-								  entry, &found) != DC_OK)
-			(void) dc_metadata_reserve(rel->slot,
-									   dc_key_make((uint8 *) key.data,
-												   (Size) key.len),
-									   true); /* raises the error */
+		dc_rel_key(rel, row->tts_values, row->tts_isnull, &key);
+		visit(rel, row, dc_key_make((uint8 *) key.data, (Size) key.len), arg);
 		rows++;
 	}
-	ExecDropSingleTupleTableSlot(slot);
+	ExecDropSingleTupleTableSlot(row);
 	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	relation_close(relation, NoLock);
 	return rows;
+}
+
+/* One entry for each row; the map belongs to this transaction alone. */
+static void
+enter_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
+{
+	DcEntry entry = {.stamp = dc_rel_stamp(rel, row), .dead = false};
+	DcEntry found;
+
+	if (dc_metadata_try_merge(rel->slot, key, entry, &found) != DC_OK)
+		(void) dc_metadata_reserve(rel->slot, key, true); /* the error */
 }
 
 static void
@@ -297,6 +306,7 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 {
 	Relation relation;
 	DcRel *rel;
+	Snapshot snapshot;
 
 	LockRelationOid(relid, AccessExclusiveLock);
 	add_stamp_and_triggers(relid, id, stamp);
@@ -306,9 +316,11 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 		elog(ERROR, "table \"%s\" did not become a keyspace",
 			 RelationGetRelationName(relation));
 	remember(rel->slot, false);
-	if (enter_rows(relation, rel) > 0)
-		dc_changes_gap();
 	table_close(relation, NoLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (dc_keyspace_visit(rel->slot, snapshot, enter_row, NULL) > 0)
+		dc_changes_gap();
+	UnregisterSnapshot(snapshot);
 }
 
 /* --- definitions --- */
@@ -370,6 +382,18 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 	dc_role_end(role);
 }
 
+static Relation
+open_owned(Oid relid)
+{
+	Relation relation = relation_open(relid, AccessExclusiveLock);
+
+	if (!pg_class_ownercheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER,
+					   get_relkind_objtype(relation->rd_rel->relkind),
+					   RelationGetRelationName(relation));
+	return relation;
+}
+
 /* SELECT datacake.replicate_table('orders') */
 Datum
 datacake_replicate_table(PG_FUNCTION_ARGS)
@@ -380,11 +404,7 @@ datacake_replicate_table(PG_FUNCTION_ARGS)
 
 	dc_require_loaded();
 	dc_require_ready();
-	relation = relation_open(relid, AccessExclusiveLock);
-	if (!pg_class_ownercheck(relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER,
-					   get_relkind_objtype(relation->rd_rel->relkind),
-					   RelationGetRelationName(relation));
+	relation = open_owned(relid);
 	check_kind(relation);
 	check_immediate(relation);
 	check_key(relation);
@@ -643,11 +663,7 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 
 	dc_require_loaded();
 	dc_require_ready();
-	relation = relation_open(relid, AccessExclusiveLock);
-	if (!pg_class_ownercheck(relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER,
-					   get_relkind_objtype(relation->rd_rel->relkind),
-					   RelationGetRelationName(relation));
+	relation = open_owned(relid);
 	id = dc_rel_keyspace_id(relation);
 	if (id == 0 || id == DC_CATALOGUE_ID)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),

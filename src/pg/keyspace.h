@@ -15,6 +15,7 @@
 #include "utils/rel.h"
 
 #include "metadata.h"
+#include "rel.h"
 
 /* At load time, before dc_changes_init(): its callback must run after. */
 extern void dc_keyspace_init(void);
@@ -34,6 +35,15 @@ extern void dc_keyspace_dissolve(uint64 id);
  * were created twice.  At start, before the rebuild.
  */
 extern void dc_keyspace_load_all(void);
+
+/*
+ * Calls `visit` for each row of a keyspace's table that the snapshot shows,
+ * with its key; returns how many there were.  AccessShareLock stays.
+ */
+typedef void (*DcRowVisitor)(DcRel *rel, TupleTableSlot *row, DcKey key,
+							 void *arg);
+extern uint64 dc_keyspace_visit(int slot, Snapshot snapshot, DcRowVisitor visit,
+								void *arg);
 
 /* Relation of a keyspace slot with this lock, or NULL if it has none. */
 extern Relation dc_keyspace_open_relation(int slot, LOCKMODE lock);

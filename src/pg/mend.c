@@ -101,38 +101,14 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 	return mended;
 }
 
-/* Queues the rows of one table that do not agree with their entries. */
+/* Queues a row that does not agree with its entry. */
 static void
-compare_table(int slot)
+compare_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 {
-	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
-	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
-	TableScanDesc scan;
-	TupleTableSlot *row;
-	StringInfoData bytes;
-
-	if (rel == NULL)
-		return;
-	initStringInfo(&bytes);
-	scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
-	row = table_slot_create(relation, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
-	{
-		DcKey key;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(row);
-		resetStringInfo(&bytes);
-		dc_rel_key(rel, row->tts_values, row->tts_isnull, &bytes);
-		key = dc_key_make((uint8 *) bytes.data, (Size) bytes.len);
-		if (dc_rule_reconcile(dc_rel_stamp(rel, row),
-							  dc_metadata_get(slot, key)) !=
-			DC_RECONCILE_NOTHING)
-			dc_reconcile_push(slot, key);
-	}
-	ExecDropSingleTupleTableSlot(row);
-	table_endscan(scan);
-	relation_close(relation, NoLock);
+	if (dc_rule_reconcile(dc_rel_stamp(rel, row),
+						  dc_metadata_get(rel->slot, key)) !=
+		DC_RECONCILE_NOTHING)
+		dc_reconcile_push(rel->slot, key);
 }
 
 void
@@ -141,7 +117,8 @@ dc_mend_all(void)
 	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
 	{
 		if (dc_keyspace(slot)->id != 0)
-			compare_table(slot);
+			(void) dc_keyspace_visit(slot, GetActiveSnapshot(), compare_row,
+									 NULL);
 	}
 }
 

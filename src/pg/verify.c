@@ -78,34 +78,30 @@ hash_row(DcRel *rel, TupleTableSlot *row, StringInfo scratch)
 					  (Size) scratch->len);
 }
 
+typedef struct Sum
+{
+	uint64 sum;
+	StringInfoData scratch;
+} Sum;
+
+static void
+add_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
+{
+	Sum *sum = arg;
+
+	sum->sum += hash_row(rel, row, &sum->scratch);
+}
+
 static void
 sum_table(int slot, uint64 *rows, uint64 *sum)
 {
-	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
-	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
-	Snapshot snapshot;
-	TableScanDesc scan;
-	TupleTableSlot *row;
-	StringInfoData scratch;
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Sum state = {0};
 
-	*rows = 0;
-	*sum = 0;
-	if (rel == NULL)
-		return;
-	initStringInfo(&scratch);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(relation, snapshot, 0, NULL);
-	row = table_slot_create(relation, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
-	{
-		CHECK_FOR_INTERRUPTS();
-		*sum += hash_row(rel, row, &scratch);
-		(*rows)++;
-	}
-	ExecDropSingleTupleTableSlot(row);
-	table_endscan(scan);
+	initStringInfo(&state.scratch);
+	*rows = dc_keyspace_visit(slot, snapshot, add_row, &state);
+	*sum = state.sum;
 	UnregisterSnapshot(snapshot);
-	relation_close(relation, AccessShareLock);
 }
 
 static int
