@@ -58,6 +58,9 @@ StaticAssertDecl((int) DC_NODE_ALIVE == (int) DC_GOSSIP_ALIVE &&
 				 "states of the core are those in shared memory");
 
 /* What this process remembers of a slot beside the core's record. */
+/* Gossip rounds in which a second server of the same id makes itself heard. */
+#define HOLD_ROUNDS 20
+
 typedef struct NodeNote
 {
 	uint32 node_id; /* of the record it is about */
@@ -66,6 +69,8 @@ typedef struct NodeNote
 	char refused_conninfo[DC_ERROR_BYTES]; /* why; empty: it is fine */
 	bool clock_told;
 	uint32 clock_behind; /* rounds in a row */
+	uint64 shown_incarnation;
+	uint64 held_until_us; /* a new one is not trusted before */
 } NodeNote;
 
 typedef struct GossipWorker
@@ -268,6 +273,29 @@ complain_clock(DcNode *shown, NodeNote *note, int64 ahead_us)
 	note->clock_told = true;
 }
 
+/*
+ * Another incarnation of a node that was alive a moment ago: a new life of
+ * it, or a second server.  Until that is known nothing is exchanged with it.
+ */
+static void
+hold_incarnation(DcNode *shown, NodeNote *note, const DcGossipNode *node)
+{
+	uint64 now = worker->core.now_us;
+
+	if (note->shown_incarnation != 0 &&
+		note->shown_incarnation != node->incarnation && !shown->local)
+		note->held_until_us =
+			now + HOLD_ROUNDS * worker->core.config.interval_us;
+	note->shown_incarnation = node->incarnation;
+	if (now >= note->held_until_us)
+		return;
+	shown->clash = true;
+	if (shown->complaint[0] == '\0')
+		snprintf(shown->complaint, sizeof(shown->complaint),
+				 "it has a new incarnation; waiting for the former to be "
+				 "silent");
+}
+
 /* The gravest one thing that is wrong with this node. */
 static void
 complain(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
@@ -286,13 +314,16 @@ complain(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
 				 node->wire_version, DC_WIRE_VERSION);
 	if (shown->local && now < worker->refusal_until_us)
 		strlcpy(shown->complaint, worker->refusal, size);
+	shown->clash = shown->local ? rival != NULL :
+								  node->clash_until_us > worker->core.now_us;
 	if (shown->local && rival != NULL)
 		snprintf(shown->complaint, size,
 				 "another server speaks as this node, incarnation %llu, "
 				 "address \"%s\"",
 				 (unsigned long long) rival->incarnation, rival->address);
-	else if (!shown->local && node->clash_until_us > worker->core.now_us)
+	else if (shown->clash)
 		snprintf(shown->complaint, size, "two servers speak as this node");
+	hold_incarnation(shown, note, node);
 }
 
 static void
@@ -557,6 +588,25 @@ refresh_seeds(void)
 	worker->seeds_at_us = dc_now_us() + SEEDS_US;
 }
 
+/*
+ * While two servers speak as this node, its peers follow neither.  When the
+ * other one has fallen silent, this one goes on under a greater incarnation,
+ * or they would keep waiting for the one that is gone.
+ */
+static void
+watch_rival(void)
+{
+	static bool seen = false;
+	bool here = dc_gossip_rival(&worker->core) != NULL;
+
+	if (seen && !here)
+	{
+		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+	}
+	seen = here;
+}
+
 static void
 follow_settings(bool woken)
 {
@@ -570,6 +620,7 @@ follow_settings(bool woken)
 	}
 	if (woken || dc_now_us() >= worker->seeds_at_us)
 		refresh_seeds();
+	watch_rival();
 	if (dc_shared->incarnation != worker->core.config.incarnation)
 		dc_gossip_reincarnate(&worker->core, dc_shared->incarnation,
 							  dc_now_us());

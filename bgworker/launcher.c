@@ -96,6 +96,38 @@ extension_exists(void)
 	return exists;
 }
 
+/* Later ones are greater: time first, then chance. */
+static uint64
+new_incarnation(void)
+{
+	uint8 chance;
+
+	if (!pg_strong_random(&chance, sizeof(chance)))
+		elog(ERROR, "could not generate an incarnation");
+	return (dc_now_us() << 8 | chance) & PG_INT64_MAX;
+}
+
+/* Durable first, then used. */
+static void
+change_incarnation(void)
+{
+	uint64 fresh = new_incarnation();
+	char text[32];
+	const char *arguments[1] = {text};
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long) fresh);
+	dc_worker_begin_transaction();
+	dc_sql("UPDATE datacake.local_state SET incarnation = $1::bigint", 1,
+		   arguments);
+	dc_worker_commit();
+	dc_shared->incarnation = fresh;
+	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 0);
+	ereport(LOG, (errmsg("datacake node %d goes on as incarnation %llu",
+						 datacake_node_id, (unsigned long long) fresh)));
+	dc_worker_wake(DC_WORKER_GOSSIP);
+	dc_worker_wake(DC_WORKER_REPLICATOR);
+}
+
 /* Reads, or at the first start makes, the row that says who this node is. */
 static void
 load_identity(uint64 *incarnation, DcHlc *bound)
@@ -104,14 +136,10 @@ load_identity(uint64 *incarnation, DcHlc *bound)
 	char fresh[32];
 	char system[32];
 	const char *arguments[3] = {node, fresh, system};
-	uint64 random;
 
-	if (!pg_strong_random(&random, sizeof(random)))
-		elog(ERROR, "could not generate an incarnation");
-	/* later incarnations are greater: time first, then chance */
-	random = (dc_now_us() << 8 | (random & 0xff)) & PG_INT64_MAX;
 	snprintf(node, sizeof(node), "%d", datacake_node_id);
-	snprintf(fresh, sizeof(fresh), "%llu", (unsigned long long) random);
+	snprintf(fresh, sizeof(fresh), "%llu",
+			 (unsigned long long) new_incarnation());
 	snprintf(system, sizeof(system), "%lld",
 			 (long long) (int64) GetSystemIdentifier());
 	dc_sql("INSERT INTO datacake.local_state (node_id, incarnation, "
@@ -234,6 +262,8 @@ serve(void)
 
 		if (full && !extension_exists())
 			return;
+		if (pg_atomic_read_u32(&dc_shared->incarnation_wanted) != 0)
+			change_incarnation();
 		if (full || bound_is_due())
 			save_state(full);
 		if (full)

@@ -45,6 +45,8 @@ static Peer peers[DC_NODE_IDS];
 static void
 read_members(void)
 {
+	bool clash = false; /* with this very node: it sends nothing */
+
 	for (uint32 id = 1; id < DC_NODE_IDS; id++)
 		peers[id].wanted = false;
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
@@ -53,7 +55,8 @@ read_members(void)
 		DcNode *node = &dc_shared->nodes[i];
 		Peer *peer = &peers[node->node_id];
 
-		if (node->node_id == 0 || node->local ||
+		clash |= node->node_id != 0 && node->local && node->clash;
+		if (node->node_id == 0 || node->local || node->clash ||
 			node->node_id == (uint32) datacake_node_id ||
 			(node->state != DC_NODE_ALIVE && node->state != DC_NODE_SUSPECT))
 			continue;
@@ -64,6 +67,8 @@ read_members(void)
 		strlcpy(peer->conninfo, node->conninfo, DC_CONNINFO_BYTES);
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	for (uint32 id = 1; clash && id < DC_NODE_IDS; id++)
+		peers[id].wanted = false;
 }
 
 static void

@@ -479,14 +479,18 @@ judge_own_name(DcGossip *g, const char *from, const DcGossipHeader *header,
 	return DC_IDENTITY;
 }
 
-/* Somebody speaks under the latest start and an outdated one: tell both. */
+/*
+ * Somebody speaks under the latest start and an outdated one: tell both.  If
+ * the latest is silent, the outdated one is left to notice that by itself.
+ */
 static void
 judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
 			   const DcGossipHeader *header, DcGossipOutput *out)
 {
 	const DcGossipSession *session = &node->session;
 
-	if (header->incarnation != node->previous.incarnation ||
+	if (node->state == DC_GOSSIP_DEAD ||
+		header->incarnation != node->previous.incarnation ||
 		header->boot != node->previous.boot ||
 		!dc_replay_accept(&node->previous.window, header->sequence) ||
 		g->now_us - node->session_since_us < DC_GOSSIP_RIVAL_US)

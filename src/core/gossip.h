@@ -179,7 +179,8 @@ typedef struct DcGossipRival
 {
 	uint64_t until_us; /* 0: nobody */
 	uint64_t incarnation;
-	uint64_t boot; /* 0: not known */
+	uint64_t boot;    /* 0: not known */
+	uint64_t version; /* greatest heard: what does not move is old news */
 	char address[DC_GOSSIP_ADDRESS_BYTES];
 } DcGossipRival;
 

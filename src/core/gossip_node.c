@@ -5,7 +5,8 @@
 #include "gossip_node.h"
 
 /* A clash is over when nobody noticed it for this long. */
-#define CLASH_US (UINT64_C(60) * 1000000)
+/* How long after its last sign a clash is over: in gossip rounds. */
+#define CLASH_ROUNDS 60
 
 /* Refusals and a full table are reported this often for each address. */
 #define REPORT_US (UINT64_C(60) * 1000000)
@@ -297,7 +298,7 @@ dc_gossip_note_clash(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 	bool lasting = node->clash_until_us > g->now_us;
 	DcGossipEvent *event;
 
-	node->clash_until_us = g->now_us + CLASH_US;
+	node->clash_until_us = g->now_us + CLASH_ROUNDS * g->config.interval_us;
 	if (lasting)
 		return;
 	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_IDENTITY, node->node_id);
@@ -312,7 +313,7 @@ void
 dc_gossip_note_rival(DcGossip *g, uint64_t incarnation, uint64_t boot,
 					 const char *address, DcGossipOutput *out)
 {
-	g->rival.until_us = g->now_us + CLASH_US;
+	g->rival.until_us = g->now_us + CLASH_ROUNDS * g->config.interval_us;
 	g->rival.incarnation = incarnation;
 	g->rival.boot = boot;
 	if (address[0] != '\0' || g->nodes[0].clash_until_us <= g->now_us)
@@ -351,7 +352,11 @@ dc_gossip_hear_of_self(DcGossip *g, uint64_t incarnation, uint64_t boot,
 		return;
 	if (incarnation > self->incarnation)
 	{
+		/* others may remember a rival that is long gone */
+		if (incarnation == g->rival.incarnation && version <= g->rival.version)
+			return;
 		dc_gossip_note_rival(g, incarnation, boot, address, out);
+		g->rival.version = version;
 		return;
 	}
 	if (ours || (version <= self->version && boot <= self->boot))

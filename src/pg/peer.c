@@ -139,6 +139,20 @@ seal(const uint8 *plain, size_t length, const DcAssociated *binding)
 	return out;
 }
 
+/* What must hold at the hello and at each call. */
+static void
+check_caller(uint32 node_id, uint64 incarnation)
+{
+	const char *complaint = dc_identity_complaint(node_id, incarnation);
+
+	if (complaint != NULL)
+		raise_status(DC_IDENTITY, complaint);
+	if (dc_paused(node_id))
+		raise_status(DC_PAUSED, "Use SELECT datacake.resume().");
+	if (dc_phase() != DC_PHASE_READY)
+		raise_status(DC_REBUILDING, NULL);
+}
+
 /* --- hello --- */
 
 static void
@@ -170,10 +184,7 @@ check_hello(const DcHello *hello)
 						(const char *) hello->encoding.data, hello->sender),
 				 errhint("Create all databases of a cluster with the same "
 						 "encoding.")));
-	if (dc_paused(hello->sender))
-		raise_status(DC_PAUSED, "Use SELECT datacake.resume().");
-	if (dc_phase() != DC_PHASE_READY)
-		raise_status(DC_REBUILDING, NULL);
+	check_caller(hello->sender, hello->incarnation);
 }
 
 static void
@@ -255,10 +266,7 @@ check_session(void)
 {
 	if (session.peer == 0 || session.in_call)
 		raise_status(DC_SESSION, "A session starts with peer_hello().");
-	if (dc_paused(session.peer))
-		raise_status(DC_PAUSED, "Use SELECT datacake.resume().");
-	if (dc_phase() != DC_PHASE_READY)
-		raise_status(DC_REBUILDING, NULL);
+	check_caller(session.peer, session.incarnation);
 }
 
 /* Reads all parts before anything is done about one. */

@@ -65,6 +65,7 @@ init_shared(void)
 	dc_shared->links = (DcLinkStats *) MAXALIGN(next);
 
 	pg_atomic_init_u32(&dc_shared->phase, DC_PHASE_IDLE);
+	pg_atomic_init_u32(&dc_shared->incarnation_wanted, 0);
 	pg_atomic_init_u64(&dc_shared->clock_last, 0);
 	pg_atomic_init_u64(&dc_shared->clock_bound, 0);
 	pg_atomic_init_u64(&dc_shared->wall_offset_us, 0);
@@ -126,13 +127,15 @@ dc_require_loaded(void)
 }
 
 #define READY_WAIT_MS 30000
+#define IDLE_WAIT_MS  5000 /* for the launcher, which may have complained */
 
 void
 dc_require_ready(void)
 {
 	for (int waited = 0; dc_phase() != DC_PHASE_READY; waited += 20)
 	{
-		if (waited >= READY_WAIT_MS)
+		if (waited >=
+			(dc_phase() == DC_PHASE_IDLE ? IDLE_WAIT_MS : READY_WAIT_MS))
 			ereport(ERROR,
 					(errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '4')),
 					 errmsg("metadata of datacake is not complete yet"),
@@ -145,6 +148,30 @@ dc_require_ready(void)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+const char *
+dc_identity_complaint(uint32 node_id, uint64 incarnation)
+{
+	const char *complaint = NULL;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		DcNode *node = &dc_shared->nodes[i];
+
+		if (node->node_id != 0 && node->local && node->clash)
+			complaint = "Another server speaks as the called node.";
+		if (node->node_id != node_id)
+			continue;
+		if (node->clash)
+			complaint = "Two servers speak as the calling node.";
+		else if (node->incarnation != incarnation)
+			complaint = "The calling node is known under another "
+						"incarnation.";
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return complaint;
 }
 
 bool

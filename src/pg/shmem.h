@@ -89,6 +89,7 @@ typedef struct DcNode
 {
 	uint32 node_id; /* 0: slot is free */
 	bool local;
+	bool clash; /* two servers speak as this node: nobody merges (R15) */
 	DcNodeState state;
 	uint64 incarnation;
 	TimestampTz since; /* of the state */
@@ -153,6 +154,7 @@ typedef struct DcShared
 	/* identity; written by the launcher before the phase leaves IDLE */
 	pg_atomic_uint32 phase;
 	uint64 incarnation;
+	pg_atomic_uint32 incarnation_wanted; /* a rival fell silent: a new one */
 	uint8 sum_seed[16];  /* fingerprints; the same in the whole cluster */
 	uint8 hash_seed[16]; /* slot order; this server's own */
 
@@ -226,6 +228,12 @@ dc_phase(void)
 {
 	return (DcPhase) pg_atomic_read_u32(&dc_shared->phase);
 }
+
+/*
+ * What gossip says against taking changes from this node under this
+ * incarnation: a static string, or NULL.
+ */
+extern const char *dc_identity_complaint(uint32 node_id, uint64 incarnation);
 
 /* Is the exchange with this peer stopped by datacake.pause()? */
 extern bool dc_paused(uint32 node_id);

@@ -122,15 +122,19 @@ subtest 'an applied delete meets an uncommitted insert of its key' => sub {
 };
 
 subtest 'an insert that waits for a delete of its key' => sub {
-	# the insert is stamped before the delete commits, and must be born after it
+	# the transaction of the insert has its stamp before that of the delete, and
+	# what it inserts must be born after the death
+	my $inserter = $c->session(2);
 	my $deleter = $c->session(2);
+	$inserter->query_safe(q{BEGIN; UPDATE t SET v = 'first write' WHERE id = 31});
 	$deleter->query_safe('BEGIN; DELETE FROM t WHERE id = 30');
-	my $inserter = $c->begin(2, q{INSERT INTO t VALUES (30, 'born again')});
+	$inserter->query_until(qr/^sent$/m, "\\echo sent\nINSERT INTO t VALUES (30, 'born again');\n");
 	$c->wait_blocked(2);
 	$deleter->query_safe('COMMIT');
-	$inserter->query_safe('SELECT 1');
+	$inserter->query_safe('COMMIT');
 	$_->quit foreach $deleter, $inserter;
 	$c->await_all('SELECT v FROM t WHERE id = 30', 'born again', 'lives on both nodes');
+	is($c->sql(1, 'SELECT a._stamp > b._stamp FROM t a, t b WHERE a.id = 30 AND b.id = 31'), 't', 'it has a stamp of its own');
 	$c->verify_ok('the nodes are equal');
 };
 

@@ -107,6 +107,8 @@ subtest 'a node with synchronous_commit off is killed' => sub {
 		$c->restart(1);
 		$c->wait_for_nodes;
 		all_there("round $round", $writers[1]);
+		my @ids = $writers[0]{acknowledged}->();
+		note 'of ' . @ids . ' commits not flushed by themselves ' . $c->sql(1, 'SELECT count(*) FROM t WHERE id IN (' . join(',', @ids) . ')') . ' are left';
 	}
 };
 

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use DatacakeCluster;
+use IO::Socket::INET;
 use Test::More;
 
 my $c = DatacakeCluster->new(nodes => 2);
@@ -158,7 +159,10 @@ subtest 'calls that are not a peer\'s' => sub {
 		$c->error_ok(1, "SET ROLE datacake_repl; SELECT datacake.$function('')", qr/authenticate|refused|malformed/, "$function() with none");
 		$c->error_ok(1, "SET ROLE datacake_reader; SELECT datacake.$function('')", qr/permission denied/, "$function() by a role that is no peer");
 	}
-	good_cluster('after them');
+	my $socket = IO::Socket::INET->new(Proto => 'udp', PeerAddr => '127.0.0.1', PeerPort => $c->udp_port(1)) or die "socket: $!";
+	$socket->send(join '', map { chr int rand 256 } 1 .. $_ * 13) foreach 1 .. 100;
+	good_cluster('after them and datagrams of noise');
+	is($c->sql(1, q{SELECT count(*) FROM datacake.nodes WHERE state = 'alive'}), 3, 'nobody is taken for dead');
 };
 
 subtest 'a database of another encoding' => sub {
@@ -183,7 +187,7 @@ subtest 'a node whose extension was dropped' => sub {
 	$c->verify_ok('created again it is a new member');
 };
 
-# The last: it leaves node 2 in doubt.
+# The last: it takes a while until node 2 is trusted again.
 subtest 'two servers with one node id' => sub {
 	$c->add_node(5, 'datacake.node_id' => 2, 'datacake.node_name' => 'twin');
 	my %twins = (2 => 'another server speaks as this node%', 5 => 'another server speaks as this node%', 1 => 'two servers speak as this node%');
@@ -192,7 +196,12 @@ subtest 'two servers with one node id' => sub {
 		$c->await($i, "SELECT count(*) FROM datacake.nodes WHERE node_id = 2 AND complaint LIKE '$twins{$i}'", 1, "node $i is told");
 		$c->log_ok($i, qr/another server speaks as node 2/, "and its log, $i");
 	}
+	is($c->sql(5, q{SELECT to_regclass('t') IS NULL}), 't', 'the twin got nothing');
+	is($c->sql(1, q{SELECT incoming FROM datacake.peers WHERE node_id = 2 UNION ALL SELECT 0 LIMIT 1}), 0, 'and nobody takes anything from either');
 	drop_node(5);
+	$c->await(1, q{SELECT name || ' ' || state FROM datacake.nodes WHERE node_id = 2}, 'node2 alive', 'when the twin is gone the other one goes on');
+	$c->sql(2, q{INSERT INTO t (id) VALUES (777777)});
+	good_cluster('with it');
 };
 
 done_testing();
