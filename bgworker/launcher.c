@@ -260,7 +260,7 @@ serve(void)
 		TimestampTz now = GetCurrentTimestamp();
 		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS);
 
-		if (full && !extension_exists())
+		if (dc_phase() == DC_PHASE_IDLE || (full && !extension_exists()))
 			return;
 		if (pg_atomic_read_u32(&dc_shared->incarnation_wanted) != 0)
 			change_incarnation();
@@ -278,6 +278,29 @@ serve(void)
 		start_worker(DC_WORKER_MAINTAINER);
 		dc_worker_wait(clock_in_use() ? (long) lead_us() / 4000 : TURN_MS,
 					   PG_WAIT_EXTENSION);
+	}
+}
+
+/* They may hold what belongs to the extension that is gone. */
+static void
+end_workers(void)
+{
+	bool any = true;
+
+	while (any)
+	{
+		any = false;
+		for (int kind = 0; kind < DC_WORKER_COUNT; kind++)
+		{
+			pid_t pid = dc_shared->workers[kind].pid;
+
+			if (kind == DC_WORKER_LAUNCHER || pid == 0)
+				continue;
+			kill(pid, SIGTERM);
+			any = true;
+		}
+		if (any)
+			dc_worker_wait(50, PG_WAIT_EXTENSION);
 	}
 }
 
@@ -313,13 +336,7 @@ datacake_launcher_main(Datum arg)
 			wake_node();
 		serve();
 		ereport(LOG, (errmsg("datacake was dropped; this node rests")));
-		for (int kind = 0; kind < DC_WORKER_COUNT; kind++)
-		{
-			pid_t pid = dc_shared->workers[kind].pid;
-
-			if (kind != DC_WORKER_LAUNCHER && pid != 0)
-				kill(pid, SIGTERM);
-		}
 		pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
+		end_workers();
 	}
 }

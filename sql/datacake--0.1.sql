@@ -24,7 +24,7 @@ END $$;
 -- ---------------------------------------------------------------------------
 CREATE TYPE datacake.hlc;
 CREATE FUNCTION datacake.hlc_in(cstring) RETURNS datacake.hlc
-    AS 'MODULE_PATHNAME', 'datacake_hlc_in' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'datacake_hlc_in' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION datacake.hlc_out(datacake.hlc) RETURNS cstring
     AS 'MODULE_PATHNAME', 'datacake_hlc_out' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION datacake.hlc_recv(internal) RETURNS datacake.hlc

@@ -616,6 +616,7 @@ on_transaction_event(XactEvent event, void *arg)
 			if (xact.unsettled)
 				return;
 			break;
+		case XACT_EVENT_PREPARE: /* a stamp was drawn, nothing written */
 		case XACT_EVENT_ABORT:
 			at_abort();
 			break;

@@ -126,6 +126,73 @@ check_name(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* host:port, host not empty and port in range; advances over it. */
+static bool
+is_address(const char *text, size_t length)
+{
+	const char *end = text + length;
+	const char *colon = end;
+	long port = 0;
+
+	while (colon > text && *colon != ':')
+		colon--;
+	if (colon == text || end - colon < 2 || end - colon > 6)
+		return false;
+	for (const char *c = colon + 1; c < end; c++)
+	{
+		if (*c < '0' || *c > '9')
+			return false;
+		port = port * 10 + (*c - '0');
+	}
+	for (const char *c = text; c < colon; c++)
+	{
+		if (*c == ' ' || *c == ',')
+			return false;
+	}
+	return port >= 1 && port <= 65535;
+}
+
+/* A list with commas, and spaces around them; may be empty. */
+static bool
+check_addresses(char **newval, void **extra, GucSource source)
+{
+	const char *at = *newval;
+
+	while (*at != '\0')
+	{
+		const char *start = at + strspn(at, " ");
+		size_t length = strcspn(start, ", ");
+
+		at = start + length;
+		at += strspn(at, " ");
+		if (!is_address(start, length) || (*at != ',' && *at != '\0'))
+		{
+			GUC_check_errdetail("Addresses are written as host:port.");
+			return false;
+		}
+		at += *at == ',';
+	}
+	return true;
+}
+
+static bool
+check_address(char **newval, void **extra, GucSource source)
+{
+	if (**newval == '\0' || is_address(*newval, strlen(*newval)))
+		return true;
+	GUC_check_errdetail("An address is written as host:port.");
+	return false;
+}
+
+static bool
+check_not_empty(char **newval, void **extra, GucSource source)
+{
+	if (**newval != '\0')
+		return true;
+	GUC_check_errdetail("It must not be empty.");
+	return false;
+}
+
 static void
 define_string(const char *name, const char *description, char **variable,
 			  const char *boot, GucContext context, GucStringCheckHook check)
@@ -156,7 +223,8 @@ define_identity(void)
 	define_string("datacake.data_center", "Data centre this node stands in.",
 				  &datacake_data_center, "default", PGC_POSTMASTER, check_name);
 	define_string("datacake.database", "Database that is replicated.",
-				  &datacake_database, "postgres", PGC_POSTMASTER, NULL);
+				  &datacake_database, "postgres", PGC_POSTMASTER,
+				  check_not_empty);
 	define_string("datacake.cluster_key_file",
 				  "File of mode 0600 with the keys of the cluster.",
 				  &datacake_cluster_key_file, "", PGC_POSTMASTER, NULL);
@@ -171,13 +239,14 @@ define_network(void)
 			   &datacake_port, 7432, 1, 65535, PGC_POSTMASTER, 0);
 	define_string("datacake.advertise_address",
 				  "host:port under which other nodes reach this node's gossip.",
-				  &datacake_advertise_address, "", PGC_POSTMASTER, NULL);
+				  &datacake_advertise_address, "", PGC_POSTMASTER,
+				  check_address);
 	define_string("datacake.conninfo",
 				  "Connection string with which other nodes reach this server.",
 				  &datacake_conninfo, "", PGC_SIGHUP, check_conninfo);
 	define_string("datacake.seeds",
 				  "Comma-separated host:port list of nodes to find the cluster by.",
-				  &datacake_seeds, "", PGC_SIGHUP, NULL);
+				  &datacake_seeds, "", PGC_SIGHUP, check_addresses);
 	define_int("datacake.gossip_interval", "Time between gossip rounds.",
 			   &datacake_gossip_interval_ms, 250, 20, 60000, PGC_SIGHUP,
 			   GUC_UNIT_MS);

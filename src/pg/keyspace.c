@@ -145,6 +145,8 @@ check_kind(Relation relation)
 	if (form->relhassubclass)
 		refuse(relation, "other tables inherit from it",
 			   "Replicate tables without children.");
+	if (RelationGetNamespace(relation) == get_namespace_oid("datacake", true))
+		refuse(relation, "it belongs to Datacake", "Use a table of your own.");
 	if (IsCatalogRelation(relation))
 		refuse(relation, "it is a system catalog", "Use a table of your own.");
 }
@@ -382,15 +384,24 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 	dc_role_end(role);
 }
 
+static void
+check_owner(Oid relid)
+{
+	if (!pg_class_ownercheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER,
+					   get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+/* Before the lock, so that nobody locks what is not his; and after it. */
 static Relation
 open_owned(Oid relid)
 {
-	Relation relation = relation_open(relid, AccessExclusiveLock);
+	Relation relation;
 
-	if (!pg_class_ownercheck(relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER,
-					   get_relkind_objtype(relation->rd_rel->relkind),
-					   RelationGetRelationName(relation));
+	check_owner(relid);
+	relation = relation_open(relid, AccessExclusiveLock);
+	check_owner(relid);
 	return relation;
 }
 
@@ -405,17 +416,17 @@ datacake_replicate_table(PG_FUNCTION_ARGS)
 	dc_require_loaded();
 	dc_require_ready();
 	relation = open_owned(relid);
-	check_kind(relation);
-	check_immediate(relation);
-	check_key(relation);
 	if (dc_rel_keyspace_id(relation) != 0)
 		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 						errmsg("table \"%s\" is replicated already",
 							   RelationGetRelationName(relation))));
+	check_kind(relation);
+	check_immediate(relation);
+	check_key(relation);
 	relation_close(relation, NoLock);
 
 	SPI_connect();
-	stamp = dc_transaction_stamp();
+	stamp = dc_transaction_fresh_stamp(); /* names the keyspace, too */
 	adopt(relid, stamp, stamp);
 	relation = table_open(relid, NoLock);
 	write_definition(relid, stamp, dc_rel(relation)->key_bytes);

@@ -372,7 +372,11 @@ append_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 		int att = rel->keys[i]->attnum - 1;
 
 		if (nulls[att])
-			elog(ERROR, "key column \"%s\" is null", rel->keys[i]->name);
+			ereport(ERROR,
+					(errcode(ERRCODE_NOT_NULL_VIOLATION),
+					 errmsg("null value in key column \"%s\" of a replicated "
+							"table",
+							rel->keys[i]->name)));
 		append_value(rel->keys[i], values[att], rel->key_bytes > 0 ? -1 : 0,
 					 out);
 	}

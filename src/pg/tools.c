@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_authid.h"
+#include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -33,10 +33,26 @@ DC_SQL_FUNCTION(datacake_join);
 DC_SQL_FUNCTION(datacake_wait_for_nodes);
 DC_SQL_FUNCTION(datacake_require_level);
 
+/* The extension was created anew: the node starts anew with it. */
+static bool created;
+
+static void
+on_transaction_event(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && created)
+	{
+		pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		created = false;
+}
+
 /* From the install script: only the configured database can be a node. */
 Datum
 datacake_check_database(PG_FUNCTION_ARGS)
 {
+	static bool registered = false;
 	const char *here = get_database_name(MyDatabaseId);
 
 	dc_require_loaded();
@@ -47,6 +63,10 @@ datacake_check_database(PG_FUNCTION_ARGS)
 						datacake_database, here),
 				 errhint("Create the extension there, or change "
 						 "\"datacake.database\" and restart.")));
+	if (!registered)
+		RegisterXactCallback(on_transaction_event, NULL);
+	registered = true;
+	created = true;
 	PG_RETURN_VOID();
 }
 
