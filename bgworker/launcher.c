@@ -324,6 +324,17 @@ key_is_good(void)
 	return false;
 }
 
+/* Without its extension the node exchanges nothing and draws no stamps. */
+static void
+rest(void)
+{
+	if (dc_phase() == DC_PHASE_IDLE)
+		return;
+	ereport(LOG, (errmsg("datacake was dropped; this node rests")));
+	pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
+	end_workers();
+}
+
 void
 datacake_launcher_main(Datum arg)
 {
@@ -331,12 +342,15 @@ datacake_launcher_main(Datum arg)
 	for (;;)
 	{
 		while (!extension_exists() || !key_is_good())
+		{
+			rest();
 			dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);
+		}
 		if (dc_phase() == DC_PHASE_IDLE)
+		{
+			end_workers(); /* of an extension that was there before */
 			wake_node();
+		}
 		serve();
-		ereport(LOG, (errmsg("datacake was dropped; this node rests")));
-		pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
-		end_workers();
 	}
 }

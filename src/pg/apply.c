@@ -232,8 +232,9 @@ quarantine(DcApplySet *set, DcIncoming *item, const char *sqlstate,
 							  "WHERE q.stamp <= excluded.stamp",
 							  6, types, values, NULL, false, 0) < 0)
 		elog(ERROR, "could not put a row into the quarantine");
-	dc_change_apply(item->target->slot, item->key, item->change.entry,
-					DC_HLC_NONE);
+	if (entry.stamp != item->change.entry.stamp)
+		dc_change_apply(item->target->slot, item->key, item->change.entry,
+						DC_HLC_NONE);
 }
 
 /* P13: who keeps this row locked?  0: nobody that can be named. */

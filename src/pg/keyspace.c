@@ -734,6 +734,17 @@ dc_keyspace_load_all(void)
 			dc_keyspace_alias(slot, b);
 		}
 	}
+	/* what could not be realized is known all the same: its rows wait */
+	rows = dc_sql("SELECT id::text, key_bytes::text FROM datacake.keyspace", 0,
+				  NULL);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		uint64 id = strtoull(dc_sql_text(i, 1), NULL, 10);
+
+		if (dc_keyspace_by_id(id) < 0)
+			(void) dc_keyspace_enter(id, InvalidOid,
+									 (uint32) atoi(dc_sql_text(i, 2)));
+	}
 }
 
 Relation

@@ -152,10 +152,13 @@ subtest 'a table whose owner a node does not have' => sub {
 	$c->sql(2, q{INSERT INTO orders SELECT g, 'after' FROM generate_series(11, 20) g});
 	$c->await(3, 'SELECT count(*) FROM datacake.quarantine', 20, 'its rows wait');
 	$c->differ_ok('verify() does not overlook them');
+	$c->restart(3);
+	$c->sql(2, q{INSERT INTO orders VALUES (21, 'later')});
+	$c->await(3, 'SELECT count(*) FROM datacake.quarantine', 21, 'a restart forgets neither them nor the keyspace');
 	$c->sql(3, 'CREATE ROLE shop; GRANT CREATE ON SCHEMA public TO shop');
 	$c->sql(3, 'SELECT datacake.retry()');
 	$c->await_all('SELECT count(*) FROM datacake.unrealized', 0, 'after CREATE ROLE and retry() the definition is real');
-	$c->await_all('SELECT count(*) FROM orders', 20, 'and all rows are there');
+	$c->await_all('SELECT count(*) FROM orders', 21, 'and all rows are there');
 	$c->await_all('SELECT count(*) FROM datacake.quarantine', 0, 'none waits any more');
 	$c->sql(3, q{UPDATE orders SET v = 'changed' WHERE id = 5});
 	$c->verify_ok('and it replicates like any other');
