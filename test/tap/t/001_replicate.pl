@@ -164,6 +164,25 @@ subtest 'a table whose owner a node does not have' => sub {
 	$c->verify_ok('and it replicates like any other');
 };
 
+subtest 'one name made a keyspace on two nodes at once' => sub {
+	$c->pause($_) foreach 1, 2;
+	foreach my $i (1, 2)
+	{
+		$c->sql($i, "CREATE TABLE twice (id int PRIMARY KEY, v text); INSERT INTO twice VALUES ($i, 'before'), (3, 'node $i');
+			SELECT datacake.replicate_table('twice'); INSERT INTO twice VALUES (10 + $i, 'after')");
+	}
+	$c->resume($_) foreach 1, 2;
+	$c->await_all('SELECT count(*) FROM twice', 5, 'their rows are united');
+	$c->await_all(q{SELECT count(DISTINCT id) FROM datacake.keyspaces WHERE relation = 'twice'::regclass}, 1, 'it is one keyspace');
+	my $least = $c->sql(1, q{SELECT min(id) FROM datacake.keyspace WHERE table_name = 'twice'});
+	$c->await_all(q{SELECT id FROM datacake.keyspaces WHERE relation = 'twice'::regclass}, $least, 'the smaller id wins');
+	$c->sql($_, "UPDATE twice SET v = 'changed' WHERE id = $_") foreach 1 .. 3;
+	$c->verify_ok('and it replicates like any other');
+	$c->restart(3);
+	$c->sql(1, q{DELETE FROM twice WHERE id > 10});
+	$c->await_all('SELECT count(*) FROM twice', 3, 'also after a restart');
+};
+
 subtest 'rollback and savepoints leave no trace' => sub {
 	$c->sql(1, q{BEGIN; INSERT INTO t (id, v) SELECT g, 'rolled back' FROM generate_series(1000, 1999) g; ROLLBACK});
 	$c->sql(1, q{BEGIN; INSERT INTO t (id, v) VALUES (2000, 'kept'); SAVEPOINT a; INSERT INTO t (id, v) VALUES (2001, 'cut');
