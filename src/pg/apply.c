@@ -390,15 +390,13 @@ realize(DcApplySet *set, DcIncoming *items, int count)
 bool
 dc_apply_definition(uint64 id)
 {
-	char id_text[32];
-	const char *arguments[3] = {id_text, NULL, NULL};
+	const char *arguments[3] = {dc_sql_number(id)};
 	DcApplySet set = {.definition = id};
 	ErrorData *error;
 
 	error = try_in_subtransaction(realize, &set, NULL, 0);
 	if (error == NULL)
 		return true;
-	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
 	arguments[1] = unpack_sql_state(error->sqlerrcode);
 	arguments[2] = error->message;
 	dc_sql("INSERT INTO datacake.unrealized AS u (id, sqlstate, message) "

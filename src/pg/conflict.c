@@ -122,18 +122,14 @@ dc_conflict_record(DcApplySet *set)
 	foreach (cell, set->conflicts)
 	{
 		DcConflict *conflict = lfirst(cell);
-		char id[32];
-		char kept[32];
-		char lost[32];
-		const char *arguments[6] = {id,   conflict->key, conflict->kind,
-									kept, lost,          conflict->lost_row};
+		const char *arguments[6] = {dc_sql_number(
+										dc_keyspace(conflict->slot)->id),
+									conflict->key,
+									conflict->kind,
+									dc_sql_number(conflict->kept),
+									dc_sql_number(conflict->lost),
+									conflict->lost_row};
 
-		snprintf(id, sizeof(id), "%llu",
-				 (unsigned long long) dc_keyspace(conflict->slot)->id);
-		snprintf(kept, sizeof(kept), "%llu",
-				 (unsigned long long) conflict->kept);
-		snprintf(lost, sizeof(lost), "%llu",
-				 (unsigned long long) conflict->lost);
 		dc_sql("INSERT INTO datacake.conflict (keyspace, key, kind, kept, "
 			   "lost, lost_row) VALUES ($1::bigint, $2, $3, "
 			   "$4::datacake.hlc, $5::datacake.hlc, $6::jsonb)",

@@ -363,15 +363,10 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 static void
 write_definition(Oid relid, uint64 id, uint32 key_bytes)
 {
-	char id_text[32];
-	char relid_text[32];
-	char width_text[32];
-	const char *arguments[3] = {id_text, relid_text, width_text};
+	const char *arguments[3] = {dc_sql_number(id), dc_sql_number(relid),
+								dc_sql_number(key_bytes)};
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
-	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
-	snprintf(relid_text, sizeof(relid_text), "%u", relid);
-	snprintf(width_text, sizeof(width_text), "%u", key_bytes);
 	if (dc_sql("INSERT INTO datacake.keyspace (id, schema_name, table_name, "
 			   "owner, key_bytes, columns, primary_key, constraints) "
 			   "SELECT $1::bigint, n.nspname, c.relname, "
@@ -451,10 +446,8 @@ typedef struct Definition
 static bool
 read_definition(uint64 id, Definition *definition)
 {
-	char id_text[32];
-	const char *arguments[1] = {id_text};
+	const char *arguments[1] = {dc_sql_number(id)};
 
-	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
 	if (dc_sql("SELECT k.schema_name, k.table_name, k.owner, k.kind, "
 			   "pg_catalog.format('CREATE TABLE %I.%I (%s, PRIMARY KEY (%s)%s)',"
 			   " k.schema_name, k.table_name,"
@@ -526,13 +519,9 @@ create_table(const Definition *definition, Oid owner)
 static void
 check_table(Oid relid, uint64 id, const Definition *definition)
 {
-	char id_text[32];
-	char relid_text[32];
-	const char *arguments[2] = {id_text, relid_text};
+	const char *arguments[2] = {dc_sql_number(id), dc_sql_number(relid)};
 	Relation relation;
 
-	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
-	snprintf(relid_text, sizeof(relid_text), "%u", relid);
 	if (dc_sql("SELECT c->>'name', c->>'type' FROM datacake.keyspace k, "
 			   "pg_catalog.jsonb_array_elements(k.columns) c "
 			   "WHERE k.id = $1::bigint AND NOT EXISTS (SELECT FROM "
@@ -632,11 +621,9 @@ drop_stamp_and_triggers(Oid relid)
 static void
 forget_tombstones(uint64 id)
 {
-	char id_text[32];
-	const char *arguments[1] = {id_text};
+	const char *arguments[1] = {dc_sql_number(id)};
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
-	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
 	dc_sql("DELETE FROM datacake.tombstone WHERE keyspace = $1::bigint", 1,
 		   arguments);
 	dc_sql("DELETE FROM datacake.quarantine WHERE keyspace = $1::bigint", 1,
@@ -668,8 +655,7 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 	Oid relid = PG_GETARG_OID(0);
 	Relation relation;
 	uint64 id;
-	char id_text[32];
-	const char *arguments[1] = {id_text};
+	const char *arguments[1];
 	DcRole role;
 
 	dc_require_loaded();
@@ -683,7 +669,7 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 	id = dc_keyspace(dc_rel(relation)->slot)->id;
 	relation_close(relation, NoLock);
 
-	snprintf(id_text, sizeof(id_text), "%llu", (unsigned long long) id);
+	arguments[0] = dc_sql_number(id);
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 	dc_sql("DELETE FROM datacake.keyspace k USING datacake.keyspace o "

@@ -198,12 +198,10 @@ retry_definitions(void)
 
 	for (uint64 i = 0; i < count; i++)
 	{
-		char id[32];
-		const char *arguments[1] = {id};
+		uint64 id = (uint64) DatumGetInt64(due(rows, i, 1));
+		const char *arguments[1] = {dc_sql_number(id)};
 
-		snprintf(id, sizeof(id), "%lld",
-				 (long long) DatumGetInt64(due(rows, i, 1)));
-		if (dc_apply_definition(strtoull(id, NULL, 10)))
+		if (dc_apply_definition(id))
 			dc_sql("DELETE FROM datacake.unrealized WHERE id = $1::bigint", 1,
 				   arguments);
 	}

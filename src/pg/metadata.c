@@ -155,21 +155,6 @@ dc_keyspace_by_id(uint64 id)
 	return slot;
 }
 
-int
-dc_keyspace_by_relid(Oid relid)
-{
-	int found = -1;
-
-	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_SHARED);
-	for (int slot = 0; slot < datacake_max_keyspaces && found < 0; slot++)
-	{
-		if (dc_keyspace(slot)->id != 0 && dc_keyspace(slot)->relid == relid)
-			found = slot;
-	}
-	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
-	return found;
-}
-
 static void
 init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 {

@@ -73,7 +73,6 @@ extern void dc_metadata_attach(void);
 
 /* The keyspace of this id or alias, or -1. */
 extern int dc_keyspace_by_id(uint64 id);
-extern int dc_keyspace_by_relid(Oid relid);
 
 /*
  * Enters a keyspace, or finds it and completes its relid.  Its death marks

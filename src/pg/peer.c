@@ -221,6 +221,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	bytea *sealed = PG_GETARG_BYTEA_PP(0);
 	DcAssociated binding;
 	DcHello hello;
+	DcStatus status;
 	DcSlice plain;
 	DcWelcome *welcome = palloc0(sizeof(DcWelcome));
 	DcWriter w;
@@ -232,9 +233,9 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	/* bound to nothing yet; the answer is bound to its nonce */
 	binding = (DcAssociated){.direction = 'H'};
 	plain = open_sealed(sealed, &binding);
-	if (dc_hello_decode(plain.data, plain.length, &hello) != DC_OK)
-		raise_status(dc_hello_decode(plain.data, plain.length, &hello),
-					 "Run compatible versions of Datacake.");
+	status = dc_hello_decode(plain.data, plain.length, &hello);
+	if (status != DC_OK)
+		raise_status(status, "Run compatible versions of Datacake.");
 	check_hello(&hello);
 	prepare_session();
 

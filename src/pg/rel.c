@@ -233,12 +233,6 @@ enter(Relation relation, uint64 id)
 }
 
 DcRel *
-dc_rel_describe(Relation relation, uint64 id)
-{
-	return enter(relation, id);
-}
-
-DcRel *
 dc_rel(Relation relation)
 {
 	Oid relid = RelationGetRelid(relation);

@@ -81,12 +81,6 @@ extern DcRel *dc_rel(Relation relation);
 /* The keyspace id in the trigger argument of this relation; 0: none. */
 extern uint64 dc_rel_keyspace_id(Relation relation);
 
-/*
- * Describes a relation that is about to become a keyspace; `id` 0 allowed.
- * For replicate_table, before there is a trigger.
- */
-extern DcRel *dc_rel_describe(Relation relation, uint64 id);
-
 /* Appends the dictionary entry of a batch for this table (batch.h). */
 extern void dc_rel_dictionary(DcRel *rel, StringInfo out);
 

@@ -73,7 +73,6 @@ init_shared(void)
 	ConditionVariableInit(&dc_shared->clock_renewed);
 	pg_atomic_init_u64(&dc_shared->flush_lsn, 0);
 	pg_atomic_init_u64(&dc_shared->watermark, 0);
-	pg_atomic_init_u64(&dc_shared->vector_changes, 0);
 	pg_atomic_init_u64(&dc_shared->floor, 0);
 	for (int i = 0; i < (int) lengthof(dc_shared->counters); i++)
 		pg_atomic_init_u64(&dc_shared->counters[i], 0);

@@ -171,7 +171,6 @@ typedef struct DcShared
 
 	/* version vector; at[own id] is W */
 	DcVv vector;
-	pg_atomic_uint64 vector_changes;
 
 	pg_atomic_uint64 floor; /* m: least entry of the durable vector */
 

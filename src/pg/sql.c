@@ -37,6 +37,12 @@ dc_sql(const char *command, int count, const char *const *arguments)
 	return SPI_processed;
 }
 
+const char *
+dc_sql_number(uint64 number)
+{
+	return psprintf("%llu", (unsigned long long) number);
+}
+
 char *
 dc_sql_text(uint64 row, int column)
 {

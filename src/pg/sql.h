@@ -14,11 +14,14 @@
 extern uint64 dc_sql(const char *command, int count,
 					 const char *const *arguments);
 
+/* A number as an argument of dc_sql(); palloc'd. */
+extern const char *dc_sql_number(uint64 number);
+
 /* Column of a result row as text, palloc'd, or NULL. */
 extern char *dc_sql_text(uint64 row, int column);
 
 /*
- * Becomes another role until dc_sql_role_end(); `restricted` adds
+ * Becomes another role until dc_role_end(); `restricted` adds
  * SECURITY_RESTRICTED_OPERATION.  An ERROR restores it with the transaction.
  */
 typedef struct DcRole

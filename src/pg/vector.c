@@ -85,7 +85,6 @@ dc_vector_at_commit(void)
 			(void) dc_vv_adopt(&dc_shared->vector, &plan->donor, &plan->base);
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
-	pg_atomic_fetch_add_u64(&dc_shared->vector_changes, 1);
 	plans = NULL;
 }
 
