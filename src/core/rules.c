@@ -48,7 +48,8 @@ dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
 	else if (row != DC_HLC_NONE)
 		here = row;
 	else
-		here = horizon; /* R5: at or below it, dead and purged */
+		/* R5: at or below it, dead and purged */
+		here = DC_CANARY(DC_CANARY_R5) ? DC_HLC_NONE : horizon;
 
 	if (incoming.stamp < here)
 		return DC_APPLY_STALE;
@@ -87,4 +88,21 @@ dc_rule_reconcile(DcHlc row, DcEntry entry)
 		return row != DC_HLC_NONE ? DC_RECONCILE_ERASE_ROW :
 									DC_RECONCILE_NOTHING;
 	return DC_RECONCILE_FETCH_ROW;
+}
+
+DcRejoin
+dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc registered, bool self,
+			   DcMemberState source)
+{
+	if (DC_CANARY(DC_CANARY_R13))
+		return DC_REJOIN_KEEP;
+	if (covered)
+		return DC_REJOIN_ERASE;
+	/* no horizon passes a member's own stamps before all have them */
+	if (stamp > registered || source == DC_MEMBER_PRESENT ||
+		source == DC_MEMBER_FENCED)
+		return DC_REJOIN_KEEP;
+	if (self && source == DC_MEMBER_ABSENT)
+		return DC_REJOIN_REISSUE;
+	return DC_REJOIN_QUARANTINE;
 }

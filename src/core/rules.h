@@ -12,7 +12,7 @@
 #ifndef DC_RULES_H
 #define DC_RULES_H
 
-#include "hlc.h"
+#include "members.h"
 
 #include <stddef.h>
 
@@ -90,5 +90,24 @@ typedef enum DcReconcile
 } DcReconcile;
 
 DcReconcile dc_rule_reconcile(DcHlc row, DcEntry entry);
+
+/* What a joining node does with a live row that its donor knows nothing of. */
+typedef enum DcRejoin
+{
+	DC_REJOIN_KEEP,      /* the donor will get it in the usual way */
+	DC_REJOIN_ERASE,     /* the cluster had it; it died and was forgotten */
+	DC_REJOIN_REISSUE,   /* nobody ever had it: write it anew */
+	DC_REJOIN_QUARANTINE /* nobody has it, and its death may be forgotten */
+} DcRejoin;
+
+/*
+ * R13: `stamp` is the row's, `covered` whether the donor's vector covers it,
+ * `registered` the stamp observed when the cluster took this node in (no
+ * horizon had passed it by then), `source` the state of the row's source in
+ * the member list; `self` that the source is this node, and then `source` is
+ * the state the list had of it before it was taken in.
+ */
+DcRejoin dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc registered, bool self,
+						DcMemberState source);
 
 #endif

@@ -1,0 +1,135 @@
+/*
+ * members.h
+ *		Who belongs to the cluster, and what all of them have.
+ *
+ *	 absent -> PRESENT -> FENCED -> REMOVED
+ *	              ^          |         |
+ *	              +----------+---------+   only as a greater incarnation
+ *
+ * Each node keeps durably the list of all nodes that it ever knew as members.
+ * Lists are merged entry by entry, the greater (incarnation, state) stays, so
+ * that all lists become one in whatever order they meet.
+ *
+ * A *floor* m of a node is the stamp up to which it durably has everything of
+ * every member (R7).  The *horizon* g is the least floor of all members (R8):
+ * what died at or below it may be forgotten, because nobody can offer it any
+ * more who does not know better.  That argument needs that all count the same
+ * members, so a floor counts only if it was reported under the very list of
+ * whoever computes g; the digest of a list says which.  A joiner is safe as
+ * soon as one member has it in its durable list and the joiner has observed
+ * that member's clock afterwards: floors under the older list lie below that
+ * clock, floors under the newer one include the joiner (R10, R12).
+ *
+ * FENCED and PRESENT hold g back alike.  A node is fenced before it is
+ * removed; in between the survivors close: each sends each other all it has
+ * of that source (R11).
+ *
+ * Pure; the caller guards the list and makes it durable before it reports its
+ * digest to anybody.
+ */
+#ifndef DC_MEMBERS_H
+#define DC_MEMBERS_H
+
+#include "vv.h"
+
+#define DC_MEMBERS_MAX DC_NODE_ID_MAX
+
+typedef enum DcMemberState
+{
+	DC_MEMBER_ABSENT, /* never in a list */
+	DC_MEMBER_PRESENT,
+	DC_MEMBER_FENCED,  /* nobody talks to it; it is still waited for */
+	DC_MEMBER_REMOVED, /* nobody waits for it */
+	DC_MEMBER_STATES
+} DcMemberState;
+
+typedef struct DcMember
+{
+	uint32_t node_id;
+	DcMemberState state;
+	uint64_t incarnation;
+} DcMember;
+
+/* Ascending by node id.  All zero bytes are an empty list. */
+typedef struct DcMembers
+{
+	uint32_t count;
+	DcMember at[DC_MEMBERS_MAX];
+} DcMembers;
+
+/* What a node said of itself, last. */
+typedef struct DcReport
+{
+	uint32_t node_id;
+	uint64_t incarnation;
+	uint64_t epoch; /* digest of its list */
+	DcHlc floor;    /* under that list; DC_HLC_NONE: none yet */
+} DcReport;
+
+/* Why a member holds the horizon back. */
+typedef enum DcHold
+{
+	DC_HOLD_NOTHING, /* its floor counts */
+	DC_HOLD_SILENT,  /* no report of this incarnation */
+	DC_HOLD_LIST,    /* its list is not ours */
+	DC_HOLD_JOINING  /* it has no floor yet */
+} DcHold;
+
+/* The entry of a node; state DC_MEMBER_ABSENT if there is none. */
+DcMember dc_members_get(const DcMembers *list, uint32_t node_id);
+
+/* Does the list name this very incarnation, present? */
+bool dc_members_includes(const DcMembers *list, uint32_t node_id,
+						 uint64_t incarnation);
+
+/*
+ * Merges one entry; true if the list changed.  An entry with an id or a state
+ * that does not exist is ignored.
+ */
+bool dc_members_put(DcMembers *list, DcMember member);
+bool dc_members_merge(DcMembers *list, const DcMembers *other);
+
+/* Members that are waited for: present or fenced. */
+uint32_t dc_members_count(const DcMembers *list);
+
+/* Equal for equal lists, and practically only for them; never 0. */
+uint64_t dc_members_digest(const DcMembers *list);
+
+/*
+ * R7: m, from the durable vector: its least entry over all members that are
+ * waited for.  DC_HLC_NONE while one of them is not in it.
+ */
+DcHlc dc_members_floor(const DcMembers *list, const DcVv *durable);
+
+/* Does the report of this member count under `list`? */
+DcHold dc_members_hold(const DcMembers *list, DcMember member,
+					   const DcReport *reports, uint32_t report_count);
+
+/*
+ * R8: g, from the reports of all members, the own one included; never less
+ * than `previous`, and just that while one member does not count or there is
+ * only one.
+ */
+DcHlc dc_members_horizon(const DcMembers *list, const DcReport *reports,
+						 uint32_t report_count, DcHlc previous);
+
+/*
+ * Has `vv` everything that any member of the list committed up to `stamp`?
+ * A scan of a node of which this is true may be believed about keys that the
+ * reader has forgotten up to `stamp`.
+ */
+bool dc_members_reach(const DcMembers *list, const DcVv *vv, DcHlc stamp);
+
+/*
+ * R12, R13: must this node join, that is pull everything and compare it,
+ * before it ships or claims anything?  `known`: the peer's list named this
+ * very incarnation as present before it said so.  A peer that was alone and
+ * never forgot anything can have forgotten nothing that concerns us.
+ */
+bool dc_members_must_join(bool known, bool peer_was_alone, DcHlc peer_horizon);
+
+/* Codec: varint count, then (u16 id, u8 state, u64 incarnation) ascending. */
+void dc_members_encode(DcWriter *w, const DcMembers *list);
+void dc_members_decode(DcReader *r, DcMembers *list);
+
+#endif
