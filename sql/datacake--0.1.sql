@@ -97,6 +97,12 @@ CREATE TABLE datacake.tombstone (
 );
 COMMENT ON TABLE datacake.tombstone IS 'deaths of keys; append-only, read whole after a restart';
 
+CREATE TABLE datacake.floor (
+    keyspace bigint NOT NULL,
+    stamp datacake.hlc NOT NULL
+);
+COMMENT ON TABLE datacake.floor IS 'stamps of TRUNCATE: all up to it is dead; append-only, the greatest of a keyspace counts';
+
 CREATE TABLE datacake.quarantine (
     keyspace bigint NOT NULL,
     key bytea NOT NULL,
@@ -156,16 +162,16 @@ COMMENT ON FUNCTION datacake.stamp_row() IS 'BEFORE ROW trigger of replicated ta
 CREATE FUNCTION datacake.capture_row() RETURNS trigger
     AS 'MODULE_PATHNAME', 'datacake_capture_row' LANGUAGE C;
 COMMENT ON FUNCTION datacake.capture_row() IS 'AFTER ROW trigger of replicated tables: notes what was written; its argument is the keyspace id';
-CREATE FUNCTION datacake.refuse_truncate() RETURNS trigger
-    AS 'MODULE_PATHNAME', 'datacake_refuse_truncate' LANGUAGE C;
-COMMENT ON FUNCTION datacake.refuse_truncate() IS 'BEFORE TRUNCATE trigger of replicated tables';
+CREATE FUNCTION datacake.capture_truncate() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'datacake_capture_truncate' LANGUAGE C;
+COMMENT ON FUNCTION datacake.capture_truncate() IS 'BEFORE TRUNCATE trigger of replicated tables: notes that everything written before is dead';
 
 CREATE TRIGGER "~datacake_stamp" BEFORE INSERT OR UPDATE OR DELETE ON datacake.keyspace
     FOR EACH ROW EXECUTE FUNCTION datacake.stamp_row();
 CREATE TRIGGER "!datacake_capture" AFTER INSERT OR UPDATE OR DELETE ON datacake.keyspace
     FOR EACH ROW EXECUTE FUNCTION datacake.capture_row('1');
 CREATE TRIGGER "!datacake_truncate" BEFORE TRUNCATE ON datacake.keyspace
-    FOR EACH STATEMENT EXECUTE FUNCTION datacake.refuse_truncate();
+    FOR EACH STATEMENT EXECUTE FUNCTION datacake.capture_truncate();
 ALTER TABLE datacake.keyspace
     ENABLE ALWAYS TRIGGER "~datacake_stamp",
     ENABLE ALWAYS TRIGGER "!datacake_capture",

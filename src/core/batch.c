@@ -78,8 +78,21 @@ dc_batch_read_column(DcReader *r, DcSlice *name, DcSlice *type)
 	*type = dc_read_string(r, DC_BATCH_NAME_BYTES_MAX);
 }
 
+/* A change without key: a death, of which nothing was replaced, once. */
+static bool
+floor_is_valid(DcBatchFloors *floors, const DcChange *change, uint8_t flags)
+{
+	uint8_t *byte = &floors->seen[change->keyspace / 8];
+	uint8_t bit = (uint8_t) (1u << change->keyspace % 8);
+	bool valid = flags == DC_CHANGE_DEAD && (*byte & bit) == 0;
+
+	*byte |= bit;
+	return valid;
+}
+
 bool
-dc_batch_read_change(DcReader *r, uint32_t keyspace_count, DcChange *change)
+dc_batch_read_change(DcReader *r, uint32_t keyspace_count,
+					 DcBatchFloors *floors, DcChange *change)
 {
 	uint64_t index = dc_read_varint(r, keyspace_count);
 	uint8_t flags;
@@ -103,7 +116,10 @@ dc_batch_read_change(DcReader *r, uint32_t keyspace_count, DcChange *change)
 	change->image = (DcSlice){NULL, 0};
 	if (!change->entry.dead)
 		change->image = dc_read_string(r, DC_BATCH_BYTES_MAX);
-	if (!dc_hlc_valid(change->entry.stamp) || change->key.length == 0)
+	if (!dc_hlc_valid(change->entry.stamp))
+		dc_reader_fail(r, DC_MALFORMED);
+	if (r->status == DC_OK && dc_change_is_floor(change) &&
+		!floor_is_valid(floors, change, flags))
 		dc_reader_fail(r, DC_MALFORMED);
 	return r->status == DC_OK;
 }

@@ -59,23 +59,40 @@ read_target(DcApplySet *set, DcReader *r)
 	return target;
 }
 
-static void
-add_item(DcApplySet *set, DcTarget *target, const DcChange *change, bool exact)
+static DcIncoming *
+new_floor(DcApplySet *set)
 {
-	DcIncoming *item;
+	DcIncoming *item = palloc(sizeof(DcIncoming));
 
+	set->floors = lappend(set->floors, item);
+	return item;
+}
+
+static DcIncoming *
+new_item(DcApplySet *set)
+{
 	if (set->count == set->capacity)
 	{
 		set->capacity *= 2;
 		set->items = repalloc_huge(set->items,
 								   sizeof(DcIncoming) * (Size) set->capacity);
 	}
-	item = &set->items[set->count++];
+	return &set->items[set->count++];
+}
+
+static void
+add_change(DcApplySet *set, DcTarget *target, const DcChange *change,
+		   bool exact)
+{
+	bool floor = dc_change_is_floor(change);
+	DcIncoming *item = floor ? new_floor(set) : new_item(set);
+
 	memset(item, 0, sizeof(*item));
 	item->target = target;
 	item->change = *change;
 	item->key = dc_key_make(change->key.data, change->key.length);
 	item->exact = exact;
+	item->floor = floor;
 	item->order = set->count;
 	set->latest = Max(set->latest, change->entry.stamp);
 }
@@ -86,6 +103,7 @@ dc_apply_add(DcApplySet *set, DcSlice batch, bool exact)
 	DcReader r;
 	uint32 count;
 	DcTarget **targets;
+	DcBatchFloors floors = {{0}};
 	DcChange change;
 
 	dc_reader_init(&r, batch.data, batch.length);
@@ -93,8 +111,9 @@ dc_apply_add(DcApplySet *set, DcSlice batch, bool exact)
 	targets = palloc(sizeof(DcTarget *) * (count + 1));
 	for (uint32 i = 0; i < count && r.status == DC_OK; i++)
 		targets[i] = read_target(set, &r);
-	while (r.status == DC_OK && dc_batch_read_change(&r, count, &change))
-		add_item(set, targets[change.keyspace], &change, exact);
+	while (r.status == DC_OK &&
+		   dc_batch_read_change(&r, count, &floors, &change))
+		add_change(set, targets[change.keyspace], &change, exact);
 	if (dc_reader_finish(&r) != DC_OK)
 		malformed(r.status, r.offset);
 }
@@ -145,6 +164,23 @@ dc_incoming_sort(DcApplySet *set)
 			set->items[kept++] = set->items[i];
 	}
 	set->count = kept;
+}
+
+DcHlc
+dc_incoming_floor(const DcApplySet *set, int slot)
+{
+	DcHlc floor = dc_floor(slot);
+	ListCell *cell;
+
+	foreach (cell, set->floors)
+	{
+		const DcIncoming *item = lfirst(cell);
+
+		if (item->target->opened && item->target->slot == slot &&
+			item->decision == DC_APPLY_ERASE)
+			floor = Max(floor, item->change.entry.stamp);
+	}
+	return floor;
 }
 
 int

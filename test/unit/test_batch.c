@@ -66,6 +66,7 @@ walk_batch(const uint8_t *data, size_t length)
 	DcReader r;
 	DcWriter w;
 	uint32_t count;
+	DcBatchFloors floors = {{0}};
 	DcChange change;
 
 	walk.keyspaces = walk.columns = walk.changes = 0;
@@ -90,7 +91,8 @@ walk_batch(const uint8_t *data, size_t length)
 			walk.columns++;
 		}
 	}
-	while (r.status == DC_OK && dc_batch_read_change(&r, count, &change))
+	while (r.status == DC_OK &&
+		   dc_batch_read_change(&r, count, &floors, &change))
 	{
 		dc_batch_change(&w, &change);
 		walk.changes++;
@@ -124,7 +126,7 @@ recodes_to(const uint8_t *data, size_t length)
 
 #define SAMPLE_KEYSPACES 3
 #define SAMPLE_COLUMNS   3
-#define SAMPLE_CHANGES   6
+#define SAMPLE_CHANGES   8
 
 typedef struct Sample
 {
@@ -164,7 +166,7 @@ small_sample(void)
 	DcHlc middle = dc_hlc_make(UINT64_C(700000000000000), 17);
 
 	sample_keyspaces(&sample);
-	sample.change_count = 6;
+	sample.change_count = 8;
 	sample.changes[0] = (DcChange){1,
 								   {middle, false},
 								   DC_HLC_NONE,
@@ -181,6 +183,11 @@ small_sample(void)
 		(DcChange){0, {first, false}, DC_HLC_NONE, slice("", 1), text("")};
 	sample.changes[5] =
 		(DcChange){1, {middle + 1024, false}, DC_HLC_MAX, text("z"), text("")};
+	/* floors: one below and one above other changes of their keyspaces */
+	sample.changes[6] =
+		(DcChange){1, {middle - 1024, true}, DC_HLC_NONE, text(""), text("")};
+	sample.changes[7] =
+		(DcChange){2, {middle, true}, DC_HLC_NONE, text(""), text("")};
 	return &sample;
 }
 
@@ -261,13 +268,15 @@ static bool
 reads_changes(DcReader *r, const Sample *sample)
 {
 	bool right = true;
+	DcBatchFloors floors = {{0}};
 	DcChange change;
 
 	for (uint32_t i = 0; i < sample->change_count; i++)
 	{
 		const DcChange *expected = &sample->changes[i];
 
-		right &= dc_batch_read_change(r, sample->keyspace_count, &change) &&
+		right &= dc_batch_read_change(r, sample->keyspace_count, &floors,
+									  &change) &&
 				 change.keyspace == expected->keyspace &&
 				 change.entry.stamp == expected->entry.stamp &&
 				 change.entry.dead == expected->entry.dead &&
@@ -275,7 +284,8 @@ reads_changes(DcReader *r, const Sample *sample)
 				 equal(change.key, expected->key) &&
 				 equal(change.image, expected->image);
 	}
-	return right && !dc_batch_read_change(r, sample->keyspace_count, &change);
+	return right &&
+		   !dc_batch_read_change(r, sample->keyspace_count, &floors, &change);
 }
 
 static bool
@@ -534,11 +544,61 @@ test_change_limits(void)
 			   DC_MALFORMED,
 	   "a replaced stamp that is none is refused");
 	ok(walk_change(0, 0, good, 0, 0) == DC_MALFORMED &&
-		   walk_change(0, DC_CHANGE_DEAD, good, 0, 0) == DC_MALFORMED,
-	   "an empty key is refused");
+		   walk_change(0, DC_CHANGE_REPLACED, good, good, 0) == DC_MALFORMED,
+	   "a row without a key is refused");
 	ok(walk_change(0, 0, good, 0, DC_KEY_BYTES_LIMIT) == DC_OK &&
 		   walk_change(0, 0, good, 0, DC_KEY_BYTES_LIMIT + 1) == DC_MALFORMED,
 	   "a key of %u bytes is taken, a longer one refused", DC_KEY_BYTES_LIMIT);
+}
+
+/* Floors of these keyspaces, each given by its digit, with a key's death. */
+static DcStatus
+walk_floors(const char *keyspaces, uint8_t flags)
+{
+	static uint8_t data[ROOM];
+	DcBatchKeyspace one = {7, text("s"), text("t"), 0};
+	DcWriter w;
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_batch_begin(&w, 9);
+	for (int i = 0; i < 9; i++)
+		dc_batch_keyspace(&w, &one);
+	for (; *keyspaces != '\0'; keyspaces++)
+	{
+		DcChange death = {(uint32_t) (*keyspaces - '0'),
+						  {dc_hlc_make(5, 5), true},
+						  DC_HLC_NONE,
+						  text("k"),
+						  text("")};
+
+		dc_batch_change(&w, &death);
+		dc_write_varint(&w, (uint64_t) death.keyspace + 1);
+		dc_write_u8(&w, flags);
+		dc_write_u64(&w, dc_hlc_make(5, 5));
+		if (flags & DC_CHANGE_REPLACED)
+			dc_write_u64(&w, dc_hlc_make(4, 4));
+		dc_write_string(&w, "", 0);
+		if (!(flags & DC_CHANGE_DEAD))
+			dc_write_string(&w, "", 0);
+	}
+	dc_batch_end(&w);
+	return walk_copy(data, w.length);
+}
+
+static void
+test_floors(void)
+{
+	ok(walk_floors("0", DC_CHANGE_DEAD) == DC_OK && walk.changes == 2,
+	   "a death without a key is taken: a floor");
+	ok(walk_floors("807", DC_CHANGE_DEAD) == DC_OK && walk.changes == 6,
+	   "each keyspace may have one");
+	ok(walk_floors("00", DC_CHANGE_DEAD) == DC_MALFORMED &&
+		   walk_floors("808", DC_CHANGE_DEAD) == DC_MALFORMED,
+	   "a second floor of a keyspace is refused");
+	ok(walk_floors("0", 0) == DC_MALFORMED &&
+		   walk_floors("0", DC_CHANGE_DEAD | DC_CHANGE_REPLACED) ==
+			   DC_MALFORMED,
+	   "a floor with an image, or one that replaced a row, is refused");
 }
 
 static void
@@ -667,6 +727,7 @@ main(int argc, char **argv)
 	test_splices();
 	test_dictionary_limits();
 	test_change_limits();
+	test_floors();
 	test_version();
 	test_promises();
 	test_minimal();
