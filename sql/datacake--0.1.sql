@@ -135,9 +135,10 @@ CREATE TABLE datacake.conflict (
     kind text NOT NULL,
     kept datacake.hlc NOT NULL,
     lost datacake.hlc NOT NULL,
+    kept_row jsonb,
     lost_row jsonb
 );
-COMMENT ON TABLE datacake.conflict IS 'concurrent writes that this node met when it applied changes of others; the last 10000 are kept';
+COMMENT ON TABLE datacake.conflict IS 'concurrent writes that this node met when it applied changes of others; datacake.conflict_history of them are kept';
 
 CREATE TABLE datacake.keyspace (
     id bigint PRIMARY KEY,
@@ -392,9 +393,9 @@ CREATE VIEW datacake.keyspaces AS
 COMMENT ON VIEW datacake.keyspaces IS 'the replicated tables of this node: entries of their metadata, what was captured, applied, in conflict, waiting';
 
 CREATE VIEW datacake.conflicts AS
-    SELECT c.at, s.relation, c.key, c.kind, c.kept, c.lost, c.lost_row
+    SELECT c.at, s.relation, c.key, c.kind, c.kept, c.lost, c.kept_row, c.lost_row
       FROM datacake.conflict c LEFT JOIN datacake.show_keyspaces() s ON s.id = c.keyspace ORDER BY c.id;
-COMMENT ON VIEW datacake.conflicts IS 'concurrent writes: which stamp stayed, which lost, and the row that lost (NULL: a deletion lost)';
+COMMENT ON VIEW datacake.conflicts IS 'concurrent writes: which stamp stayed and which lost, and their rows (NULL: a deletion); seen where the one that lost stood';
 
 CREATE FUNCTION datacake.show_workers(OUT name text, OUT pid integer, OUT started_at timestamptz, OUT starts integer)
     RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_workers' LANGUAGE C VOLATILE;

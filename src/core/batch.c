@@ -36,6 +36,8 @@ dc_batch_change(DcWriter *w, const DcChange *change)
 		flags |= DC_CHANGE_DEAD;
 	if (change->replaced != DC_HLC_NONE)
 		flags |= DC_CHANGE_REPLACED;
+	if (change->reborn)
+		flags |= DC_CHANGE_REBORN;
 	dc_write_varint(w, (uint64_t) change->keyspace + 1);
 	dc_write_u8(w, flags);
 	dc_write_u64(w, change->entry.stamp);
@@ -78,6 +80,15 @@ dc_batch_read_column(DcReader *r, DcSlice *name, DcSlice *type)
 	*type = dc_read_string(r, DC_BATCH_NAME_BYTES_MAX);
 }
 
+/* Only a row can follow a death; a death replaces a row. */
+static bool
+flags_are_valid(uint8_t flags)
+{
+	if (flags & DC_CHANGE_REBORN)
+		return flags == (DC_CHANGE_REBORN | DC_CHANGE_REPLACED);
+	return (flags & ~DC_CHANGE_FLAGS) == 0;
+}
+
 /* A change without key: a death, of which nothing was replaced, once. */
 static bool
 floor_is_valid(DcBatchFloors *floors, const DcChange *change, uint8_t flags)
@@ -100,11 +111,12 @@ dc_batch_read_change(DcReader *r, uint32_t keyspace_count,
 	if (index == 0 || r->status != DC_OK)
 		return false;
 	flags = dc_read_u8(r);
-	if (flags & ~DC_CHANGE_FLAGS)
+	if (!flags_are_valid(flags))
 		dc_reader_fail(r, DC_MALFORMED);
 	change->keyspace = (uint32_t) index - 1;
 	change->entry.dead = (flags & DC_CHANGE_DEAD) != 0;
 	change->entry.stamp = dc_read_u64(r);
+	change->reborn = (flags & DC_CHANGE_REBORN) != 0;
 	change->replaced = DC_HLC_NONE;
 	if (flags & DC_CHANGE_REPLACED)
 	{

@@ -39,14 +39,16 @@ enum
 {
 	DC_CHANGE_DEAD = 1 << 0,     /* a tombstone: no image follows */
 	DC_CHANGE_REPLACED = 1 << 1, /* `replaced` follows */
-	DC_CHANGE_FLAGS = DC_CHANGE_DEAD | DC_CHANGE_REPLACED
+	DC_CHANGE_REBORN = 1 << 2,   /* ... and is the stamp of a death */
+	DC_CHANGE_FLAGS = DC_CHANGE_DEAD | DC_CHANGE_REPLACED | DC_CHANGE_REBORN
 };
 
 typedef struct DcChange
 {
 	uint32_t keyspace; /* index into the dictionary */
 	DcEntry entry;
-	DcHlc replaced; /* stamp of the row this write replaced, or NONE */
+	DcHlc replaced; /* stamp of what its writer knew of the key, or NONE */
+	bool reborn;    /* and that was a death */
 	DcSlice key;   /* empty: a floor */
 	DcSlice image; /* empty when dead */
 } DcChange;

@@ -30,7 +30,8 @@ typedef struct Change
 	bool reserved;   /* ... because a map slot was reserved */
 	bool announced;  /* its death was announced */
 	DcEntry entry;
-	DcHlc replaced;
+	DcHlc replaced; /* the row before, or else ... */
+	DcHlc buried;   /* ... the death this row follows, if it is known */
 	uint32 births; /* late ones before our commit, if this is a death */
 	uint64 hash;
 	uint32 key_length;
@@ -477,6 +478,8 @@ reserve_and_announce(void)
 		change->reserved =
 			dc_metadata_reserve(change->slot, key_of(change), insert);
 		change->promised = true;
+		if (insert)
+			change->buried = dc_metadata_death(change->slot, key_of(change));
 		if (change->entry.dead && !change->announced)
 		{
 			change->births = dc_birth_count(change->slot, change->hash);
@@ -500,7 +503,9 @@ serialize(DcWriter *w)
 		DcChange out = {
 			.keyspace = (uint32) change->dictionary,
 			.entry = change->entry,
-			.replaced = change->replaced,
+			.replaced = change->replaced != DC_HLC_NONE ? change->replaced :
+														  change->buried,
+			.reborn = change->buried != DC_HLC_NONE,
 			.key = {change->key, change->key_length},
 			.image = {change->image, change->image_length},
 		};

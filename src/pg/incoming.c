@@ -146,6 +146,24 @@ same_item_key(const DcIncoming *a, const DcIncoming *b)
 		   memcmp(a->key.data, b->key.data, a->key.length) == 0;
 }
 
+/*
+ * Of two changes of one key only the later one is applied.  If it replaced
+ * just the earlier one, together they replaced what that one did; if not, it
+ * knew of something newer.
+ */
+static void
+replace(DcIncoming *earlier, const DcIncoming *later)
+{
+	DcChange first = earlier->change;
+
+	*earlier = *later;
+	if (later->change.replaced != first.entry.stamp)
+		return;
+	earlier->change.replaced = first.replaced;
+	earlier->change.reborn =
+		(first.reborn || later->change.reborn) && !later->change.entry.dead;
+}
+
 void
 dc_incoming_sort(DcApplySet *set)
 {
@@ -156,9 +174,7 @@ dc_incoming_sort(DcApplySet *set)
 	{
 		if (kept > 0 && same_item_key(&set->items[kept - 1], &set->items[i]))
 		{
-			set->items[i].change.replaced =
-				set->items[kept - 1].change.replaced;
-			set->items[kept - 1] = set->items[i];
+			replace(&set->items[kept - 1], &set->items[i]);
 		}
 		else
 			set->items[kept++] = set->items[i];

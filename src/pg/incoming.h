@@ -66,7 +66,7 @@ struct DcApplySet
 };
 
 /* Sorts: the catalogue first, then by keyspace, key and stamp; leaves the
- * newest change of each key, with what the oldest one replaced. */
+ * newest change of each key, with what was replaced before all of them. */
 extern void dc_incoming_sort(DcApplySet *set);
 
 /* The floor of a keyspace, with those that this set has applied so far. */

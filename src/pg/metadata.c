@@ -371,6 +371,20 @@ dc_metadata_get(int slot, DcKey key)
 	return dc_rule_above_floor(entry, dc_floor(slot));
 }
 
+DcHlc
+dc_metadata_death(int slot, DcKey key)
+{
+	const DcMap *map = &dc_keyspace(slot)->maps[partition_of(key.hash)];
+	DcEntry entry;
+
+	/* asked for each row inserted; a death that is just being merged is none
+	 * that the writer knew */
+	if (map->dead_count == 0)
+		return dc_floor(slot);
+	entry = dc_metadata_get(slot, key);
+	return entry.dead ? entry.stamp : DC_HLC_NONE;
+}
+
 static void
 report_full(DcStatus status)
 {

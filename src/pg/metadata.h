@@ -127,6 +127,9 @@ extern DcHlc dc_death_after(int slot, DcKey key, DcHlc stamp);
 /* The entry as it counts: at or below the floor a death at the floor. */
 extern DcEntry dc_metadata_get(int slot, DcKey key);
 
+/* The death of the key, if that is the last that is known; else NONE. */
+extern DcHlc dc_metadata_death(int slot, DcKey key);
+
 /*
  * Promises that one later merge of this key cannot fail.  With `known_absent`
  * no lookup is made first.  Returns true if room was taken, false if the key

@@ -95,6 +95,8 @@ add_change(Batch *batch, const DcChange *change)
 	MUST(change->replaced == DC_HLC_NONE || dc_hlc_valid(change->replaced));
 	MUST(change->key.length <= DC_KEY_BYTES_LIMIT);
 	MUST(!change->entry.dead || change->image.length == 0);
+	MUST(!change->reborn ||
+		 (change->replaced != DC_HLC_NONE && !change->entry.dead));
 	if (dc_change_is_floor(change))
 	{
 		MUST(change->entry.dead && change->replaced == DC_HLC_NONE);
@@ -199,7 +201,7 @@ check_alone(const Batch *batch, const DcChange *change, uint8_t *room,
 	MUST(dc_batch_read_change(&r, 1, &floors, &got));
 	MUST(got.entry.stamp == sent.entry.stamp);
 	MUST(got.entry.dead == sent.entry.dead);
-	MUST(got.replaced == sent.replaced);
+	MUST(got.replaced == sent.replaced && got.reborn == sent.reborn);
 	MUST(got.key.length == sent.key.length);
 	MUST(memcmp(got.key.data, sent.key.data, sent.key.length) == 0);
 	MUST(got.image.length == sent.image.length);

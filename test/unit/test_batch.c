@@ -170,24 +170,25 @@ small_sample(void)
 	sample.changes[0] = (DcChange){1,
 								   {middle, false},
 								   DC_HLC_NONE,
+								   false,
 								   text("12345678"),
 								   text("\x09"
 										"12345678")};
 	sample.changes[1] =
-		(DcChange){1, {middle, false}, first, text("87654321"), text("x")};
+		(DcChange){1, {middle, false}, first, false, text("87654321"), text("x")};
 	sample.changes[2] =
-		(DcChange){2, {DC_HLC_MAX, true}, middle, text("\x01k"), text("")};
+		(DcChange){2, {DC_HLC_MAX, true}, middle, false, text("\x01k"), text("")};
 	sample.changes[3] =
-		(DcChange){2, {first, true}, DC_HLC_NONE, text("k"), text("")};
+		(DcChange){2, {first, true}, DC_HLC_NONE, false, text("k"), text("")};
 	sample.changes[4] =
-		(DcChange){0, {first, false}, DC_HLC_NONE, slice("", 1), text("")};
+		(DcChange){0, {first, false}, DC_HLC_NONE, false, slice("", 1), text("")};
 	sample.changes[5] =
-		(DcChange){1, {middle + 1024, false}, DC_HLC_MAX, text("z"), text("")};
+		(DcChange){1, {middle + 1024, false}, DC_HLC_MAX, true, text("z"), text("")};
 	/* floors: one below and one above other changes of their keyspaces */
 	sample.changes[6] =
-		(DcChange){1, {middle - 1024, true}, DC_HLC_NONE, text(""), text("")};
+		(DcChange){1, {middle - 1024, true}, DC_HLC_NONE, false, text(""), text("")};
 	sample.changes[7] =
-		(DcChange){2, {middle, true}, DC_HLC_NONE, text(""), text("")};
+		(DcChange){2, {middle, true}, DC_HLC_NONE, false, text(""), text("")};
 	return &sample;
 }
 
@@ -207,11 +208,13 @@ long_sample(void)
 	sample.changes[0] = (DcChange){0,
 								   {dc_hlc_make(1, 1023), false},
 								   DC_HLC_NONE,
+								   false,
 								   filled('k', DC_KEY_BYTES_LIMIT),
 								   filled('i', 128)};
 	sample.changes[1] = (DcChange){2,
 								   {dc_hlc_make(2, 1), true},
 								   dc_hlc_make(1, 1023),
+								   false,
 								   filled('l', 127),
 								   text("")};
 	return &sample;
@@ -281,6 +284,7 @@ reads_changes(DcReader *r, const Sample *sample)
 				 change.entry.stamp == expected->entry.stamp &&
 				 change.entry.dead == expected->entry.dead &&
 				 change.replaced == expected->replaced &&
+				 change.reborn == expected->reborn &&
 				 equal(change.key, expected->key) &&
 				 equal(change.image, expected->image);
 	}
@@ -426,8 +430,8 @@ test_golden(void)
 		.change_count = 2,
 		.keyspaces = {{9, text("s"), text("t"), 1}},
 		.columns = {{{text("c"), text("y")}}},
-		.changes = {{0, {1025, false}, 0, text("kl"), text("\003vw")},
-					{0, {2049, true}, 1025, text("m"), text("")}},
+		.changes = {{0, {1025, false}, 0, false, text("kl"), text("\003vw")},
+					{0, {2049, true}, 1025, false, text("m"), text("")}},
 	};
 	uint8_t data[sizeof(golden)];
 
@@ -529,6 +533,13 @@ test_change_limits(void)
 		refused &=
 			walk_change(0, (uint8_t) flags, good, good, 1) == DC_MALFORMED;
 	ok(refused, "every unknown flag is refused");
+	ok(walk_change(0, DC_CHANGE_REBORN | DC_CHANGE_REPLACED, good, good, 1) ==
+			   DC_OK &&
+		   walk_change(0, DC_CHANGE_REBORN, good, 0, 1) == DC_MALFORMED &&
+		   walk_change(0, DC_CHANGE_FLAGS, good, good, 1) == DC_MALFORMED &&
+		   walk_change(0, DC_CHANGE_REBORN | DC_CHANGE_DEAD, good, 0, 1) ==
+			   DC_MALFORMED,
+	   "only a row that replaced something can have followed a death");
 	ok(walk_change(0, 0, DC_HLC_NONE, 0, 1) == DC_MALFORMED,
 	   "stamp 0 is refused");
 	ok(walk_change(0, 0, nobody, 0, 1) == DC_MALFORMED,
@@ -568,6 +579,7 @@ walk_floors(const char *keyspaces, uint8_t flags)
 		DcChange death = {(uint32_t) (*keyspaces - '0'),
 						  {dc_hlc_make(5, 5), true},
 						  DC_HLC_NONE,
+						  false,
 						  text("k"),
 						  text("")};
 
