@@ -4,6 +4,8 @@
  */
 #include "batch.h"
 
+#include "known.h"
+
 void
 dc_batch_begin(DcWriter *w, uint32_t keyspace_count)
 {
@@ -44,7 +46,7 @@ dc_batch_change(DcWriter *w, const DcChange *change)
 	if (change->replaced != DC_HLC_NONE)
 		dc_write_u64(w, change->replaced);
 	dc_write_string(w, change->key.data, change->key.length);
-	if (!change->entry.dead)
+	if (!change->entry.dead || dc_change_is_floor(change))
 		dc_write_string(w, change->image.data, change->image.length);
 }
 
@@ -95,7 +97,8 @@ floor_is_valid(DcBatchFloors *floors, const DcChange *change, uint8_t flags)
 {
 	uint8_t *byte = &floors->seen[change->keyspace / 8];
 	uint8_t bit = (uint8_t) (1u << change->keyspace % 8);
-	bool valid = flags == DC_CHANGE_DEAD && (*byte & bit) == 0;
+	bool valid = flags == DC_CHANGE_DEAD && (*byte & bit) == 0 &&
+				 (change->image.length == 0 || dc_known_valid(change->image));
 
 	*byte |= bit;
 	return valid;
@@ -126,7 +129,7 @@ dc_batch_read_change(DcReader *r, uint32_t keyspace_count,
 	}
 	change->key = dc_read_string(r, DC_KEY_BYTES_LIMIT);
 	change->image = (DcSlice){NULL, 0};
-	if (!change->entry.dead)
+	if (!change->entry.dead || dc_change_is_floor(change))
 		change->image = dc_read_string(r, DC_BATCH_BYTES_MAX);
 	if (!dc_hlc_valid(change->entry.stamp))
 		dc_reader_fail(r, DC_MALFORMED);

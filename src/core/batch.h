@@ -8,7 +8,8 @@
  *	changes    = { varint keyspace index + 1 | change } ... 0
  *	change     = flags u8 | stamp u64 | [replaced u64] | key | [image]
  *	image      = varint bytes | for each column: varint length + 1, or 0 = NULL
- *	floor      = a change without key, dead: the keyspace was truncated
+ *	floor      = a change without key, dead: the keyspace was truncated; its
+ *	             image is empty or what its writer knew (known.h)
  *
  * A floor is a death of every key of its keyspace.  Where it stands among the
  * changes means nothing, stamps decide; a keyspace has at most one.
@@ -49,8 +50,8 @@ typedef struct DcChange
 	DcEntry entry;
 	DcHlc replaced; /* stamp of what its writer knew of the key, or NONE */
 	bool reborn;    /* and that was a death */
-	DcSlice key;   /* empty: a floor */
-	DcSlice image; /* empty when dead */
+	DcSlice key;    /* empty: a floor */
+	DcSlice image;  /* empty when dead, but for a floor */
 } DcChange;
 
 static inline bool

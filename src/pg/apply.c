@@ -65,8 +65,8 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 	if (dc_rule_late_birth(item->row, item->change.entry,
 						   dc_death_mark(target->slot, item->key.hash)))
 		dc_birth_announce(target->slot, item->key.hash);
-	entry = dc_rule_above_floor(dc_metadata_get(target->slot, item->key),
-								floor);
+	entry =
+		dc_rule_above_floor(dc_metadata_get(target->slot, item->key), floor);
 	if (set->retry && entry.stamp == item->change.entry.stamp)
 		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
 	item->entry = entry;
@@ -437,16 +437,32 @@ follow_definition(DcIncoming *item)
 
 /* --- TRUNCATE --- */
 
+typedef struct Truncation
+{
+	DcApplySet *set;
+	DcIncoming *item;
+} Truncation;
+
+static void
+observe_truncated(DcTable *table, void *arg)
+{
+	Truncation *truncation = arg;
+
+	dc_conflict_truncated(truncation->set, table, truncation->item);
+}
+
 static void
 erase_truncated(DcApplySet *set, DcIncoming *item, int count)
 {
 	DcTarget *target = item->target;
 	DcRole role = dc_role_begin(target->rel->owner, true);
+	Truncation truncation = {set, item};
 	DcTable table;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	dc_table_open(&table, target->relation, target->rel, false);
-	dc_floor_erase(&table, item->change.entry.stamp, false);
+	dc_floor_erase(&table, item->change.entry.stamp, observe_truncated,
+				   &truncation);
 	dc_table_close(&table);
 	PopActiveSnapshot();
 	dc_role_end(role);

@@ -310,6 +310,7 @@ datacake_capture_truncate(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	DcRel *rel;
+	StringInfoData known;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
@@ -325,8 +326,10 @@ datacake_capture_truncate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot TRUNCATE the definitions of all keyspaces"),
 				 errhint("Use SELECT datacake.unreplicate_table(...).")));
+	initStringInfo(&known);
+	dc_floor_known(rel->slot, &known);
 	SPI_connect();
-	dc_floor_write(rel->slot, dc_change_truncate(rel));
+	dc_floor_write(rel->slot, dc_change_truncate(rel, &known));
 	SPI_finish();
 	return PointerGetDatum(NULL);
 }

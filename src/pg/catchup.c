@@ -388,8 +388,8 @@ fetch_items(DcCatchup *catchup)
 		return false;
 	catchup->item_at = 0;
 	catchup->item_count =
-		dc_metadata_scan(slot, &catchup->cursor,
-						 limit_of(catchup), catchup->items, CHUNK_ITEMS, catchup->keys,
+		dc_metadata_scan(slot, &catchup->cursor, limit_of(catchup),
+						 catchup->items, CHUNK_ITEMS, catchup->keys,
 						 sizeof(catchup->keys));
 	catchup->scanned = catchup->item_count == 0;
 	return !catchup->scanned || floor_is_due(catchup);

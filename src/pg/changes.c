@@ -32,7 +32,7 @@ typedef struct Change
 	DcEntry entry;
 	DcHlc replaced; /* the row before, or else ... */
 	DcHlc buried;   /* ... the death this row follows, if it is known */
-	uint32 births; /* late ones before our commit, if this is a death */
+	uint32 births;  /* late ones before our commit, if this is a death */
 	uint64 hash;
 	uint32 key_length;
 	uint32 image_length;
@@ -382,11 +382,18 @@ add_floor(int slot, DcHlc stamp)
 }
 
 DcHlc
-dc_change_truncate(DcRel *rel)
+dc_change_truncate(DcRel *rel, StringInfo known)
 {
 	DcHlc stamp = dc_transaction_fresh_stamp();
+	Change *change = add_floor(rel->slot, stamp);
 
-	ship(add_floor(rel->slot, stamp), rel, false);
+	ship(change, rel, false);
+	if (!xact.by_key)
+	{
+		change->image =
+			arena_copy(&xact.images, known->data, (Size) known->len);
+		change->image_length = (uint32) known->len;
+	}
 	(void) dc_transaction_fresh_stamp(); /* what follows lies above it */
 	return stamp;
 }

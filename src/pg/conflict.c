@@ -12,6 +12,8 @@
  * not have known it, but whoever wrote the newer one may well have known the
  * late one by way of a third node.
  *
+ * A TRUNCATE replaces no row; it says what was known of its keyspace instead.
+ *
  * Two rows with one unique value (P3) are no conflict of one key.  y may have
  * overtaken the change of x that freed the value, so nothing is judged before
  * this node's vector covers both stamps for every live source.  Then the
@@ -33,6 +35,7 @@
 
 #include "changes.h"
 #include "guc.h"
+#include "known.h"
 #include "sql.h"
 #include "vector.h"
 
@@ -41,16 +44,16 @@
 typedef struct DcConflict
 {
 	int slot;
-	const char *key;
+	const char *key; /* NULL: only counted */
 	const char *kind;
 	DcHlc kept;
 	DcHlc lost;
-	const char *kept_row; /* JSON; NULL: a death stays */
-	const char *lost_row; /* JSON; NULL: a death lost */
+	char *kept_row; /* JSON; NULL: a death stays */
+	char *lost_row; /* JSON; NULL: a death lost */
 } DcConflict;
 
 /* In place of a row that is too large to be kept. */
-static const char *
+static char *
 note_as_json(const char *key, Size bytes)
 {
 	StringInfoData note;
@@ -65,14 +68,14 @@ note_as_json(const char *key, Size bytes)
 	return note.data;
 }
 
-/* NULL for no row, and when conflicts are only counted. */
-static const char *
+/* NULL for no row. */
+static char *
 row_as_json(DcRel *rel, TupleTableSlot *slot)
 {
 	StringInfoData key;
 	text *row;
 
-	if (slot == NULL || datacake_conflict_history == 0)
+	if (slot == NULL)
 		return NULL;
 	row = DatumGetTextPP(
 		DirectFunctionCall1(row_to_json, ExecFetchSlotHeapTupleDatum(slot)));
@@ -86,24 +89,45 @@ row_as_json(DcRel *rel, TupleTableSlot *slot)
 						VARSIZE_ANY_EXHDR(row));
 }
 
+/* The one that falls out of the history when one more comes is only counted. */
+static void
+forget_oldest(DcApplySet *set)
+{
+	int oldest = list_length(set->conflicts) - datacake_conflict_history;
+	DcConflict *conflict;
+
+	if (oldest < 0)
+		return;
+	conflict = list_nth(set->conflicts, oldest);
+	conflict->key = NULL;
+	if (conflict->kept_row != NULL)
+		pfree(conflict->kept_row);
+	if (conflict->lost_row != NULL)
+		pfree(conflict->lost_row);
+	conflict->kept_row = conflict->lost_row = NULL;
+}
+
 /* `kept_row` and `lost_row`: NULL for a death. */
 static void
-add_conflict(DcApplySet *set, const DcIncoming *item, const char *kind,
-			 DcHlc kept, TupleTableSlot *kept_row, DcHlc lost,
+add_conflict(DcApplySet *set, const DcTarget *target, DcSlice key,
+			 const char *kind, DcHlc kept, TupleTableSlot *kept_row, DcHlc lost,
 			 TupleTableSlot *lost_row)
 {
-	DcRel *rel = item->target->rel;
-	DcConflict *conflict = palloc(sizeof(DcConflict));
+	DcRel *rel = target->rel;
+	DcConflict *conflict = palloc0(sizeof(DcConflict));
 
-	conflict->slot = item->target->slot;
-	conflict->key = dc_rel_key_text(rel, item->change.key.data,
-									item->change.key.length);
+	if (datacake_conflict_history > 0)
+		forget_oldest(set);
+	set->conflicts = lappend(set->conflicts, conflict);
+	conflict->slot = target->slot;
+	if (datacake_conflict_history == 0)
+		return;
+	conflict->key = dc_rel_key_text(rel, key.data, key.length);
 	conflict->kind = kind;
 	conflict->kept = kept;
 	conflict->lost = lost;
 	conflict->kept_row = row_as_json(rel, kept_row);
 	conflict->lost_row = row_as_json(rel, lost_row);
-	set->conflicts = lappend(set->conflicts, conflict);
 }
 
 /* --- versions of one key --- */
@@ -145,8 +169,7 @@ is_conflict(const DcApplySet *set, const DcIncoming *item, DcEntry lost)
 static const char *
 kind_of(const DcApplySet *set, const DcIncoming *item, DcEntry lost)
 {
-	if (lost.dead &&
-		lost.stamp == dc_incoming_floor(set, item->target->slot))
+	if (lost.dead && lost.stamp == dc_incoming_floor(set, item->target->slot))
 		return "truncate";
 	if (item->change.entry.dead)
 		return "delete";
@@ -165,9 +188,32 @@ dc_conflict_observe(DcApplySet *set, DcTable *table, DcIncoming *item)
 		return;
 	if (!item->change.entry.dead)
 		dc_incoming_image(table, item, row_is_found);
-	add_conflict(set, item, kind_of(set, item, lost), item->change.entry.stamp,
+	add_conflict(set, item->target, item->change.key, kind_of(set, item, lost),
+				 item->change.entry.stamp,
 				 item->change.entry.dead ? NULL : table->remote, lost.stamp,
 				 !lost.dead && row_is_found ? table->local : NULL);
+}
+
+void
+dc_conflict_truncated(DcApplySet *set, DcTable *table, const DcIncoming *item)
+{
+	const DcChange *floor = &item->change;
+	DcHlc row = dc_rel_stamp(table->rel, table->local);
+	StringInfoData key;
+	DcSlice slice;
+
+	if (!item->exact || floor->image.length == 0 ||
+		dc_vv_covers(&set->vector, floor->entry.stamp))
+		return;
+	initStringInfo(&key);
+	slot_getallattrs(table->local);
+	dc_rel_key(table->rel, table->local->tts_values, table->local->tts_isnull,
+			   &key);
+	slice = (DcSlice){(const uint8 *) key.data, (Size) key.len};
+	if (!dc_known_covers(floor->image, slice, row))
+		add_conflict(set, item->target, slice, "truncate", floor->entry.stamp,
+					 NULL, row, table->local);
+	pfree(key.data);
 }
 
 void
@@ -188,8 +234,8 @@ dc_conflict_record(DcApplySet *set)
 									conflict->lost_row};
 
 		pg_atomic_fetch_add_u64(&dc_keyspace(conflict->slot)->conflicts, 1);
-		if (datacake_conflict_history == 0)
-			continue;
+		if (conflict->key == NULL)
+			continue; /* only counted */
 		dc_sql("INSERT INTO datacake.conflict (keyspace, key, kind, kept, "
 			   "lost, kept_row, lost_row) VALUES ($1::bigint, $2, $3, "
 			   "$4::datacake.hlc, $5::datacake.hlc, $6::jsonb, $7::jsonb)",
@@ -259,8 +305,8 @@ reject_incoming(DcApplySet *set, DcTable *table, DcIncoming *item, DcHlc rival)
 	dc_change_capture(item->target->rel, item->key,
 					  (DcEntry){.stamp = stamp, .dead = true},
 					  item->change.entry.stamp, false, NULL);
-	add_conflict(set, item, "unique", rival, table->local,
-				 item->change.entry.stamp, table->remote);
+	add_conflict(set, item->target, item->change.key, "unique", rival,
+				 table->local, item->change.entry.stamp, table->remote);
 }
 
 /* The row here is the older one: it dies, and makes room. */
@@ -269,8 +315,8 @@ reject_local(DcApplySet *set, DcTable *table, DcIncoming *item, DcHlc rival)
 {
 	StringInfoData key;
 
-	add_conflict(set, item, "unique", item->change.entry.stamp, table->remote,
-				 rival, table->local);
+	add_conflict(set, item->target, item->change.key, "unique",
+				 item->change.entry.stamp, table->remote, rival, table->local);
 	initStringInfo(&key);
 	slot_getallattrs(table->local);
 	dc_rel_key(table->rel, table->local->tts_values, table->local->tts_isnull,

@@ -19,6 +19,13 @@ extern void dc_conflict_observe(DcApplySet *set, DcTable *table,
 								DcIncoming *item);
 
 /*
+ * A TRUNCATE, `item`, is about to delete the row in table->local: the same, if
+ * who truncated did not know the row.
+ */
+extern void dc_conflict_truncated(DcApplySet *set, DcTable *table,
+								  const DcIncoming *item);
+
+/*
  * Counts what was noted, and writes it into datacake.conflict if
  * datacake.conflict_history says so; inside SPI_connect().
  */

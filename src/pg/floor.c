@@ -19,7 +19,10 @@
 #include "utils/snapmgr.h"
 
 #include "capture.h"
+#include "guc.h"
+#include "known.h"
 #include "sql.h"
+#include "vector.h"
 
 void
 dc_floor_write(int slot, DcHlc stamp)
@@ -35,6 +38,46 @@ dc_floor_write(int slot, DcHlc stamp)
 		   "AND stamp::bigint <= $2::bigint",
 		   2, arguments);
 	dc_role_end(role);
+}
+
+void
+dc_floor_known(int slot, StringInfo out)
+{
+	static DcVv vector;
+	static DcMapItem items[DC_KNOWN_KEYS_MAX];
+	static uint8 arena[DC_KNOWN_KEYS_MAX * 16 + DC_KEY_BYTES_MAX];
+	DcMetadataCursor cursor;
+	StringInfoData keys;
+	uint32 count = 0;
+	DcWriter w;
+	int n;
+
+	dc_vector_read(&vector);
+	vector.at[datacake_node_id] = DC_HLC_MAX; /* its own, to the last row */
+	initStringInfo(&keys);
+	dc_metadata_scan_begin(&cursor);
+	while ((n = dc_metadata_scan(slot, &cursor, &vector, items,
+								 DC_KNOWN_KEYS_MAX, arena, sizeof(arena))) > 0)
+	{
+		count += (uint32) n;
+		if (count > DC_KNOWN_KEYS_MAX)
+			return;
+		for (int i = 0; i < n; i++)
+		{
+			enlargeStringInfo(&keys, (int) items[i].key.length + 16);
+			dc_writer_init(&w, keys.data + keys.len,
+						   (size_t) (keys.maxlen - keys.len));
+			dc_known_key(&w, items[i].key, items[i].entry.stamp);
+			keys.len += (int) w.length;
+		}
+	}
+	dc_writer_init(&w, NULL, 0);
+	dc_known_begin(&w, dc_floor(slot), &vector, count);
+	enlargeStringInfo(out, (int) w.length);
+	dc_writer_init(&w, out->data + out->len, w.length);
+	dc_known_begin(&w, dc_floor(slot), &vector, count);
+	out->len += (int) w.length;
+	appendBinaryStringInfo(out, keys.data, keys.len);
 }
 
 void
@@ -66,6 +109,7 @@ lock_row(DcTable *table, TupleTableSlot *row, Snapshot snapshot)
 							TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &ignored);
 }
 
+/* A row that is locked: the maintainer waits for it in its own time. */
 static void
 push_row(DcRel *rel, TupleTableSlot *row)
 {
@@ -80,7 +124,7 @@ push_row(DcRel *rel, TupleTableSlot *row)
 }
 
 void
-dc_floor_erase(DcTable *table, DcHlc stamp, bool push)
+dc_floor_erase(DcTable *table, DcHlc stamp, DcFloorVisitor visit, void *arg)
 {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(table->relation, snapshot, 0, NULL);
@@ -96,8 +140,12 @@ dc_floor_erase(DcTable *table, DcHlc stamp, bool push)
 			continue;
 		result = lock_row(table, row, snapshot);
 		if (result == TM_Ok && dc_rel_stamp(table->rel, table->local) <= stamp)
+		{
+			if (visit != NULL)
+				visit(table, arg);
 			dc_table_delete(table);
-		else if (result == TM_WouldBlock && push)
+		}
+		else if (result == TM_WouldBlock && visit == NULL)
 			push_row(table->rel, row);
 	}
 	ExecDropSingleTupleTableSlot(row);
@@ -116,7 +164,7 @@ erase_as_owner(Relation relation, DcRel *rel, DcHlc stamp)
 	PG_TRY();
 	{
 		dc_table_open(&table, relation, rel, false);
-		dc_floor_erase(&table, stamp, true);
+		dc_floor_erase(&table, stamp, NULL, NULL);
 		dc_table_close(&table);
 	}
 	PG_FINALLY();

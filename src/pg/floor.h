@@ -27,14 +27,23 @@
  */
 extern void dc_floor_write(int slot, DcHlc stamp);
 
+/*
+ * Appends what this node knows of the keyspace (known.h), or nothing if that
+ * is too much.  The table is locked against every writer.
+ */
+extern void dc_floor_known(int slot, StringInfo out);
+
 /* At start, before any entry: raises what datacake.floor says. */
 extern void dc_floor_load(void);
 
 /*
- * Deletes the rows at or below the stamp.  Waits for nobody: a row that
- * somebody keeps locked stays, and with `push` is queued for the maintainer.
+ * Deletes the rows at or below the stamp; each is shown to `visit` before, in
+ * table->local.  Waits for nobody: a row that somebody keeps locked stays, and
+ * without `visit` is queued for the maintainer.
  */
-extern void dc_floor_erase(DcTable *table, DcHlc stamp, bool push);
+typedef void (*DcFloorVisitor)(DcTable *table, void *arg);
+extern void dc_floor_erase(DcTable *table, DcHlc stamp, DcFloorVisitor visit,
+						   void *arg);
 
 /*
  * Maintainer, in a transaction of its own: what an apply left in the heap.

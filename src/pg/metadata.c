@@ -565,8 +565,7 @@ dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
 	}
 	else
 	{
-		size_t n =
-			dc_map_scan(map, map_env(), &cursor->cursor, &filter, &room);
+		size_t n = dc_map_scan(map, map_env(), &cursor->cursor, &filter, &room);
 
 		for (size_t i = 0; i < n; i++)
 			(void) dc_map_remove(map, map_env(), items[i].key.data,

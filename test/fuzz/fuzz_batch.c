@@ -6,7 +6,7 @@
  * afterwards.  Of each batch that is accepted must hold:
  *
  *	- every slice lies within the message; every change has a keyspace, a
- *	  valid stamp and a key, and an image only if it is live
+ *	  valid stamp and a key, and an image only if it is live or a floor
  *	- a change without key is a death that replaced nothing, one a keyspace
  *	- written again it is the same bytes (a batch has one encoding)
  *	- each change travels alone, too: with the bytes of its keyspace's
@@ -16,6 +16,7 @@
  * writes, and inputs that once broke something.
  */
 #include "batch.h"
+#include "known.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,7 +95,8 @@ add_change(Batch *batch, const DcChange *change)
 	MUST(dc_hlc_valid(change->entry.stamp));
 	MUST(change->replaced == DC_HLC_NONE || dc_hlc_valid(change->replaced));
 	MUST(change->key.length <= DC_KEY_BYTES_LIMIT);
-	MUST(!change->entry.dead || change->image.length == 0);
+	MUST(!change->entry.dead || change->image.length == 0 ||
+		 (dc_change_is_floor(change) && dc_known_valid(change->image)));
 	MUST(!change->reborn ||
 		 (change->replaced != DC_HLC_NONE && !change->entry.dead));
 	if (dc_change_is_floor(change))

@@ -9,6 +9,7 @@
  * the seeds of test/fuzz/corpus/fuzz_batch.
  */
 #include "batch.h"
+#include "known.h"
 #include "tap.h"
 
 #include <stdlib.h>
@@ -174,19 +175,21 @@ small_sample(void)
 								   text("12345678"),
 								   text("\x09"
 										"12345678")};
-	sample.changes[1] =
-		(DcChange){1, {middle, false}, first, false, text("87654321"), text("x")};
-	sample.changes[2] =
-		(DcChange){2, {DC_HLC_MAX, true}, middle, false, text("\x01k"), text("")};
+	sample.changes[1] = (DcChange){1,     {middle, false},  first,
+								   false, text("87654321"), text("x")};
+	sample.changes[2] = (DcChange){2,     {DC_HLC_MAX, true}, middle,
+								   false, text("\x01k"),      text("")};
 	sample.changes[3] =
 		(DcChange){2, {first, true}, DC_HLC_NONE, false, text("k"), text("")};
-	sample.changes[4] =
-		(DcChange){0, {first, false}, DC_HLC_NONE, false, slice("", 1), text("")};
+	sample.changes[4] = (DcChange){0,     {first, false}, DC_HLC_NONE,
+								   false, slice("", 1),   text("")};
 	sample.changes[5] =
-		(DcChange){1, {middle + 1024, false}, DC_HLC_MAX, true, text("z"), text("")};
+		(DcChange){1,       {middle + 1024, false}, DC_HLC_MAX, true, text("z"),
+				   text("")};
 	/* floors: one below and one above other changes of their keyspaces */
 	sample.changes[6] =
-		(DcChange){1, {middle - 1024, true}, DC_HLC_NONE, false, text(""), text("")};
+		(DcChange){1,       {middle - 1024, true}, DC_HLC_NONE, false, text(""),
+				   text("")};
 	sample.changes[7] =
 		(DcChange){2, {middle, true}, DC_HLC_NONE, false, text(""), text("")};
 	return &sample;
@@ -205,18 +208,12 @@ long_sample(void)
 	sample.columns[1][2][0] = filled('c', DC_BATCH_NAME_BYTES_MAX);
 	sample.columns[1][2][1] = filled('t', DC_BATCH_NAME_BYTES_MAX);
 	sample.change_count = 2;
-	sample.changes[0] = (DcChange){0,
-								   {dc_hlc_make(1, 1023), false},
-								   DC_HLC_NONE,
-								   false,
-								   filled('k', DC_KEY_BYTES_LIMIT),
-								   filled('i', 128)};
-	sample.changes[1] = (DcChange){2,
-								   {dc_hlc_make(2, 1), true},
-								   dc_hlc_make(1, 1023),
-								   false,
-								   filled('l', 127),
-								   text("")};
+	sample.changes[0] =
+		(DcChange){0,     {dc_hlc_make(1, 1023), false},   DC_HLC_NONE,
+				   false, filled('k', DC_KEY_BYTES_LIMIT), filled('i', 128)};
+	sample.changes[1] =
+		(DcChange){2,     {dc_hlc_make(2, 1), true}, dc_hlc_make(1, 1023),
+				   false, filled('l', 127),          text("")};
 	return &sample;
 }
 
@@ -278,15 +275,15 @@ reads_changes(DcReader *r, const Sample *sample)
 	{
 		const DcChange *expected = &sample->changes[i];
 
-		right &= dc_batch_read_change(r, sample->keyspace_count, &floors,
-									  &change) &&
-				 change.keyspace == expected->keyspace &&
-				 change.entry.stamp == expected->entry.stamp &&
-				 change.entry.dead == expected->entry.dead &&
-				 change.replaced == expected->replaced &&
-				 change.reborn == expected->reborn &&
-				 equal(change.key, expected->key) &&
-				 equal(change.image, expected->image);
+		right &=
+			dc_batch_read_change(r, sample->keyspace_count, &floors, &change) &&
+			change.keyspace == expected->keyspace &&
+			change.entry.stamp == expected->entry.stamp &&
+			change.entry.dead == expected->entry.dead &&
+			change.replaced == expected->replaced &&
+			change.reborn == expected->reborn &&
+			equal(change.key, expected->key) &&
+			equal(change.image, expected->image);
 	}
 	return right &&
 		   !dc_batch_read_change(r, sample->keyspace_count, &floors, &change);
@@ -564,7 +561,7 @@ test_change_limits(void)
 
 /* Floors of these keyspaces, each given by its digit, with a key's death. */
 static DcStatus
-walk_floors(const char *keyspaces, uint8_t flags)
+walk_floors(const char *keyspaces, uint8_t flags, DcSlice image)
 {
 	static uint8_t data[ROOM];
 	DcBatchKeyspace one = {7, text("s"), text("t"), 0};
@@ -590,27 +587,85 @@ walk_floors(const char *keyspaces, uint8_t flags)
 		if (flags & DC_CHANGE_REPLACED)
 			dc_write_u64(&w, dc_hlc_make(4, 4));
 		dc_write_string(&w, "", 0);
-		if (!(flags & DC_CHANGE_DEAD))
-			dc_write_string(&w, "", 0);
+		dc_write_string(&w, image.data, image.length);
 	}
 	dc_batch_end(&w);
 	return walk_copy(data, w.length);
 }
 
+/* What a writer knew: a floor, two sources, two keys.  Its length. */
+static size_t
+write_known(uint8_t *data, size_t capacity, DcHlc floor, DcHlc last)
+{
+	static DcVv vector;
+	DcWriter w;
+
+	dc_vv_init(&vector);
+	vector.at[1] = dc_hlc_make(10, 1);
+	vector.at[2] = dc_hlc_make(20, 2);
+	dc_writer_init(&w, data, capacity);
+	dc_known_begin(&w, floor, &vector, 2);
+	dc_known_key(&w, text("a"), dc_hlc_make(30, 1));
+	dc_known_key(&w, text("bb"), last);
+	return w.length;
+}
+
 static void
 test_floors(void)
 {
-	ok(walk_floors("0", DC_CHANGE_DEAD) == DC_OK && walk.changes == 2,
+	const DcSlice none = {NULL, 0};
+	const uint8_t death = DC_CHANGE_DEAD;
+
+	ok(walk_floors("0", death, none) == DC_OK && walk.changes == 2,
 	   "a death without a key is taken: a floor");
-	ok(walk_floors("807", DC_CHANGE_DEAD) == DC_OK && walk.changes == 6,
+	ok(walk_floors("807", death, none) == DC_OK && walk.changes == 6,
 	   "each keyspace may have one");
-	ok(walk_floors("00", DC_CHANGE_DEAD) == DC_MALFORMED &&
-		   walk_floors("808", DC_CHANGE_DEAD) == DC_MALFORMED,
+	ok(walk_floors("00", death, none) == DC_MALFORMED &&
+		   walk_floors("808", death, none) == DC_MALFORMED,
 	   "a second floor of a keyspace is refused");
-	ok(walk_floors("0", 0) == DC_MALFORMED &&
-		   walk_floors("0", DC_CHANGE_DEAD | DC_CHANGE_REPLACED) ==
+	ok(walk_floors("0", 0, none) == DC_MALFORMED &&
+		   walk_floors("0", DC_CHANGE_DEAD | DC_CHANGE_REPLACED, none) ==
 			   DC_MALFORMED,
-	   "a floor with an image, or one that replaced a row, is refused");
+	   "a floor that lives, or that replaced a row, is refused");
+}
+
+static void
+test_known(void)
+{
+	uint8_t data[128];
+	DcHlc last = dc_hlc_make(40, 2), floor = dc_hlc_make(5, 3);
+	size_t length = write_known(data, sizeof(data), floor, last);
+	DcSlice known = {data, length};
+	bool refused = true;
+
+	ok(dc_known_valid(known) &&
+		   walk_floors("0", DC_CHANGE_DEAD, known) == DC_OK &&
+		   recodes_to(walk.bytes, walk.length),
+	   "a floor may say what its writer knew");
+	ok(dc_known_covers(known, text("x"), dc_hlc_make(10, 1)) &&
+		   !dc_known_covers(known, text("x"), dc_hlc_make(11, 1)) &&
+		   dc_known_covers(known, text("x"), dc_hlc_make(20, 2)),
+	   "it knew what its vector covers, and no more of another key");
+	ok(dc_known_covers(known, text("x"), dc_hlc_make(4, 4)) &&
+		   !dc_known_covers(known, text("x"), dc_hlc_make(6, 3)),
+	   "and what an earlier TRUNCATE took");
+	ok(dc_known_covers(known, text("a"), dc_hlc_make(30, 1)) &&
+		   dc_known_covers(known, text("a"), dc_hlc_make(25, 3)) &&
+		   !dc_known_covers(known, text("a"), dc_hlc_make(31, 1)) &&
+		   dc_known_covers(known, text("bb"), last) &&
+		   !dc_known_covers(known, text("b"), last),
+	   "of a key that it names it knew what is not newer");
+	for (size_t n = 1; n < length; n++)
+		refused &=
+			!dc_known_valid(slice(data, n)) &&
+			walk_floors("0", DC_CHANGE_DEAD, slice(data, n)) == DC_MALFORMED;
+	ok(refused && !dc_known_valid(slice(data, length + 1)),
+	   "a part of it is refused, and more than it");
+	length = write_known(data, sizeof(data), dc_hlc_make(5, 0), last);
+	ok(!dc_known_valid(slice(data, length)), "a floor that is none is refused");
+	length = write_known(data, sizeof(data), 0, dc_hlc_make(5, 0));
+	ok(!dc_known_valid(slice(data, length)),
+	   "a key with a stamp that is none is refused");
 }
 
 static void
@@ -740,6 +795,7 @@ main(int argc, char **argv)
 	test_dictionary_limits();
 	test_change_limits();
 	test_floors();
+	test_known();
 	test_version();
 	test_promises();
 	test_minimal();
