@@ -74,13 +74,18 @@ row_as_json(DcRel *rel, TupleTableSlot *slot)
 {
 	StringInfoData key;
 	text *row;
+	char *json;
 
 	if (slot == NULL)
 		return NULL;
 	row = DatumGetTextPP(
 		DirectFunctionCall1(row_to_json, ExecFetchSlotHeapTupleDatum(slot)));
 	if (VARSIZE_ANY_EXHDR(row) <= ROW_BYTES_MAX)
-		return text_to_cstring(row);
+	{
+		json = text_to_cstring(row);
+		pfree(row);
+		return json;
+	}
 	initStringInfo(&key);
 	slot_getallattrs(slot);
 	dc_rel_key(rel, slot->tts_values, slot->tts_isnull, &key);

@@ -52,6 +52,8 @@ dc_floor_known(int slot, StringInfo out)
 	DcWriter w;
 	int n;
 
+	if (dc_phase() != DC_PHASE_READY)
+		return; /* not all entries are there yet */
 	dc_vector_read(&vector);
 	vector.at[datacake_node_id] = DC_HLC_MAX; /* its own, to the last row */
 	initStringInfo(&keys);

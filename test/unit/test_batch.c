@@ -158,11 +158,29 @@ sample_keyspaces(Sample *sample)
 	sample->columns[2][0][1] = text("pg_catalog.text");
 }
 
+/* What a writer knew: a floor, two sources, two keys.  Its length. */
+static size_t
+write_known(uint8_t *data, size_t capacity, DcHlc floor, DcHlc last)
+{
+	static DcVv vector;
+	DcWriter w;
+
+	dc_vv_init(&vector);
+	vector.at[1] = dc_hlc_make(10, 1);
+	vector.at[2] = dc_hlc_make(20, 2);
+	dc_writer_init(&w, data, capacity);
+	dc_known_begin(&w, floor, &vector, 2);
+	dc_known_key(&w, text("a"), dc_hlc_make(30, 1));
+	dc_known_key(&w, text("bb"), last);
+	return w.length;
+}
+
 /* Live and dead, with and without a replaced stamp, with and without image. */
 static const Sample *
 small_sample(void)
 {
 	static Sample sample;
+	static uint8_t known[128];
 	DcHlc first = dc_hlc_make(0, 1);
 	DcHlc middle = dc_hlc_make(UINT64_C(700000000000000), 17);
 
@@ -192,6 +210,8 @@ small_sample(void)
 				   text("")};
 	sample.changes[7] =
 		(DcChange){2, {middle, true}, DC_HLC_NONE, false, text(""), text("")};
+	sample.changes[7].image =
+		slice(known, write_known(known, sizeof(known), first, middle));
 	return &sample;
 }
 
@@ -591,23 +611,6 @@ walk_floors(const char *keyspaces, uint8_t flags, DcSlice image)
 	}
 	dc_batch_end(&w);
 	return walk_copy(data, w.length);
-}
-
-/* What a writer knew: a floor, two sources, two keys.  Its length. */
-static size_t
-write_known(uint8_t *data, size_t capacity, DcHlc floor, DcHlc last)
-{
-	static DcVv vector;
-	DcWriter w;
-
-	dc_vv_init(&vector);
-	vector.at[1] = dc_hlc_make(10, 1);
-	vector.at[2] = dc_hlc_make(20, 2);
-	dc_writer_init(&w, data, capacity);
-	dc_known_begin(&w, floor, &vector, 2);
-	dc_known_key(&w, text("a"), dc_hlc_make(30, 1));
-	dc_known_key(&w, text("bb"), last);
-	return w.length;
 }
 
 static void
