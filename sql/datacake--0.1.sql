@@ -80,9 +80,24 @@ CREATE TABLE datacake.local_state (
     node_id integer NOT NULL,
     incarnation bigint NOT NULL,
     system_identifier bigint NOT NULL,
-    clock_bound datacake.hlc NOT NULL
+    timeline integer NOT NULL,
+    clock_bound datacake.hlc NOT NULL,
+    horizon datacake.hlc NOT NULL DEFAULT '0',
+    joining boolean NOT NULL DEFAULT false,
+    before integer NOT NULL DEFAULT 0,
+    registered datacake.hlc NOT NULL DEFAULT '0'
 ) WITH (fillfactor = 10);
-COMMENT ON TABLE datacake.local_state IS 'who this node is, and the bound no stamp of it has passed';
+COMMENT ON TABLE datacake.local_state IS 'who this node is, the bound no stamp of it has passed, the horizon up to which deaths may be forgotten, and whether it joins';
+COMMENT ON COLUMN datacake.local_state.before IS 'what the member lists said of this node id when it began to join: 0 absent, 1 present, 2 fenced, 3 removed';
+COMMENT ON COLUMN datacake.local_state.registered IS 'clock of the member that took this node in; older rows that nobody knows are settled when joining ends';
+
+CREATE TABLE datacake.member (
+    node_id integer PRIMARY KEY,
+    incarnation bigint NOT NULL,
+    state integer NOT NULL CHECK (state BETWEEN 1 AND 3),
+    since datacake.hlc NOT NULL
+);
+COMMENT ON TABLE datacake.member IS 'every node this one ever knew as a member: 1 present, 2 fenced, 3 removed; nothing that the id shipped lies below since; merged with the lists of the peers';
 
 CREATE TABLE datacake.vector (
     source integer PRIMARY KEY,

@@ -16,7 +16,8 @@ enum
 enum
 {
 	DELTA_FULL = 1 << 0,
-	DELTA_LEFT = 1 << 1
+	DELTA_LEFT = 1 << 1,
+	DELTA_CLOSED = 1 << 2
 };
 
 static bool
@@ -153,6 +154,7 @@ static void
 write_delta(DcWriter *w, const DcGossipDelta *delta)
 {
 	unsigned flags = (delta->full ? DELTA_FULL : 0u) |
+					 (delta->closed ? DELTA_CLOSED : 0u) |
 					 (delta->full && delta->left ? DELTA_LEFT : 0u);
 
 	dc_write_u16(w, (uint16_t) delta->node_id);
@@ -161,6 +163,7 @@ write_delta(DcWriter *w, const DcGossipDelta *delta)
 	dc_write_u64(w, delta->config_version);
 	dc_write_u8(w, (uint8_t) flags);
 	dc_write_u64(w, delta->floor);
+	dc_write_u64(w, delta->epoch);
 	dc_write_u64(w, delta->clock);
 	if (!delta->full)
 		return;
@@ -184,12 +187,15 @@ read_delta(DcReader *r, uint32_t previous, DcGossipDelta *delta)
 	delta->config_version = dc_read_u64(r);
 	flags = dc_read_u8(r);
 	delta->floor = read_stamp(r);
+	delta->epoch = dc_read_u64(r);
 	delta->clock = read_stamp(r);
 	delta->full = (flags & DELTA_FULL) != 0;
 	delta->left = (flags & DELTA_LEFT) != 0;
-	if (flags > (DELTA_FULL | DELTA_LEFT) || (delta->left && !delta->full) ||
-		delta->version == 0 || delta->version > VERSION_MAX ||
-		delta->config_version == 0 || delta->config_version > delta->version)
+	delta->closed = (flags & DELTA_CLOSED) != 0;
+	if (flags > (DELTA_FULL | DELTA_LEFT | DELTA_CLOSED) ||
+		(delta->left && !delta->full) || delta->version == 0 ||
+		delta->version > VERSION_MAX || delta->config_version == 0 ||
+		delta->config_version > delta->version)
 		dc_reader_fail(r, DC_MALFORMED);
 	if (!delta->full)
 		return;

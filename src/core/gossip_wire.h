@@ -48,7 +48,7 @@
 #define DC_GOSSIP_BODY_BYTES_MAX (DC_GOSSIP_BYTES_MAX - DC_GOSSIP_HEADER_BYTES)
 
 #define DC_GOSSIP_DIGEST_BYTES         18
-#define DC_GOSSIP_DELTA_BYTES_MIN      43
+#define DC_GOSSIP_DELTA_BYTES_MIN      51
 #define DC_GOSSIP_HELLO_BODY_BYTES_MAX (24 + DC_GOSSIP_ADDRESS_BYTES)
 #define DC_GOSSIP_SYN_BODY_BYTES_MIN   DC_GOSSIP_HELLO_BODY_BYTES_MAX
 
@@ -107,7 +107,9 @@ typedef struct DcGossipDelta
 	uint64_t incarnation;
 	uint64_t version;
 	uint64_t config_version; /* version at which the description changed */
-	DcHlc floor;
+	DcHlc floor;             /* under the list of this epoch */
+	uint64_t epoch;          /* digest of its durable member list; 0: none */
+	bool closed;             /* it closed all fenced nodes of that list (R11) */
 	DcHlc clock;
 	bool full;
 	bool left;

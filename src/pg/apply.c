@@ -54,6 +54,7 @@ static void
 find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 {
 	DcTarget *target = item->target;
+	DcHlc horizon = DC_HLC_NONE;
 	DcEntry entry;
 
 	if (item->change.entry.dead)
@@ -67,10 +68,14 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 	if (set->retry && entry.stamp == item->change.entry.stamp)
 		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
 	item->entry = entry;
+	/* after the entry: what was purged since lies below what is read now */
+	if (!set->below_horizon)
+		horizon = pg_atomic_read_u64(&dc_shared->horizon);
 	item->decision =
-		dc_rule_apply(item->row, entry, item->change.entry, DC_HLC_NONE,
+		dc_rule_apply(item->row, entry, item->change.entry, horizon,
 					  pg_atomic_read_u64(&dc_keyspace(target->slot)->floor));
 	if (item->row == DC_HLC_NONE && entry.stamp == DC_HLC_NONE && !set->retry &&
+		item->decision != DC_APPLY_STALE &&
 		dc_vv_covers(&set->vector, item->change.entry.stamp))
 		dc_count(DC_COUNT_LOCAL_LOSSES, 1);
 }

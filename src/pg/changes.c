@@ -25,7 +25,8 @@ typedef struct Change
 	int dictionary;    /* -1: applied, not to be shipped */
 	SubTransactionId subid;
 	bool superseded; /* a later change of the same key stands */
-	bool reserved;   /* a map slot was reserved */
+	bool prepared;   /* its merge cannot fail any more */
+	bool reserved;   /* because of a reserved slot; else of a pin */
 	bool announced;  /* its death was announced */
 	DcEntry entry;
 	DcHlc replaced;
@@ -410,6 +411,7 @@ reserve_and_announce(void)
 				 change->replaced == DC_HLC_NONE;
 		change->reserved =
 			dc_metadata_reserve(change->slot, key_of(change), insert);
+		change->prepared = true;
 		if (change->entry.dead && !change->announced)
 		{
 			change->births = dc_birth_count(change->slot, change->hash);
@@ -566,8 +568,8 @@ give_back(Change *change)
 {
 	if (dc_keyspace(change->slot)->generation != change->generation)
 		return;
-	if (change->reserved)
-		dc_metadata_unreserve(change->slot, key_of(change));
+	if (change->prepared)
+		dc_metadata_unreserve(change->slot, key_of(change), change->reserved);
 	if (change->announced)
 		dc_death_settle(change->slot, change->hash);
 }

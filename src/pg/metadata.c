@@ -29,6 +29,9 @@ typedef struct Metadata
 	DcKeyspace keyspaces[FLEXIBLE_ARRAY_MEMBER];
 } Metadata;
 
+/* Entries forgotten under one hold of a partition's lock. */
+#define PURGE_ITEMS 64
+
 /* Not an id: a keyspace that is being closed. */
 #define CLOSING UINT64_MAX
 
@@ -174,6 +177,7 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 		pg_atomic_init_u64(&keyspace->deaths[i], now);
 		pg_atomic_init_u32(&keyspace->dying[i], 0);
 		pg_atomic_init_u32(&keyspace->births[i], 0);
+		keyspace->pins[i] = 0;
 		dc_map_init(&keyspace->maps[i], key_bytes);
 	}
 	keyspace->id = id;
@@ -392,7 +396,9 @@ dc_metadata_reserve(int slot, DcKey key, bool known_absent)
 	if (!known_absent)
 		present = dc_map_get(map, map_env(), key.data, key.length).stamp !=
 				  DC_HLC_NONE;
-	if (!present)
+	if (present)
+		dc_keyspace(slot)->pins[partition]++;
+	else
 		status = dc_map_reserve(map, map_env(), key.data, key.length);
 	LWLockRelease(lock);
 
@@ -404,19 +410,23 @@ dc_metadata_reserve(int slot, DcKey key, bool known_absent)
 }
 
 void
-dc_metadata_unreserve(int slot, DcKey key)
+dc_metadata_unreserve(int slot, DcKey key, bool reserved)
 {
 	int partition = partition_of(key.hash);
 	LWLock *lock = partition_lock(slot, partition);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	dc_map_unreserve(&dc_keyspace(slot)->maps[partition], map_env(),
-					 key.length);
+	if (reserved)
+		dc_map_unreserve(&dc_keyspace(slot)->maps[partition], map_env(),
+						 key.length);
+	else
+		dc_keyspace(slot)->pins[partition]--;
 	LWLockRelease(lock);
 }
 
 static DcStatus
-merge(int slot, DcKey key, DcEntry entry, bool reserved, DcEntry *found)
+merge(int slot, DcKey key, DcEntry entry, bool reserved, bool pinned,
+	  DcEntry *found)
 {
 	int partition = partition_of(key.hash);
 	LWLock *lock = partition_lock(slot, partition);
@@ -426,6 +436,8 @@ merge(int slot, DcKey key, DcEntry entry, bool reserved, DcEntry *found)
 	status =
 		dc_map_merge(&dc_keyspace(slot)->maps[partition], map_env(), key.data,
 					 key.length, key.hash, entry, reserved, found);
+	if (pinned)
+		dc_keyspace(slot)->pins[partition]--;
 	LWLockRelease(lock);
 	return status;
 }
@@ -435,14 +447,14 @@ dc_metadata_merge(int slot, DcKey key, DcEntry entry, bool reserved)
 {
 	DcEntry found = {DC_HLC_NONE, false};
 
-	(void) merge(slot, key, entry, reserved, &found);
+	(void) merge(slot, key, entry, reserved, !reserved, &found);
 	return found;
 }
 
 DcStatus
 dc_metadata_try_merge(int slot, DcKey key, DcEntry entry, DcEntry *found)
 {
-	return merge(slot, key, entry, false, found);
+	return merge(slot, key, entry, false, false, found);
 }
 
 void
@@ -480,6 +492,49 @@ dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
 			return (int) n;
 	}
 	return 0;
+}
+
+/* Under the partition's lock.  True: nothing of the partition is left. */
+static bool
+purge_partition(int slot, DcMetadataCursor *cursor, DcHlc horizon, int *purged)
+{
+	DcMap *map = &dc_keyspace(slot)->maps[cursor->partition];
+	DcMapFilter filter = {.until = horizon, .skip_live = true};
+	DcMapItem items[PURGE_ITEMS];
+	uint8 keys[PURGE_ITEMS * 32 + DC_KEY_BYTES_MAX];
+	DcMapRoom room = {.items = items,
+					  .items_max = PURGE_ITEMS,
+					  .bytes = keys,
+					  .bytes_max = sizeof(keys),
+					  .visits_max = 10000};
+	size_t n;
+
+	if (map->dead_count == 0 || dc_keyspace(slot)->pins[cursor->partition] > 0)
+		return true;
+	n = dc_map_scan(map, map_env(), &cursor->cursor, &filter, &room);
+	for (size_t i = 0; i < n; i++)
+		(void) dc_map_remove(map, map_env(), items[i].key.data,
+							 items[i].key.length);
+	*purged += (int) n;
+	return cursor->cursor.done;
+}
+
+int
+dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon, bool *done)
+{
+	LWLock *lock = partition_lock(slot, cursor->partition);
+	int purged = 0;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (purge_partition(slot, cursor, horizon, &purged))
+	{
+		memset(&cursor->cursor, 0, sizeof(cursor->cursor));
+		cursor->partition++;
+	}
+	LWLockRelease(lock);
+	*done = cursor->partition == DC_PARTITIONS;
+	dc_count(DC_COUNT_PURGED, (uint64) purged);
+	return purged;
 }
 
 void

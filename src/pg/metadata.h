@@ -42,6 +42,7 @@ typedef struct DcKeyspace
 	pg_atomic_uint64 deaths[DC_PARTITIONS]; /* dmax of P1 */
 	pg_atomic_uint32 dying[DC_PARTITIONS];  /* deaths not merged yet */
 	pg_atomic_uint32 births[DC_PARTITIONS]; /* late ones, of apply (P2) */
+	uint32 pins[DC_PARTITIONS]; /* merges to come; the partition's lock */
 	DcMap maps[DC_PARTITIONS];
 } DcKeyspace;
 
@@ -120,16 +121,18 @@ extern DcHlc dc_death_after(int slot, DcKey key, DcHlc stamp);
 extern DcEntry dc_metadata_get(int slot, DcKey key);
 
 /*
- * Room for one later merge of this key.  With `known_absent` no lookup is
- * made first.  Returns true if room was taken (to be consumed or returned),
- * false if the key is present and needs none.  ERROR YD001 when full.
+ * Sees to it that one later merge of this key cannot fail.  With
+ * `known_absent` no lookup is made first.  Returns true if room was taken;
+ * false if the key is present: then its partition is pinned, that is no entry
+ * of it is purged.  Either is undone by the merge (`reserved` says which) or
+ * by dc_metadata_unreserve().  ERROR YD001 when full.
  */
 extern bool dc_metadata_reserve(int slot, DcKey key, bool known_absent);
-extern void dc_metadata_unreserve(int slot, DcKey key);
+extern void dc_metadata_unreserve(int slot, DcKey key, bool reserved);
 
 /*
- * Joins an entry.  reserved: consumes what dc_metadata_reserve took.  Cannot
- * fail if reserved or if the key is present.  Returns what was found.
+ * Joins an entry after dc_metadata_reserve(), which returned `reserved`.
+ * Cannot fail.  Returns what was found.
  */
 extern DcEntry dc_metadata_merge(int slot, DcKey key, DcEntry entry,
 								 bool reserved);
@@ -149,6 +152,14 @@ extern void dc_metadata_scan_begin(DcMetadataCursor *cursor);
 extern int dc_metadata_scan(int slot, DcMetadataCursor *cursor,
 							const DcVv *above, DcMapItem *items, int max,
 							uint8 *arena, Size arena_bytes);
+
+/*
+ * R8: forgets dead entries at or below the horizon in the next stretch of the
+ * keyspace; pinned partitions are left for another time.  Returns how many;
+ * *done at the end.  A cursor starts out as dc_metadata_scan_begin() makes it.
+ */
+extern int dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon,
+							 bool *done);
 
 extern void dc_metadata_count(int slot, DcMetadataCounts *counts);
 
