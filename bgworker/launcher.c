@@ -139,6 +139,7 @@ typedef struct Identity
 	bool joining;
 	DcMemberState before;
 	DcHlc registered;
+	bool counted;
 	bool other_server; /* written by another system, or before a promotion */
 } Identity;
 
@@ -158,7 +159,7 @@ load_identity(Identity *identity)
 		   "ON CONFLICT (singleton) DO NOTHING",
 		   4, arguments);
 	if (dc_sql("SELECT node_id, incarnation, clock_bound::bigint, "
-			   "horizon::bigint, joining, before, registered::bigint, "
+			   "horizon::bigint, joining, before, registered::bigint, counted, "
 			   "system_identifier <> $3::bigint OR timeline <> $4::int "
 			   "FROM datacake.local_state",
 			   4, arguments) != 1)
@@ -177,7 +178,8 @@ load_identity(Identity *identity)
 	identity->joining = dc_sql_text(0, 5)[0] == 't';
 	identity->before = (DcMemberState) atoi(dc_sql_text(0, 6));
 	identity->registered = strtoull(dc_sql_text(0, 7), NULL, 10);
-	identity->other_server = dc_sql_text(0, 8)[0] == 't';
+	identity->counted = dc_sql_text(0, 8)[0] == 't';
+	identity->other_server = dc_sql_text(0, 9)[0] == 't';
 	dc_sql("UPDATE datacake.local_state SET system_identifier = $3::bigint, "
 		   "timeline = $4::int WHERE (system_identifier <> $3::bigint OR "
 		   "timeline <> $4::int)",
@@ -193,6 +195,7 @@ start_standing(const Identity *identity, DcHlc clock)
 	standing->joining = identity->joining;
 	standing->before = identity->before;
 	standing->registered = identity->registered;
+	standing->counted = identity->counted;
 	standing->bound_at_start = identity->bound;
 	standing->clock_at_start = clock;
 	pg_atomic_write_u64(&dc_shared->horizon, identity->horizon);
@@ -242,14 +245,16 @@ lead_us(void)
 }
 
 static void
-save_local_state(DcHlc bound, DcHlc horizon)
+save_local_state(DcHlc bound, DcHlc horizon, bool counted)
 {
-	const char *arguments[2] = {dc_sql_number(bound), dc_sql_number(horizon)};
+	const char *arguments[3] = {dc_sql_number(bound), dc_sql_number(horizon),
+								counted ? "true" : "false"};
 
 	dc_sql("UPDATE datacake.local_state SET "
 		   "clock_bound = greatest(clock_bound, $1::bigint::datacake.hlc), "
-		   "horizon = greatest(horizon, $2::bigint::datacake.hlc)",
-		   2, arguments);
+		   "horizon = greatest(horizon, $2::bigint::datacake.hlc), "
+		   "counted = counted OR $3::boolean",
+		   3, arguments);
 }
 
 /*
@@ -274,7 +279,8 @@ save_state(bool vector_too)
 		standing_too = dc_standing_load(&update.members);
 		dc_standing_prepare(&update, dc_vector_save(), standing_too);
 	}
-	save_local_state(bound, vector_too ? update.horizon : DC_HLC_NONE);
+	save_local_state(bound, vector_too ? update.horizon : DC_HLC_NONE,
+					 vector_too && update.counted);
 	dc_worker_commit();
 	/* durable now: the bound, the vector and the horizon may be used */
 	pg_atomic_write_u64(&dc_shared->clock_bound, bound);

@@ -25,6 +25,25 @@ standing(void)
 	return &dc_shared->standing;
 }
 
+/* A short one, in a worker. */
+static void
+begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+}
+
+static void
+commit_transaction(MemoryContext context)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
 /* --- what others ask --- */
 
 uint64
@@ -168,12 +187,15 @@ dc_standing_merge(const DcMembers *members)
 	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
 }
 
+/* This node's entry under an incarnation; its `since` stays what it was. */
 static DcMember
-self(void)
+self(const DcMembers *list, uint64 incarnation)
 {
-	return (DcMember){.node_id = (uint32) datacake_node_id,
-					  .state = DC_MEMBER_PRESENT,
-					  .incarnation = dc_shared->incarnation};
+	DcMember me = dc_members_get(list, (uint32) datacake_node_id);
+
+	me.state = DC_MEMBER_PRESENT;
+	me.incarnation = incarnation;
+	return me;
 }
 
 bool
@@ -184,8 +206,8 @@ dc_standing_load(DcMembers *members)
 	if (!ConditionalLockRelationOid(member_table(), ShareLock))
 		return false;
 	list = read_list();
-	if (dc_members_put(list, self()))
-		write_member(dc_members_get(list, (uint32) datacake_node_id));
+	if (dc_members_put(list, self(list, dc_shared->incarnation)))
+		write_member(self(list, dc_shared->incarnation));
 	*members = *list;
 	pfree(list);
 	return true;
@@ -212,13 +234,19 @@ refuse(const DcMember *member, uint64 incarnation)
 					errhint("%s", complaint)));
 }
 
-/* True if a member was already waited for besides this node. */
+/* Is a member waited for besides this node and `other` (0: nobody)? */
 static bool
-has_others(const DcMembers *list)
+has_others(const DcMembers *list, uint32 other)
 {
-	DcMember here = dc_members_get(list, (uint32) datacake_node_id);
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		DcMember member = list->at[i];
 
-	return dc_members_count(list) > (here.state == DC_MEMBER_PRESENT ? 1 : 0);
+		if (member.node_id != (uint32) datacake_node_id &&
+			member.node_id != other && member.state != DC_MEMBER_REMOVED)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -238,18 +266,20 @@ dc_standing_admit(uint32 node_id, uint64 incarnation, DcWelcome *welcome)
 		member = dc_members_get(list, node_id);
 		refuse(&member, incarnation);
 	}
-	taken.since = pg_atomic_read_u64(&dc_shared->clock_last);
+	/* who joins ships nothing older; before anything was forgotten, all do */
+	welcome->horizon = pg_atomic_read_u64(&dc_shared->horizon);
+	welcome->clock = pg_atomic_read_u64(&dc_shared->clock_last);
+	if (welcome->horizon != DC_HLC_NONE)
+		taken.since = welcome->clock;
 	welcome->before = member.state;
 	welcome->known = dc_members_includes(list, node_id, incarnation);
-	welcome->alone = !has_others(list);
+	welcome->alone = !has_others(list, node_id);
 	if (!welcome->known && dc_members_put(list, taken))
 	{
 		write_member(dc_members_get(list, node_id));
 		pg_atomic_write_u32(&dc_shared->standing_stale, 1);
 	}
 	welcome->joining = dc_standing_joining();
-	welcome->clock = pg_atomic_read_u64(&dc_shared->clock_last);
-	welcome->horizon = pg_atomic_read_u64(&dc_shared->horizon);
 	welcome->members = *list;
 	dc_role_end(role);
 }
@@ -302,7 +332,7 @@ must_join(const DcStanding *now, const DcWelcome *welcome)
 	dc_vector_read(own);
 	return dc_members_must_join(&welcome->members, welcome->horizon,
 								welcome->alone, own,
-								!has_others(&now->members));
+								!has_others(&now->members, welcome->node_id));
 }
 
 /* What the welcome makes of this node; true if it must be saved. */
@@ -347,12 +377,14 @@ past_is_lost(const DcWelcome *welcome)
 
 	if (heard > now->bound_at_start && heard < now->clock_at_start)
 		return true;
-	return welcome->known && !now->joining && must_join(now, welcome);
+	return now->counted && welcome->known && !now->joining &&
+		   must_join(now, welcome);
 }
 
 const char *
 dc_standing_welcomed(const DcWelcome *welcome)
 {
+	MemoryContext context = CurrentMemoryContext;
 	DcStanding *now;
 	DcMember me = dc_members_get(&welcome->members, (uint32) datacake_node_id);
 
@@ -373,18 +405,16 @@ dc_standing_welcomed(const DcWelcome *welcome)
 		return "the peer did not take this node in";
 	dc_clock_observe(welcome->clock);
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
+	begin_transaction();
 	now = copy_standing();
-	dc_standing_merge(&welcome->members);
 	if (follow_welcome(now, welcome))
+	{
 		save_joining(now);
+		write_member(me); /* what it wrote alone it will write anew */
+	}
+	dc_standing_merge(&welcome->members);
 	publish_joining(now); /* early is harmless: it claims less */
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	commit_transaction(context);
 	return NULL;
 }
 
@@ -427,6 +457,7 @@ dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 	uint32 count = dc_standing_reports(reports, max);
 
 	update->horizon = pg_atomic_read_u64(&dc_shared->horizon);
+	update->counted = false;
 	if (!loaded)
 		return;
 	if (dc_members_close(&update->members, reports, count))
@@ -440,6 +471,8 @@ dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 						dc_members_floor(&update->members, durable);
 	update->horizon =
 		dc_members_horizon(&update->members, reports, count, update->horizon);
+	update->counted =
+		update->floor != DC_HLC_NONE && has_others(&update->members, 0);
 }
 
 static void
@@ -463,6 +496,7 @@ dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 		standing()->closed = false;
 	standing()->members = update->members;
 	standing()->epoch = update->epoch;
+	standing()->counted |= update->counted;
 	standing()->floor = standing()->joining ? DC_HLC_NONE : update->floor;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 }
@@ -476,7 +510,7 @@ dc_standing_reincarnate(uint64 incarnation)
 	DcMembers *list = lock_and_read_list();
 	DcMember me = dc_members_get(list, (uint32) datacake_node_id);
 
-	if (has_others(list))
+	if (has_others(list, 0))
 	{
 		if (!now->joining || now->before < me.state)
 			now->before = me.state;
@@ -487,28 +521,21 @@ dc_standing_reincarnate(uint64 incarnation)
 		save_joining(now);
 		publish_joining(now);
 	}
-	me = self();
-	me.incarnation = incarnation;
-	(void) dc_members_put(list, me);
-	write_member(dc_members_get(list, (uint32) datacake_node_id));
+	write_member(self(list, incarnation));
 	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
 }
 
 void
 dc_standing_joined(void)
 {
+	MemoryContext context = CurrentMemoryContext;
 	DcStanding *now;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
+	begin_transaction();
 	now = copy_standing();
 	now->joining = false;
 	save_joining(now);
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	commit_transaction(context);
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	standing()->joining = false;
 	standing()->removed = false;
@@ -568,6 +595,28 @@ dc_standing_pulled(uint32 *donor)
 	}
 	return now->registered != DC_HLC_NONE && *donor != 0 &&
 		   (all || now->before == DC_MEMBER_ABSENT);
+}
+
+void
+dc_standing_fence(uint32 node_id)
+{
+	DcMembers *list = lock_and_read_list();
+	DcMember member = dc_members_get(list, node_id);
+
+	if (member.state == DC_MEMBER_ABSENT || member.state == DC_MEMBER_REMOVED)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("node %u is not a member", node_id),
+						errhint("Look at datacake.members.")));
+	if (node_id == (uint32) datacake_node_id || is_alive(node_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("node %u is alive", node_id),
+				 errhint("Stop it first; only a node that is gone can be "
+						 "removed.")));
+	member.state = DC_MEMBER_FENCED;
+	if (dc_members_put(list, member))
+		write_member(member);
+	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
 }
 
 void

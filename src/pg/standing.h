@@ -76,6 +76,7 @@ typedef struct DcStandingUpdate
 	uint64 epoch;
 	DcHlc floor;
 	DcHlc horizon;
+	bool counted; /* others may count on that floor */
 } DcStandingUpdate;
 
 extern void dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable,
@@ -99,6 +100,13 @@ extern void dc_standing_delivered(uint32 node_id, DcHlc horizon);
 
 /* The last report of each member, this node's own included. */
 extern uint32 dc_standing_reports(DcReport reports[], uint32 max);
+
+/*
+ * R11: begins the removal of a member that is gone; in a transaction, SPI
+ * connected.  The survivors close and complete it on their own.  ERROR 42704
+ * if it is no member, 55006 if it is alive.
+ */
+extern void dc_standing_fence(uint32 node_id);
 
 /* A peer says that the cluster removed this incarnation; and what came of it. */
 extern void dc_standing_set_removed(void);
