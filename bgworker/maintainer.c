@@ -239,7 +239,8 @@ join(void)
 {
 	uint32 donor;
 
-	if (dc_standing_joining() && dc_standing_pulled(&donor) && dc_rejoin(donor))
+	if (dc_standing_joining() && dc_standing_pulled(&donor) &&
+		(donor == 0 || dc_rejoin(donor)))
 		dc_standing_joined();
 }
 

@@ -61,12 +61,15 @@ static bool
 join(DcMember *here, DcMember member)
 {
 	DcMember before = *here;
-	DcHlc since = here->since < member.since ? here->since : member.since;
 
-	if (member.incarnation > here->incarnation ||
-		(member.incarnation == here->incarnation && member.state > here->state))
+	if (member.incarnation < here->incarnation)
+		return false;
+	if (member.incarnation > here->incarnation)
 		*here = member;
-	here->since = since;
+	if (member.state > here->state)
+		here->state = member.state;
+	if (member.since < here->since)
+		here->since = member.since;
 	return here->state != before.state ||
 		   here->incarnation != before.incarnation ||
 		   here->since != before.since;

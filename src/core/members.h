@@ -48,7 +48,7 @@ typedef struct DcMember
 	uint32_t node_id;
 	DcMemberState state;
 	uint64_t incarnation;
-	DcHlc since; /* nothing that this id ever shipped lies at or below it */
+	DcHlc since; /* what it ships, and others lack, lies above */
 } DcMember;
 
 /* Ascending by node id.  All zero bytes are an empty list. */
@@ -85,9 +85,9 @@ bool dc_members_includes(const DcMembers *list, uint32_t node_id,
 						 uint64_t incarnation);
 
 /*
- * Merges one entry; true if the list changed.  The greater (incarnation,
- * state) stays, and the lesser `since`.  An entry with an id or a state that
- * does not exist is ignored.
+ * Merges one entry; true if the list changed.  The greater incarnation stays;
+ * of one incarnation the greater state and the lesser `since`.  An entry with
+ * an id or a state that does not exist is ignored.
  */
 bool dc_members_put(DcMembers *list, DcMember member);
 bool dc_members_merge(DcMembers *list, const DcMembers *other);

@@ -67,6 +67,7 @@ struct DcLink
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
 	bool peer_joins;     /* it wants everything, its own past too */
+	bool partial;        /* while joining ourselves we left our own out */
 	uint64 sent_epoch;   /* of the member list that the peer knows from us */
 	uint64 owed_epoch;   /* a catch-up was owed for its fenced nodes */
 	uint64 begun_epoch;  /* epoch when the running catch-up began */
@@ -681,6 +682,13 @@ view_of(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 			   dc_queue_read(position).data == NULL;
 	if (!watermark_due)
 		view.watermark = DC_HLC_NONE;
+	if (dc_standing_joining())
+	{
+		/* R13: what is its own it ships when it has joined */
+		view.head = view.oldest = position;
+		view.gap = false;
+		view.watermark = DC_HLC_NONE;
+	}
 	return view;
 }
 
@@ -767,7 +775,7 @@ cover_all_that_is_needed(DcLink *link)
 
 	link->begun_epoch = dc_standing_members(list);
 	for (uint32 id = 1; link->peer_joins && id < DC_NODE_IDS; id++)
-		link->covered[id] = true;
+		link->covered[id] = id != (uint32) datacake_node_id;
 	for (uint32 i = 0; i < list->count; i++)
 	{
 		if (list->at[i].state == DC_MEMBER_FENCED)
@@ -788,8 +796,9 @@ begin_catchup(DcLink *link)
 	cover_all_that_is_needed(link);
 	above = MemoryContextAlloc(link->scratch, sizeof(DcVv));
 	dc_vector_read(own);
+	link->partial = dc_standing_joining();
 	dc_stream_catchup_begin(&link->stream, own, link->covered,
-							(uint32) datacake_node_id);
+							link->partial ? 0 : (uint32) datacake_node_id);
 	for (uint32 id = 0; id < DC_NODE_IDS; id++)
 		above->at[id] =
 			link->stream.covered[id] ? link->stream.base.at[id] : DC_HLC_MAX;
@@ -945,8 +954,13 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 	{
 		if (send_members(link))
 			continue;
-		if (dc_standing_joining())
-			break; /* it pulls only */
+		if (dc_standing_joining() && !link->peer_joins)
+			break; /* it pulls, and helps others who do */
+		if (link->partial && !dc_standing_joining())
+		{
+			dc_stream_owe(&link->stream);
+			link->partial = false;
+		}
 		if (!send_next(link, watermark, watermark_due))
 			break;
 	}

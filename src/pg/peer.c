@@ -372,7 +372,7 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 	set = read_call(plain, &members);
 	result = dc_apply_run(set);
 	if (members != NULL)
-		dc_standing_merge(members); /* last: it locks the list */
+		dc_standing_merge(members, session.peer); /* last: it locks the list */
 	dc_role_end(role);
 	SPI_finish();
 	PG_RETURN_BYTEA_P(make_ack(result));

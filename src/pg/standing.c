@@ -172,16 +172,21 @@ lock_and_read_list(void)
 }
 
 void
-dc_standing_merge(const DcMembers *members)
+dc_standing_merge(const DcMembers *members, uint32 from)
 {
 	DcMembers *list = read_list();
+	bool news = false;
 
-	if (!dc_members_merge(list, members))
+	for (uint32 i = 0; i < members->count; i++)
+		news |= members->at[i].node_id != from &&
+				dc_members_put(list, members->at[i]);
+	if (!news)
 		return;
 	list = lock_and_read_list();
 	for (uint32 i = 0; i < members->count; i++)
 	{
-		if (dc_members_put(list, members->at[i]))
+		if (members->at[i].node_id != from &&
+			dc_members_put(list, members->at[i]))
 			write_member(dc_members_get(list, members->at[i].node_id));
 	}
 	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
@@ -269,7 +274,9 @@ dc_standing_admit(uint32 node_id, uint64 incarnation, DcWelcome *welcome)
 	/* who joins ships nothing older; before anything was forgotten, all do */
 	welcome->horizon = pg_atomic_read_u64(&dc_shared->horizon);
 	welcome->clock = pg_atomic_read_u64(&dc_shared->clock_last);
-	if (welcome->horizon != DC_HLC_NONE)
+	if (member.state == DC_MEMBER_PRESENT || member.state == DC_MEMBER_FENCED)
+		taken.since = member.since;
+	else if (welcome->horizon != DC_HLC_NONE)
 		taken.since = welcome->clock;
 	welcome->before = member.state;
 	welcome->known = dc_members_includes(list, node_id, incarnation);
@@ -309,29 +316,36 @@ copy_standing(void)
 }
 
 static void
-publish_joining(const DcStanding *now)
+publish_joining(const DcStanding *now, const DcWelcome *peer)
 {
+	DcVv *vector = palloc(sizeof(DcVv));
+
+	dc_vector_read(vector);
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	if (now->joining && !standing()->joining)
 	{
 		memset(standing()->delivered, 0, sizeof(standing()->delivered));
+		standing()->joined_from = *vector;
 		standing()->floor = DC_HLC_NONE;
 	}
 	standing()->joining = now->joining;
 	standing()->before = now->before;
 	standing()->registered = now->registered;
 	standing()->answered = true;
+	if (peer != NULL)
+		standing()->joiners[peer->node_id] = peer->joining;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 }
 
+/* A peer that joins itself knows no more than whom it learns from. */
 static bool
 must_join(const DcStanding *now, const DcWelcome *welcome)
 {
+	DcHlc horizon = welcome->joining ? DC_HLC_NONE : welcome->horizon;
 	DcVv *own = palloc(sizeof(DcVv));
 
 	dc_vector_read(own);
-	return dc_members_must_join(&welcome->members, welcome->horizon,
-								welcome->alone, own,
+	return dc_members_must_join(&welcome->members, horizon, welcome->alone, own,
 								!has_others(&now->members, welcome->node_id));
 }
 
@@ -412,8 +426,8 @@ dc_standing_welcomed(const DcWelcome *welcome)
 		save_joining(now);
 		write_member(me); /* what it wrote alone it will write anew */
 	}
-	dc_standing_merge(&welcome->members);
-	publish_joining(now); /* early is harmless: it claims less */
+	dc_standing_merge(&welcome->members, welcome->node_id);
+	publish_joining(now, welcome); /* early is harmless: it claims less */
 	commit_transaction(context);
 	return NULL;
 }
@@ -449,6 +463,27 @@ dc_standing_reports(DcReport reports[], uint32 max)
 	return count;
 }
 
+/* Somebody who is about to be a member: a horizon would not count it yet. */
+static bool
+newcomer_in_sight(const DcMembers *list)
+{
+	bool found = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		const DcNode *node = &dc_shared->nodes[i];
+		DcMember member = dc_members_get(list, node->node_id);
+
+		found |= node->node_id != 0 && !node->local &&
+				 node->state == DC_NODE_ALIVE &&
+				 (member.state == DC_MEMBER_ABSENT ||
+				  member.incarnation < node->incarnation);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return found;
+}
+
 void
 dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 {
@@ -469,8 +504,9 @@ dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 	update->floor = dc_standing_joining() ?
 						DC_HLC_NONE :
 						dc_members_floor(&update->members, durable);
-	update->horizon =
-		dc_members_horizon(&update->members, reports, count, update->horizon);
+	if (!newcomer_in_sight(&update->members))
+		update->horizon = dc_members_horizon(&update->members, reports, count,
+											 update->horizon);
 	update->counted =
 		update->floor != DC_HLC_NONE && has_others(&update->members, 0);
 }
@@ -519,7 +555,7 @@ dc_standing_reincarnate(uint64 incarnation)
 		now->joining = true;
 		now->registered = DC_HLC_NONE;
 		save_joining(now);
-		publish_joining(now);
+		publish_joining(now, NULL);
 	}
 	write_member(self(list, incarnation));
 	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
@@ -574,6 +610,17 @@ is_alive(uint32 node_id)
 	return alive;
 }
 
+/*
+ * Did this node miss a death that others have forgotten?  A cluster that was
+ * restored as a whole starts with the member of which this is not true.
+ */
+static bool
+may_hold_ghosts(const DcStanding *now)
+{
+	return !dc_members_reach(&now->members, &now->joined_from,
+							 pg_atomic_read_u64(&dc_shared->horizon));
+}
+
 bool
 dc_standing_pulled(uint32 *donor)
 {
@@ -590,11 +637,14 @@ dc_standing_pulled(uint32 *donor)
 			continue;
 		if (!now->delivered[member.node_id])
 			all = false;
-		else if (is_alive(member.node_id))
+		else if (!now->joiners[member.node_id] && is_alive(member.node_id))
 			*donor = member.node_id;
 	}
-	return now->registered != DC_HLC_NONE && *donor != 0 &&
-		   (all || now->before == DC_MEMBER_ABSENT);
+	if (!all && now->before != DC_MEMBER_ABSENT)
+		return false;
+	if (*donor != 0)
+		return now->registered != DC_HLC_NONE;
+	return all && !may_hold_ghosts(now);
 }
 
 void

@@ -57,8 +57,11 @@ extern void dc_standing_admit(uint32 node_id, uint64 incarnation,
  */
 extern const char *dc_standing_welcomed(const DcWelcome *welcome);
 
-/* Joins another list into the durable one; in a transaction, SPI connected. */
-extern void dc_standing_merge(const DcMembers *members);
+/*
+ * Joins the list of another node into the durable one; in a transaction, SPI
+ * connected.  What the node says of itself counts only with its hello.
+ */
+extern void dc_standing_merge(const DcMembers *members, uint32 from);
 
 /*
  * Launcher, in its transaction: the list, with this node in it.  False if
@@ -91,7 +94,7 @@ extern void dc_standing_joined(void);
 
 /*
  * A joiner's state: true when enough members delivered a catch-up; then
- * *donor is one of them that is alive (0: none).
+ * *donor is one of them to compare with, or 0 if there is nothing to compare.
  */
 extern bool dc_standing_pulled(uint32 *donor);
 
