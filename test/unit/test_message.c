@@ -405,7 +405,11 @@ test_call(void)
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_ADOPT &&
 			memcmp(&part.base, &base, sizeof(base)) == 0 &&
-			memcmp(&part.donor, &donor, sizeof(donor)) == 0;
+			memcmp(&part.donor, &donor, sizeof(donor)) == 0 &&
+			part.horizon == dc_hlc_make(77, 3);
+	right =
+		right && dc_call_read_part(&r, &part) && part.kind == DC_PART_MEMBERS &&
+		dc_members_digest(&part.members) == dc_members_digest(sample_members());
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_SEGMENT && part.from == middle &&
 			part.to == DC_HLC_MAX;
