@@ -342,6 +342,8 @@ show_node(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
 	shown->phi = shown->local ? 0 : dc_phi(&node->phi, worker->core.now_us);
 	shown->wire_version = node->wire_version;
 	shown->floor = node->floor;
+	shown->epoch = node->epoch;
+	shown->closed = node->closed;
 	shown->clock = node->clock;
 	shown->clock_offset_us = node->clock_offset_us;
 	strlcpy(shown->name, node->name, sizeof(shown->name));
@@ -391,6 +393,8 @@ restore_nodes(void)
 		node.since_us = (uint64) shown->since;
 		node.wire_version = shown->wire_version;
 		node.floor = shown->floor;
+		node.epoch = shown->epoch;
+		node.closed = shown->closed;
 		node.clock = shown->clock;
 		strlcpy(node.name, shown->name, sizeof(node.name));
 		strlcpy(node.data_center, shown->data_center, sizeof(node.data_center));
@@ -678,14 +682,31 @@ begin(void)
 					  NULL);
 }
 
+/* Floor and epoch belong together: a floor is one under that list. */
+static void
+tell_progress(void)
+{
+	DcStanding *standing = &dc_shared->standing;
+	DcHlc floor;
+	uint64 epoch;
+	bool closed;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	floor = standing->floor;
+	epoch = standing->epoch;
+	closed = standing->closed;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	dc_gossip_progress(&worker->core, floor, epoch, closed,
+					   pg_atomic_read_u64(&dc_shared->clock_last));
+}
+
 static void
 turn(bool woken)
 {
 	uint64 round_us = worker->core.last_round_us;
 
 	follow_settings(woken);
-	dc_gossip_progress(&worker->core, pg_atomic_read_u64(&dc_shared->floor),
-					   pg_atomic_read_u64(&dc_shared->clock_last));
+	tell_progress();
 	dc_gossip_tick(&worker->core, dc_now_us(), fresh_random(), &worker->output);
 	carry_out();
 	if (worker->core.last_round_us != round_us)

@@ -28,6 +28,7 @@
 #include "metadata.h"
 #include "seal.h"
 #include "sql.h"
+#include "standing.h"
 #include "vector.h"
 
 extern PGDLLEXPORT void datacake_launcher_main(Datum arg);
@@ -107,20 +108,21 @@ new_incarnation(void)
 	return (dc_now_us() << 8 | chance) & PG_INT64_MAX;
 }
 
-/* Durable first, then used. */
+/* Durable first, then used.  What earlier runs lost is not lost twice. */
 static void
 change_incarnation(void)
 {
 	uint64 fresh = new_incarnation();
-	char text[32];
-	const char *arguments[1] = {text};
+	const char *arguments[1];
 
-	snprintf(text, sizeof(text), "%llu", (unsigned long long) fresh);
 	dc_worker_begin_transaction();
+	arguments[0] = dc_sql_number(fresh);
 	dc_sql("UPDATE datacake.local_state SET incarnation = $1::bigint", 1,
 		   arguments);
+	dc_standing_reincarnate(fresh);
 	dc_worker_commit();
 	dc_shared->incarnation = fresh;
+	dc_shared->standing.bound_at_start = DC_HLC_MAX;
 	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 0);
 	ereport(LOG, (errmsg("datacake node %d goes on as incarnation %llu",
 						 datacake_node_id, (unsigned long long) fresh)));
@@ -128,39 +130,76 @@ change_incarnation(void)
 	dc_worker_wake(DC_WORKER_REPLICATOR);
 }
 
-/* Reads, or at the first start makes, the row that says who this node is. */
-static void
-load_identity(uint64 *incarnation, DcHlc *bound)
+/* The row that says who this node is. */
+typedef struct Identity
 {
-	char node[16];
-	char fresh[32];
-	char system[32];
-	const char *arguments[3] = {node, fresh, system};
+	uint64 incarnation;
+	DcHlc bound;
+	DcHlc horizon;
+	bool joining;
+	DcMemberState before;
+	DcHlc registered;
+	bool counted;
+	bool other_server; /* written by another system, or before a promotion */
+} Identity;
 
-	snprintf(node, sizeof(node), "%d", datacake_node_id);
-	snprintf(fresh, sizeof(fresh), "%llu",
-			 (unsigned long long) new_incarnation());
-	snprintf(system, sizeof(system), "%lld",
-			 (long long) (int64) GetSystemIdentifier());
+/* Reads, or at the first start makes it. */
+static void
+load_identity(Identity *identity)
+{
+	const char *arguments[4] = {dc_sql_number((uint64) datacake_node_id),
+								dc_sql_number(new_incarnation()),
+								psprintf("%lld",
+										 (long long) GetSystemIdentifier()),
+								dc_sql_number(GetWALInsertionTimeLine())};
+
 	dc_sql("INSERT INTO datacake.local_state (node_id, incarnation, "
-		   "system_identifier, clock_bound) "
-		   "VALUES ($1::int, $2::bigint, $3::bigint, '0') "
+		   "system_identifier, timeline, clock_bound) "
+		   "VALUES ($1::int, $2::bigint, $3::bigint, $4::int, '0') "
 		   "ON CONFLICT (singleton) DO NOTHING",
-		   3, arguments);
-	if (dc_sql("SELECT incarnation, clock_bound::bigint, node_id "
+		   4, arguments);
+	if (dc_sql("SELECT node_id, incarnation, clock_bound::bigint, "
+			   "horizon::bigint, joining, before, registered::bigint, counted, "
+			   "system_identifier <> $3::bigint OR timeline <> $4::int "
 			   "FROM datacake.local_state",
-			   0, NULL) != 1)
+			   4, arguments) != 1)
 		elog(ERROR, "datacake.local_state has no row");
-	*incarnation = strtoull(dc_sql_text(0, 1), NULL, 10);
-	*bound = strtoull(dc_sql_text(0, 2), NULL, 10);
-	if (atoi(dc_sql_text(0, 3)) != datacake_node_id)
+	if (atoi(dc_sql_text(0, 1)) != datacake_node_id)
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("datacake.node_id is %d, but this database belongs to "
 						"node %s",
-						datacake_node_id, dc_sql_text(0, 3)),
+						datacake_node_id, dc_sql_text(0, 1)),
 				 errhint("Set \"datacake.node_id\" back, or DROP EXTENSION "
 						 "datacake and create it again.")));
+	identity->incarnation = strtoull(dc_sql_text(0, 2), NULL, 10);
+	identity->bound = strtoull(dc_sql_text(0, 3), NULL, 10);
+	identity->horizon = strtoull(dc_sql_text(0, 4), NULL, 10);
+	identity->joining = dc_sql_text(0, 5)[0] == 't';
+	identity->before = (DcMemberState) atoi(dc_sql_text(0, 6));
+	identity->registered = strtoull(dc_sql_text(0, 7), NULL, 10);
+	identity->counted = dc_sql_text(0, 8)[0] == 't';
+	identity->other_server = dc_sql_text(0, 9)[0] == 't';
+	dc_sql("UPDATE datacake.local_state SET system_identifier = $3::bigint, "
+		   "timeline = $4::int WHERE (system_identifier <> $3::bigint OR "
+		   "timeline <> $4::int)",
+		   4, arguments);
+}
+
+static void
+start_standing(const Identity *identity, DcHlc clock)
+{
+	DcStanding *standing = &dc_shared->standing;
+
+	memset(standing, 0, sizeof(*standing));
+	standing->joining = identity->joining;
+	standing->before = identity->before;
+	standing->registered = identity->registered;
+	standing->counted = identity->counted;
+	standing->bound_at_start = identity->bound;
+	standing->clock_at_start = clock;
+	pg_atomic_write_u64(&dc_shared->horizon, identity->horizon);
+	pg_atomic_write_u64(&dc_shared->horizon_durable, identity->horizon);
 }
 
 /*
@@ -170,21 +209,28 @@ load_identity(uint64 *incarnation, DcHlc *bound)
 static void
 wake_node(void)
 {
-	uint64 incarnation;
-	DcHlc bound;
-	DcHlc now = dc_hlc_make(dc_now_us(), (uint32) datacake_node_id);
+	Identity identity;
+	DcHlc clock = dc_hlc_make(dc_now_us(), (uint32) datacake_node_id);
 
 	dc_worker_begin_transaction();
-	load_identity(&incarnation, &bound);
+	load_identity(&identity);
 	dc_vector_load();
 	dc_worker_commit();
+	clock = Max(clock, identity.bound);
 	dc_metadata_reset();
-	dc_shared->incarnation = incarnation;
+	dc_shared->incarnation = identity.incarnation;
+	start_standing(&identity, clock);
 	dc_seal_derive("datacake fingerprint", dc_shared->sum_seed);
-	pg_atomic_write_u64(&dc_shared->clock_last, Max(bound, now));
+	pg_atomic_write_u64(&dc_shared->clock_last, clock);
 	pg_atomic_write_u64(&dc_shared->watermark,
 						dc_shared->vector.at[datacake_node_id]);
-	dc_vector_saved();
+	if (identity.other_server)
+	{
+		ereport(LOG, (errmsg("datacake node %d runs from a restored or "
+							 "promoted copy",
+							 datacake_node_id)));
+		change_incarnation();
+	}
 	pg_memory_barrier();
 	pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_REBUILDING);
 	ereport(LOG, (errmsg("datacake node %d of cluster \"%s\" starts",
@@ -198,6 +244,19 @@ lead_us(void)
 	return (uint64) datacake_max_clock_drift_ms * 1000 / 2;
 }
 
+static void
+save_local_state(DcHlc bound, DcHlc horizon, bool counted)
+{
+	const char *arguments[3] = {dc_sql_number(bound), dc_sql_number(horizon),
+								counted ? "true" : "false"};
+
+	dc_sql("UPDATE datacake.local_state SET "
+		   "clock_bound = greatest(clock_bound, $1::bigint::datacake.hlc), "
+		   "horizon = greatest(horizon, $2::bigint::datacake.hlc), "
+		   "counted = counted OR $3::boolean",
+		   3, arguments);
+}
+
 /*
  * The bound is moved when less than half of the lead is left.  An unused
  * clock gets it only as often as the idle watermark needs it.
@@ -205,30 +264,31 @@ lead_us(void)
 static void
 save_state(bool vector_too)
 {
+	static DcStandingUpdate update;
 	DcHlc last = pg_atomic_read_u64(&dc_shared->clock_last);
 	uint64 from_us = Max(dc_hlc_time_us(last), dc_now_us());
 	DcHlc bound = dc_hlc_make(from_us + lead_us(), (uint32) datacake_node_id);
-	char text[32];
-	const char *arguments[1] = {text};
+	bool standing_too = false;
 
-	snprintf(text, sizeof(text), "%llu", (unsigned long long) bound);
 	dc_worker_begin_transaction();
 	(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	dc_sql("UPDATE datacake.local_state SET clock_bound = $1::datacake.hlc "
-		   "WHERE clock_bound < $1::datacake.hlc",
-		   1, arguments);
-	if (vector_too)
-		dc_vector_save();
-	dc_worker_commit();
-	/* durable now: the bound and the vector may be used */
-	pg_atomic_write_u64(&dc_shared->clock_bound, bound);
-	ConditionVariableBroadcast(&dc_shared->clock_renewed);
 	if (vector_too)
 	{
-		dc_vector_saved();
-		dc_worker_wake(DC_WORKER_REPLICATOR); /* an idle watermark may move */
+		/* the list first: no floor is above the clock of who changes it */
+		standing_too = dc_standing_load(&update.members);
+		dc_standing_prepare(&update, dc_vector_save(), standing_too);
 	}
+	save_local_state(bound, vector_too ? update.horizon : DC_HLC_NONE,
+					 vector_too && update.counted);
+	dc_worker_commit();
+	/* durable now: the bound, the vector and the horizon may be used */
+	pg_atomic_write_u64(&dc_shared->clock_bound, bound);
+	ConditionVariableBroadcast(&dc_shared->clock_renewed);
+	if (!vector_too)
+		return;
+	dc_standing_publish(&update, standing_too);
+	dc_worker_wake(DC_WORKER_REPLICATOR); /* an idle watermark may move */
 }
 
 static bool
@@ -258,7 +318,8 @@ serve(void)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS);
+		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS) ||
+					pg_atomic_exchange_u32(&dc_shared->standing_stale, 0) != 0;
 
 		if (dc_phase() == DC_PHASE_IDLE || (full && !extension_exists()))
 			return;

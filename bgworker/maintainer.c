@@ -34,6 +34,8 @@
 #include "mend.h"
 #include "metadata.h"
 #include "rel.h"
+#include "sql.h"
+#include "standing.h"
 
 extern PGDLLEXPORT void datacake_maintainer_main(Datum arg);
 
@@ -269,6 +271,60 @@ clear_floors(void)
 	}
 }
 
+/* --- forgetting --- */
+
+/* R8: tombstones at or below the durable horizon, in memory and in the table. */
+static void
+purge(void)
+{
+	static DcHlc purged; /* up to here nothing is left */
+	DcHlc horizon = pg_atomic_read_u64(&dc_shared->horizon_durable);
+	const char *arguments[1];
+	bool done;
+
+	if (horizon == purged)
+		return;
+	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	{
+		DcMetadataCursor cursor;
+
+		if (dc_keyspace(slot)->id == 0)
+			continue;
+		dc_metadata_scan_begin(&cursor);
+		do
+		{
+			(void) dc_metadata_purge(slot, &cursor, horizon, &done);
+			dc_worker_check();
+		} while (!done);
+	}
+	dc_worker_begin_transaction();
+	arguments[0] = dc_sql_number(horizon);
+	dc_sql("DELETE FROM datacake.tombstone "
+		   "WHERE stamp <= $1::bigint::datacake.hlc",
+		   1, arguments);
+	dc_worker_commit();
+	purged = horizon;
+}
+
+/* --- joining --- */
+
+static bool
+dc_rejoin(uint32 donor)
+{
+	return donor != 0;
+} /* XXX placeholder */
+
+/* R13: what the donor does not know died, or is this node's alone. */
+static void
+join(void)
+{
+	uint32 donor;
+
+	if (dc_standing_joining() && dc_standing_pulled(&donor) &&
+		(donor == 0 || dc_rejoin(donor)))
+		dc_standing_joined();
+}
+
 static void
 serve(void)
 {
@@ -285,6 +341,8 @@ serve(void)
 			dc_worker_begin_transaction();
 			dc_mend_waiting();
 			dc_worker_commit();
+			join();
+			purge();
 			retried_at = now;
 		}
 		dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);

@@ -23,6 +23,7 @@
 #include "guc.h"
 #include "link.h"
 #include "queue.h"
+#include "standing.h"
 
 extern PGDLLEXPORT void datacake_replicator_main(Datum arg);
 
@@ -69,6 +70,61 @@ read_members(void)
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
 	for (uint32 id = 1; clash && id < DC_NODE_IDS; id++)
 		peers[id].wanted = false;
+}
+
+/* Kept here, because it seldom changes. */
+static const DcMembers *
+member_list(uint64 *epoch)
+{
+	static DcMembers list;
+	static uint64 list_epoch;
+
+	if (dc_standing_epoch() != list_epoch)
+		list_epoch = dc_standing_members(&list);
+	*epoch = list_epoch;
+	return &list;
+}
+
+/* Nobody talks to fenced and removed nodes, nor to outdated ones. */
+static void
+leave_out_removed(void)
+{
+	uint64 epoch;
+	const DcMembers *list = member_list(&epoch);
+
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		const DcMember *member = &list->at[i];
+		Peer *peer = &peers[member->node_id];
+
+		if (member->incarnation > peer->incarnation ||
+			(member->incarnation == peer->incarnation &&
+			 member->state != DC_MEMBER_PRESENT))
+			peer->wanted = false;
+	}
+}
+
+/* R11: what this node has of the fenced ones has reached every other. */
+static void
+close_fenced(void)
+{
+	uint64 epoch;
+	const DcMembers *list = member_list(&epoch);
+	bool closed = false;
+
+	for (uint32 i = 0; i < list->count; i++)
+		closed |= list->at[i].state == DC_MEMBER_FENCED;
+	for (uint32 i = 0; i < list->count && closed; i++)
+	{
+		const DcMember *member = &list->at[i];
+		DcLink *link = peers[member->node_id].link;
+
+		if (member->state == DC_MEMBER_PRESENT &&
+			member->node_id != (uint32) datacake_node_id)
+			closed = link != NULL && dc_link_closed(link, epoch);
+	}
+	if (closed)
+		dc_standing_set_closed(epoch, true);
 }
 
 static void
@@ -214,6 +270,7 @@ turn(void)
 	bool due;
 
 	read_members();
+	leave_out_removed();
 	keep_links();
 	due = publish_watermark();
 	for (uint32 id = 1; id < DC_NODE_IDS; id++)
@@ -224,6 +281,7 @@ turn(void)
 			dc_link_turn(peer->link, peer->conninfo, peer->incarnation,
 						 &watermark, due);
 	}
+	close_fenced();
 	release_queue();
 }
 

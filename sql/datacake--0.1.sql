@@ -80,9 +80,26 @@ CREATE TABLE datacake.local_state (
     node_id integer NOT NULL,
     incarnation bigint NOT NULL,
     system_identifier bigint NOT NULL,
-    clock_bound datacake.hlc NOT NULL
+    timeline integer NOT NULL,
+    clock_bound datacake.hlc NOT NULL,
+    horizon datacake.hlc NOT NULL DEFAULT '0',
+    joining boolean NOT NULL DEFAULT false,
+    before integer NOT NULL DEFAULT 0,
+    registered datacake.hlc NOT NULL DEFAULT '0',
+    counted boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 10);
-COMMENT ON TABLE datacake.local_state IS 'who this node is, and the bound no stamp of it has passed';
+COMMENT ON TABLE datacake.local_state IS 'who this node is, the bound no stamp of it has passed, the horizon up to which deaths may be forgotten, and whether it joins';
+COMMENT ON COLUMN datacake.local_state.before IS 'what the member lists said of this node id when it began to join: 0 absent, 1 present, 2 fenced, 3 removed';
+COMMENT ON COLUMN datacake.local_state.counted IS 'others were told a floor of this node once';
+COMMENT ON COLUMN datacake.local_state.registered IS 'clock of the member that took this node in; older rows that nobody knows are settled when joining ends';
+
+CREATE TABLE datacake.member (
+    node_id integer PRIMARY KEY,
+    incarnation bigint NOT NULL,
+    state integer NOT NULL CHECK (state BETWEEN 1 AND 3),
+    since datacake.hlc NOT NULL
+);
+COMMENT ON TABLE datacake.member IS 'every node this one ever knew as a member: 1 present, 2 fenced, 3 removed; nothing that the id shipped lies below since; merged with the lists of the peers';
 
 CREATE TABLE datacake.vector (
     source integer PRIMARY KEY,
@@ -342,6 +359,10 @@ COMMENT ON FUNCTION datacake.await_stamp(datacake.hlc, interval) IS
 CREATE FUNCTION datacake.join(seed text) RETURNS void
     AS 'MODULE_PATHNAME', 'datacake_join' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.join(text) IS 'looks for the cluster at this host:port, too, until the next restart';
+CREATE FUNCTION datacake.remove_node(node_id integer) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_remove_node' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.remove_node(integer) IS
+    'removes a member that is gone for good: nobody talks to it any more, the others exchange what they have of it, and then no longer wait for it';
 CREATE FUNCTION datacake.wait_for_nodes(n integer, timeout interval DEFAULT '30 s') RETURNS void
     AS 'MODULE_PATHNAME', 'datacake_wait_for_nodes' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION datacake.wait_for_nodes(integer, interval) IS
@@ -392,6 +413,20 @@ CREATE VIEW datacake.keyspaces AS
       FROM datacake.show_keyspaces() s WHERE s.id <> 1 ORDER BY s.id;
 COMMENT ON VIEW datacake.keyspaces IS 'the replicated tables of this node: entries of their metadata, what was captured, applied, in conflict, waiting';
 
+CREATE FUNCTION datacake.horizon() RETURNS datacake.hlc
+    AS 'MODULE_PATHNAME', 'datacake_horizon' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.horizon() IS 'the stamp up to which every member has everything; deaths at or below it are forgotten; NULL: none yet';
+CREATE FUNCTION datacake.show_members(OUT node_id integer, OUT state text, OUT incarnation bigint, OUT floor datacake.hlc, OUT held_because text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_members' LANGUAGE C VOLATILE;
+CREATE VIEW datacake.members AS
+    SELECT m.node_id, n.name, m.state, n.state AS seen, m.incarnation, m.floor,
+           CASE WHEN m.state = 'removed' THEN NULL
+                WHEN m.held_because IS NOT NULL THEN m.held_because
+                WHEN m.floor = min(m.floor) FILTER (WHERE m.state <> 'removed') OVER ()
+                     AND m.floor::timestamptz < now() - interval '10 s' THEN 'is behind' END AS holds_purge,
+           (SELECT sum(k.dead) FROM datacake.show_keyspaces() k)::bigint AS tombstones
+      FROM datacake.show_members() m LEFT JOIN datacake.show_nodes() n USING (node_id) ORDER BY m.node_id;
+COMMENT ON VIEW datacake.members IS 'the members of the cluster, what each durably has (floor), and which of them hold back the purge of how many tombstones here, and why';
 CREATE VIEW datacake.conflicts AS
     SELECT c.at, s.relation, c.key, c.kind, c.kept, c.lost, c.kept_row, c.lost_row
       FROM datacake.conflict c LEFT JOIN datacake.show_keyspaces() s ON s.id = c.keyspace ORDER BY c.id;
@@ -422,11 +457,11 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.require_level(text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
-GRANT SELECT ON datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
+GRANT SELECT ON datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
-GRANT EXECUTE ON FUNCTION datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
+GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), datacake.drop_keyspace(text),
-    datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text), datacake.verify(interval),
+    datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text), datacake.remove_node(integer), datacake.verify(interval),
     datacake.pause(integer), datacake.resume(integer), datacake.retry() TO datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea) TO datacake_peer;

@@ -18,6 +18,7 @@ enum
 	DC_CANARY_R5 = 1 << 4,  /* what was forgotten is taken again */
 	DC_CANARY_R8 = 1 << 5,  /* who does not answer is not waited for */
 	DC_CANARY_R10 = 1 << 6, /* floors count under any list */
+	DC_CANARY_R11 = 1 << 9, /* a node is removed before the others closed it */
 	DC_CANARY_R12 = 1 << 7, /* a newcomer need not join */
 	DC_CANARY_R13 = 1 << 8  /* a joiner keeps what others forgot */
 };

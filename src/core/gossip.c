@@ -191,6 +191,8 @@ add_delta(DcGossipMessage *message, const DcGossipNode *node,
 	delta.version = node->version;
 	delta.config_version = node->config_version;
 	delta.floor = node->floor;
+	delta.epoch = node->epoch;
+	delta.closed = node->closed;
 	delta.clock = node->clock;
 	delta.full =
 		incarnation != node->incarnation || version < node->config_version;
@@ -274,6 +276,8 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, uint32_t sender,
 		adopt_description(g, node, delta);
 	node->version = delta->version;
 	node->floor = delta->floor;
+	node->epoch = delta->epoch;
+	node->closed = delta->closed;
 	node->clock = delta->clock;
 	if (delta->version > node->seen_version || restarted)
 		node->seen_version = delta->version;
@@ -906,9 +910,12 @@ dc_gossip_reincarnate(DcGossip *g, uint64_t incarnation, uint64_t now_us)
 }
 
 void
-dc_gossip_progress(DcGossip *g, DcHlc floor, DcHlc clock)
+dc_gossip_progress(DcGossip *g, DcHlc floor, uint64_t epoch, bool closed,
+				   DcHlc clock)
 {
 	g->nodes[0].floor = floor;
+	g->nodes[0].epoch = epoch;
+	g->nodes[0].closed = closed;
 	g->nodes[0].clock = clock;
 }
 
@@ -943,6 +950,8 @@ dc_gossip_restore(DcGossip *g, const DcGossipNode *from, uint64_t now_us)
 		return false;
 	node->incarnation = from->incarnation;
 	node->floor = from->floor;
+	node->epoch = from->epoch;
+	node->closed = from->closed;
 	node->clock = from->clock;
 	node->wire_version = from->wire_version;
 	node->state = from->state;

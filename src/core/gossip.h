@@ -106,6 +106,8 @@ typedef struct DcGossipNode
 	uint64_t config_version;
 	uint64_t boot;
 	DcHlc floor;
+	uint64_t epoch;
+	bool closed;
 	DcHlc clock;
 	uint32_t wire_version;
 	bool left;
@@ -239,7 +241,8 @@ DcStatus dc_gossip_describe(DcGossip *g, const DcGossipSelf *self,
 void dc_gossip_reincarnate(DcGossip *g, uint64_t incarnation, uint64_t now_us);
 
 /* Stamps that the next heartbeat carries. */
-void dc_gossip_progress(DcGossip *g, DcHlc floor, DcHlc clock);
+void dc_gossip_progress(DcGossip *g, DcHlc floor, uint64_t epoch, bool closed,
+						DcHlc clock);
 
 /* Replaces the seeds; addresses as `from` of dc_gossip_receive has them. */
 void dc_gossip_set_seeds(DcGossip *g, const char *const *addresses,

@@ -16,7 +16,8 @@ enum
 enum
 {
 	DELTA_FULL = 1 << 0,
-	DELTA_LEFT = 1 << 1
+	DELTA_LEFT = 1 << 1,
+	DELTA_CLOSED = 1 << 2
 };
 
 static bool
@@ -149,10 +150,31 @@ read_digests(DcReader *r, DcGossipMessage *message)
 	}
 }
 
+/*
+ * A floor lies a little below the clock, so it travels as the distance plus
+ * one; 0 is none.  Nobody's floor is above its own clock.
+ */
+static uint64_t
+floor_gap(const DcGossipDelta *delta)
+{
+	if (delta->floor == DC_HLC_NONE || delta->floor > delta->clock)
+		return 0;
+	return delta->clock - delta->floor + 1;
+}
+
+static DcHlc
+read_floor(DcReader *r, DcHlc clock)
+{
+	uint64_t gap = dc_read_varint(r, clock);
+
+	return gap == 0 ? DC_HLC_NONE : clock - gap + 1;
+}
+
 static void
 write_delta(DcWriter *w, const DcGossipDelta *delta)
 {
 	unsigned flags = (delta->full ? DELTA_FULL : 0u) |
+					 (delta->closed ? DELTA_CLOSED : 0u) |
 					 (delta->full && delta->left ? DELTA_LEFT : 0u);
 
 	dc_write_u16(w, (uint16_t) delta->node_id);
@@ -160,8 +182,9 @@ write_delta(DcWriter *w, const DcGossipDelta *delta)
 	dc_write_u64(w, delta->version);
 	dc_write_u64(w, delta->config_version);
 	dc_write_u8(w, (uint8_t) flags);
-	dc_write_u64(w, delta->floor);
 	dc_write_u64(w, delta->clock);
+	dc_write_varint(w, floor_gap(delta));
+	dc_write_u64(w, delta->epoch);
 	if (!delta->full)
 		return;
 	dc_write_u64(w, delta->boot);
@@ -183,13 +206,16 @@ read_delta(DcReader *r, uint32_t previous, DcGossipDelta *delta)
 	delta->version = dc_read_u64(r);
 	delta->config_version = dc_read_u64(r);
 	flags = dc_read_u8(r);
-	delta->floor = read_stamp(r);
 	delta->clock = read_stamp(r);
+	delta->floor = read_floor(r, delta->clock);
+	delta->epoch = dc_read_u64(r);
 	delta->full = (flags & DELTA_FULL) != 0;
 	delta->left = (flags & DELTA_LEFT) != 0;
-	if (flags > (DELTA_FULL | DELTA_LEFT) || (delta->left && !delta->full) ||
-		delta->version == 0 || delta->version > VERSION_MAX ||
-		delta->config_version == 0 || delta->config_version > delta->version)
+	delta->closed = (flags & DELTA_CLOSED) != 0;
+	if (flags > (DELTA_FULL | DELTA_LEFT | DELTA_CLOSED) ||
+		(delta->left && !delta->full) || delta->version == 0 ||
+		delta->version > VERSION_MAX || delta->config_version == 0 ||
+		delta->config_version > delta->version)
 		dc_reader_fail(r, DC_MALFORMED);
 	if (!delta->full)
 		return;

@@ -48,7 +48,7 @@
 #define DC_GOSSIP_BODY_BYTES_MAX (DC_GOSSIP_BYTES_MAX - DC_GOSSIP_HEADER_BYTES)
 
 #define DC_GOSSIP_DIGEST_BYTES         18
-#define DC_GOSSIP_DELTA_BYTES_MIN      43
+#define DC_GOSSIP_DELTA_BYTES_MIN      44
 #define DC_GOSSIP_HELLO_BODY_BYTES_MAX (24 + DC_GOSSIP_ADDRESS_BYTES)
 #define DC_GOSSIP_SYN_BODY_BYTES_MIN   DC_GOSSIP_HELLO_BODY_BYTES_MAX
 
@@ -58,9 +58,9 @@
 #define DC_GOSSIP_DELTAS_MAX                                                   \
 	((DC_GOSSIP_BODY_BYTES_MAX - 2) / DC_GOSSIP_DELTA_BYTES_MIN)
 
-/* Fixed part, boot, wire version, and four strings with their lengths. */
+/* Fixed part, a longer floor, boot, wire version, and four strings with their lengths. */
 #define DC_GOSSIP_DELTA_BYTES_MAX                                              \
-	(DC_GOSSIP_DELTA_BYTES_MIN + 8 + 5 + 2 * DC_GOSSIP_NAME_BYTES +            \
+	(DC_GOSSIP_DELTA_BYTES_MIN + 9 + 8 + 5 + 2 * DC_GOSSIP_NAME_BYTES +        \
 	 DC_GOSSIP_ADDRESS_BYTES + DC_GOSSIP_CONNINFO_BYTES + 1)
 
 _Static_assert(DC_GOSSIP_DIGESTS_MAX < 128 && DC_GOSSIP_DELTAS_MAX < 128,
@@ -107,7 +107,9 @@ typedef struct DcGossipDelta
 	uint64_t incarnation;
 	uint64_t version;
 	uint64_t config_version; /* version at which the description changed */
-	DcHlc floor;
+	DcHlc floor;             /* under the list of this epoch */
+	uint64_t epoch;          /* digest of its durable member list; 0: none */
+	bool closed;             /* it closed all fenced nodes of that list (R11) */
 	DcHlc clock;
 	bool full;
 	bool left;

@@ -52,7 +52,27 @@ static bool
 valid(DcMember member)
 {
 	return member.node_id >= 1 && member.node_id <= DC_NODE_ID_MAX &&
-		   member.state > DC_MEMBER_ABSENT && member.state < DC_MEMBER_STATES;
+		   member.state > DC_MEMBER_ABSENT && member.state < DC_MEMBER_STATES &&
+		   member.since <= DC_HLC_MAX;
+}
+
+/* Into the entry of the same id; true if it changed. */
+static bool
+join(DcMember *here, DcMember member)
+{
+	DcMember before = *here;
+
+	if (member.incarnation < here->incarnation)
+		return false;
+	if (member.incarnation > here->incarnation)
+		*here = member;
+	if (member.state > here->state)
+		here->state = member.state;
+	if (member.since < here->since)
+		here->since = member.since;
+	return here->state != before.state ||
+		   here->incarnation != before.incarnation ||
+		   here->since != before.since;
 }
 
 bool
@@ -65,12 +85,7 @@ dc_members_put(DcMembers *list, DcMember member)
 		return false;
 	if (at < list->count && here->node_id == member.node_id)
 	{
-		if (here->incarnation > member.incarnation ||
-			(here->incarnation == member.incarnation &&
-			 here->state >= member.state))
-			return false;
-		*here = member;
-		return true;
+		return join(here, member);
 	}
 	memmove(here + 1, here, sizeof(DcMember) * (list->count - at));
 	*here = member;
@@ -115,7 +130,7 @@ dc_members_digest(const DcMembers *list)
 	for (uint32_t i = 0; i < list->count; i++)
 	{
 		const DcMember *member = &list->at[i];
-		uint8_t bytes[24];
+		uint8_t bytes[32];
 		DcWriter w;
 
 		dc_writer_init(&w, bytes, sizeof(bytes));
@@ -123,6 +138,7 @@ dc_members_digest(const DcMembers *list)
 		dc_write_u32(&w, member->node_id);
 		dc_write_u32(&w, (uint32_t) member->state);
 		dc_write_u64(&w, member->incarnation);
+		dc_write_u64(&w, member->since);
 		digest = dc_siphash(seed, bytes, w.length);
 	}
 	return digest != 0 ? digest : 1;
@@ -204,22 +220,53 @@ dc_members_horizon(const DcMembers *list, const DcReport *reports,
 }
 
 bool
+dc_members_close(DcMembers *list, const DcReport *reports,
+				 uint32_t report_count)
+{
+	uint64_t digest = dc_members_digest(list);
+	bool changed = false;
+
+	for (uint32_t i = 0; i < list->count; i++)
+	{
+		const DcReport *report = report_of(list->at[i], reports, report_count);
+
+		if (list->at[i].state == DC_MEMBER_PRESENT &&
+			!DC_CANARY(DC_CANARY_R11) &&
+			(report == NULL || report->epoch != digest || !report->closed))
+			return false;
+	}
+	for (uint32_t i = 0; i < list->count; i++)
+	{
+		if (list->at[i].state != DC_MEMBER_FENCED)
+			continue;
+		list->at[i].state = DC_MEMBER_REMOVED;
+		changed = true;
+	}
+	return changed;
+}
+
+bool
 dc_members_reach(const DcMembers *list, const DcVv *vv, DcHlc stamp)
 {
 	for (uint32_t i = 0; i < list->count; i++)
 	{
-		if (waited_for(list->at[i]) && vv->at[list->at[i].node_id] < stamp)
+		const DcMember *member = &list->at[i];
+
+		if (waited_for(*member) && member->since < stamp &&
+			vv->at[member->node_id] < stamp)
 			return false;
 	}
 	return true;
 }
 
 bool
-dc_members_must_join(bool known, bool peer_was_alone, DcHlc peer_horizon)
+dc_members_must_join(const DcMembers *peer_list, DcHlc peer_horizon,
+					 bool peer_was_alone, const DcVv *own, bool alone)
 {
 	if (DC_CANARY(DC_CANARY_R12))
 		return false;
-	return !known && (!peer_was_alone || peer_horizon != DC_HLC_NONE);
+	return (alone && !peer_was_alone) ||
+		   !dc_members_reach(peer_list, own, peer_horizon);
 }
 
 void
@@ -231,6 +278,7 @@ dc_members_encode(DcWriter *w, const DcMembers *list)
 		dc_write_u16(w, (uint16_t) list->at[i].node_id);
 		dc_write_u8(w, (uint8_t) list->at[i].state);
 		dc_write_u64(w, list->at[i].incarnation);
+		dc_write_u64(w, list->at[i].since);
 	}
 }
 
@@ -247,6 +295,7 @@ dc_members_decode(DcReader *r, DcMembers *list)
 
 		member.state = (DcMemberState) dc_read_u8(r);
 		member.incarnation = dc_read_u64(r);
+		member.since = dc_read_u64(r);
 		if (r->status == DC_OK &&
 			(!valid(member) || member.node_id <= previous))
 			dc_reader_fail(r, DC_MALFORMED);

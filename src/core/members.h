@@ -48,6 +48,7 @@ typedef struct DcMember
 	uint32_t node_id;
 	DcMemberState state;
 	uint64_t incarnation;
+	DcHlc since; /* what it ships, and others lack, lies above */
 } DcMember;
 
 /* Ascending by node id.  All zero bytes are an empty list. */
@@ -64,6 +65,7 @@ typedef struct DcReport
 	uint64_t incarnation;
 	uint64_t epoch; /* digest of its list */
 	DcHlc floor;    /* under that list; DC_HLC_NONE: none yet */
+	bool closed;    /* it closed all nodes that the list fences (R11) */
 } DcReport;
 
 /* Why a member holds the horizon back. */
@@ -83,8 +85,9 @@ bool dc_members_includes(const DcMembers *list, uint32_t node_id,
 						 uint64_t incarnation);
 
 /*
- * Merges one entry; true if the list changed.  An entry with an id or a state
- * that does not exist is ignored.
+ * Merges one entry; true if the list changed.  The greater incarnation stays;
+ * of one incarnation the greater state and the lesser `since`.  An entry with
+ * an id or a state that does not exist is ignored.
  */
 bool dc_members_put(DcMembers *list, DcMember member);
 bool dc_members_merge(DcMembers *list, const DcMembers *other);
@@ -114,21 +117,32 @@ DcHlc dc_members_horizon(const DcMembers *list, const DcReport *reports,
 						 uint32_t report_count, DcHlc previous);
 
 /*
+ * R11: when every present member reported under this list that it closed, the
+ * fenced ones are removed.  True if the list changed.
+ */
+bool dc_members_close(DcMembers *list, const DcReport *reports,
+					  uint32_t report_count);
+
+/*
  * Has `vv` everything that any member of the list committed up to `stamp`?
- * A scan of a node of which this is true may be believed about keys that the
- * reader has forgotten up to `stamp`.
+ * Who has every death up to a horizon holds nothing that others forgot.
  */
 bool dc_members_reach(const DcMembers *list, const DcVv *vv, DcHlc stamp);
 
 /*
  * R12, R13: must this node join, that is pull everything and compare it,
- * before it ships or claims anything?  `known`: the peer's list named this
- * very incarnation as present before it said so.  A peer that was alone and
- * never forgot anything can have forgotten nothing that concerns us.
+ * before it ships or claims anything?  Yes if the peer may have forgotten a
+ * death that this node never saw: its horizon is not reached by `own`.  Who
+ * was counted in the horizon reaches it.  And yes if this node was alone and
+ * the peer was not: other peers may have forgotten more.
  */
-bool dc_members_must_join(bool known, bool peer_was_alone, DcHlc peer_horizon);
+bool dc_members_must_join(const DcMembers *peer_list, DcHlc peer_horizon,
+						  bool peer_was_alone, const DcVv *own, bool alone);
 
-/* Codec: varint count, then (u16 id, u8 state, u64 incarnation) ascending. */
+/*
+ * Codec: varint count, then (u16 id, u8 state, u64 incarnation, u64 since),
+ * ascending.
+ */
 void dc_members_encode(DcWriter *w, const DcMembers *list);
 void dc_members_decode(DcReader *r, DcMembers *list);
 

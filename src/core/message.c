@@ -6,6 +6,15 @@
 
 #include <string.h>
 
+/* Flags of a welcome. */
+enum
+{
+	WELCOME_JOINING = 1,
+	WELCOME_ALONE = 2,
+	WELCOME_KNOWN = 4,
+	WELCOME_FLAGS_END = 8
+};
+
 static void
 begin(DcWriter *w, char letter)
 {
@@ -33,6 +42,16 @@ read_node_id(DcReader *r)
 	if (id == 0 || id > DC_NODE_ID_MAX)
 		dc_reader_fail(r, DC_MALFORMED);
 	return r->status == DC_OK ? id : 0;
+}
+
+static DcHlc
+read_stamp(DcReader *r)
+{
+	DcHlc stamp = dc_read_u64(r);
+
+	if (stamp > DC_HLC_MAX)
+		dc_reader_fail(r, DC_MALFORMED);
+	return r->status == DC_OK ? stamp : DC_HLC_NONE;
 }
 
 static void
@@ -117,6 +136,30 @@ dc_welcome_encode(DcWriter *w, const DcWelcome *welcome)
 	dc_write_bytes(w, welcome->nonce, DC_NONCE_BYTES);
 	dc_vv_encode(w, &welcome->vector);
 	write_incoming(w, welcome->incoming);
+	dc_write_u8(w, (uint8_t) ((welcome->joining ? WELCOME_JOINING : 0) |
+							  (welcome->alone ? WELCOME_ALONE : 0) |
+							  (welcome->known ? WELCOME_KNOWN : 0)));
+	dc_write_u8(w, (uint8_t) welcome->before);
+	dc_write_u64(w, welcome->clock);
+	dc_write_u64(w, welcome->horizon);
+	dc_members_encode(w, &welcome->members);
+}
+
+static void
+read_standing(DcReader *r, DcWelcome *welcome)
+{
+	uint8_t flags = dc_read_u8(r);
+	uint8_t before = dc_read_u8(r);
+
+	if (r->status == DC_OK &&
+		(flags >= WELCOME_FLAGS_END || before >= DC_MEMBER_STATES))
+		dc_reader_fail(r, DC_MALFORMED);
+	welcome->joining = (flags & WELCOME_JOINING) != 0;
+	welcome->alone = (flags & WELCOME_ALONE) != 0;
+	welcome->known = (flags & WELCOME_KNOWN) != 0;
+	welcome->before = (DcMemberState) before;
+	welcome->clock = read_stamp(r);
+	welcome->horizon = read_stamp(r);
 }
 
 DcStatus
@@ -132,6 +175,8 @@ dc_welcome_decode(const void *data, size_t length, DcWelcome *welcome)
 	read_nonce(&r, welcome->nonce);
 	dc_vv_decode(&r, &welcome->vector);
 	read_incoming(&r, welcome->incoming);
+	read_standing(&r, welcome);
+	dc_members_decode(&r, &welcome->members);
 	return dc_reader_finish(&r);
 }
 
@@ -183,11 +228,19 @@ dc_call_segment(DcWriter *w, DcHlc from, DcHlc to)
 }
 
 void
-dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor)
+dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor, DcHlc horizon)
 {
 	dc_write_u8(w, DC_PART_ADOPT);
 	dc_vv_encode(w, base);
 	dc_vv_encode(w, donor);
+	dc_write_u64(w, horizon);
+}
+
+void
+dc_call_members(DcWriter *w, const DcMembers *members)
+{
+	dc_write_u8(w, DC_PART_MEMBERS);
+	dc_members_encode(w, members);
 }
 
 void
@@ -226,6 +279,10 @@ dc_call_read_part(DcReader *r, DcPart *part)
 		case DC_PART_ADOPT:
 			dc_vv_decode(r, &part->base);
 			dc_vv_decode(r, &part->donor);
+			part->horizon = read_stamp(r);
+			break;
+		case DC_PART_MEMBERS:
+			dc_members_decode(r, &part->members);
 			break;
 		default:
 			dc_reader_fail(r, DC_MALFORMED);

@@ -4,13 +4,15 @@
  *
  *	hello    'H'  cluster | sender | incarnation | receiver | encoding | nonce
  *	welcome  'W'  node | incarnation | session | nonce | vector | incoming
+ *	              | flags | before | clock | horizon | members
  *	call     'C'  { part } ... 0
  *	ack      'A'  applied | stale | waiting | vector | incoming
  *
  *	part     1 batch:    string, changes of whole transactions
  *	         2 catch-up: string, changes found by a scan
  *	         3 segment:  from u64 | to u64      (R4)
- *	         4 adopt:    base vector | donor vector     (R6)
+ *	         4 adopt:    base vector | donor vector | horizon   (R6)
+ *	         5 members:  list (R10)
  *
  * Each starts with the version of the wire format and its letter.  They
  * travel sealed: the seal's associated data (message_associated) binds a call
@@ -23,7 +25,7 @@
 #ifndef DC_MESSAGE_H
 #define DC_MESSAGE_H
 
-#include "vv.h"
+#include "members.h"
 
 #define DC_WIRE_VERSION       1
 #define DC_NONCE_BYTES        16
@@ -49,6 +51,13 @@ typedef struct DcWelcome
 	uint8_t nonce[DC_NONCE_BYTES]; /* the hello's */
 	DcVv vector;
 	bool incoming[DC_NODE_IDS];
+	bool joining;         /* it pulls; it wants entries of its own source too */
+	bool alone;           /* it knew no other member before this hello */
+	bool known;           /* its list named the caller's incarnation, present */
+	DcMemberState before; /* of the caller in its list, before this hello */
+	DcHlc clock;       /* its clock, after the caller was put into the list */
+	DcHlc horizon;     /* g */
+	DcMembers members; /* its durable list, the caller included */
 } DcWelcome;
 
 typedef struct DcAck
@@ -66,7 +75,8 @@ typedef enum DcPartKind
 	DC_PART_BATCH = 1,
 	DC_PART_CATCHUP = 2,
 	DC_PART_SEGMENT = 3,
-	DC_PART_ADOPT = 4
+	DC_PART_ADOPT = 4,
+	DC_PART_MEMBERS = 5
 } DcPartKind;
 
 /* One part of a call; which fields count depends on the kind. */
@@ -78,6 +88,8 @@ typedef struct DcPart
 	DcHlc to;
 	DcVv base;
 	DcVv donor;
+	DcHlc horizon;
+	DcMembers members;
 } DcPart;
 
 void dc_hello_encode(DcWriter *w, const DcHello *hello);
@@ -94,7 +106,9 @@ void dc_call_begin(DcWriter *w);
 void dc_call_batch(DcWriter *w, DcPartKind kind, const void *data,
 				   size_t length);
 void dc_call_segment(DcWriter *w, DcHlc from, DcHlc to);
-void dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor);
+void dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
+				   DcHlc horizon);
+void dc_call_members(DcWriter *w, const DcMembers *members);
 void dc_call_end(DcWriter *w);
 
 /*

@@ -29,7 +29,8 @@
 	X(REBUILDING, "YD024", "metadata is being rebuilt")                        \
 	X(PAUSED, "YD025", "exchange with this node is paused")                    \
 	X(SESSION, "YD026", "peer session is not valid")                           \
-	X(STAMP_TWICE, "YD027", "two rows bear one stamp")
+	X(STAMP_TWICE, "YD027", "two rows bear one stamp")                         \
+	X(REMOVED, "YD029", "node was removed from the cluster")
 
 typedef enum DcStatus
 {

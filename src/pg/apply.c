@@ -56,6 +56,7 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 {
 	DcTarget *target = item->target;
 	DcHlc floor = dc_incoming_floor(set, target->slot);
+	DcHlc horizon = DC_HLC_NONE;
 	DcEntry entry;
 
 	if (item->change.entry.dead)
@@ -70,10 +71,13 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 	if (set->retry && entry.stamp == item->change.entry.stamp)
 		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
 	item->entry = entry;
+	/* after the entry: what was purged since lies below what is read now */
+	if (!set->below_horizon)
+		horizon = pg_atomic_read_u64(&dc_shared->horizon);
 	item->decision =
-		dc_rule_apply(item->row, entry, item->change.entry, DC_HLC_NONE, floor);
-	if (item->row == DC_HLC_NONE && entry.stamp <= floor &&
-		item->change.entry.stamp > floor && !set->retry &&
+		dc_rule_apply(item->row, entry, item->change.entry, horizon, floor);
+	if (item->row == DC_HLC_NONE && entry.stamp <= floor && !set->retry &&
+		item->decision != DC_APPLY_STALE &&
 		dc_vv_covers(&set->vector, item->change.entry.stamp))
 		dc_count(DC_COUNT_LOCAL_LOSSES, 1);
 }

@@ -26,8 +26,8 @@ typedef struct Change
 	SubTransactionId subid;
 	bool superseded; /* a later change of the same key, or a TRUNCATE, stands */
 	bool floor;      /* a TRUNCATE: no key */
-	bool promised;   /* its merge cannot fail ... */
-	bool reserved;   /* ... because a map slot was reserved */
+	bool prepared;   /* its merge cannot fail any more */
+	bool reserved;   /* because of a reserved slot; else of a pin */
 	bool announced;  /* its death was announced */
 	DcEntry entry;
 	DcHlc replaced; /* the row before, or else ... */
@@ -484,7 +484,7 @@ reserve_and_announce(void)
 				 change->replaced == DC_HLC_NONE;
 		change->reserved =
 			dc_metadata_reserve(change->slot, key_of(change), insert);
-		change->promised = true;
+		change->prepared = true;
 		if (insert)
 			change->buried = dc_metadata_death(change->slot, key_of(change));
 		if (change->entry.dead && !change->announced)
@@ -677,7 +677,7 @@ give_back(Change *change)
 {
 	if (dc_keyspace(change->slot)->generation != change->generation)
 		return;
-	if (change->promised)
+	if (change->prepared)
 		dc_metadata_unreserve(change->slot, key_of(change), change->reserved);
 	settle_death(change);
 }

@@ -17,6 +17,7 @@
 
 #include "guc.h"
 #include "rules.h"
+#include "standing.h"
 
 /* How long a draw waits for the launcher before it gives up. */
 #define BOUND_WAIT_MS 30000
@@ -206,7 +207,7 @@ dc_watermark_publish(void)
 	XLogRecPtr flush_to;
 
 	/* at the bound already: everything up to the last stamp was drawn */
-	if (drawn == DC_HLC_NONE)
+	if (drawn == DC_HLC_NONE || !dc_standing_claims())
 		return previous;
 	if (copies == NULL)
 		copies = MemoryContextAlloc(TopMemoryContext,

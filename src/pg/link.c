@@ -20,6 +20,7 @@
 #include "queue.h"
 #include "seal.h"
 #include "shmem.h"
+#include "standing.h"
 #include "vector.h"
 
 /* Few messages under way: what waits meanwhile travels together. */
@@ -47,6 +48,7 @@ typedef struct Message
 	uint64 committed_us; /* of its oldest batch; 0: none */
 	DcHlc watermark;     /* 0: none */
 	bool catchup;        /* its ack moves acked_mark */
+	uint64 closes;       /* epoch whose fenced nodes its ack closes; 0 */
 	DcCatchupMark mark;
 } Message;
 
@@ -64,6 +66,12 @@ struct DcLink
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
+	bool peer_joins;     /* it wants everything, its own past too */
+	bool partial;        /* while joining ourselves we left our own out */
+	uint64 sent_epoch;   /* of the member list that the peer knows from us */
+	uint64 owed_epoch;   /* a catch-up was owed for its fenced nodes */
+	uint64 begun_epoch;  /* epoch when the running catch-up began */
+	uint64 closed_epoch; /* its fenced nodes are closed towards the peer */
 	uint8 nonce[DC_NONCE_BYTES];
 	uint64 session;
 	uint64 sequence; /* of the last call sent */
@@ -455,6 +463,7 @@ take_welcome(DcLink *link)
 {
 	DcWelcome *welcome =
 		MemoryContextAllocZero(link->scratch, sizeof(DcWelcome));
+	const char *refusal;
 	DcSlice plain;
 
 	if (!open_answer(link, 'W', 0, &plain) ||
@@ -469,6 +478,16 @@ take_welcome(DcLink *link)
 		dc_link_close(link, "another node answers at this address");
 		return;
 	}
+	refusal = dc_standing_welcomed(welcome);
+	if (refusal != NULL)
+	{
+		dc_link_close(link, refusal);
+		return;
+	}
+	link->peer_joins = welcome->joining;
+	link->sent_epoch = 0;
+	link->owed_epoch = 0;
+	link->closed_epoch = 0;
 	link->session = welcome->session;
 	note_incoming(link, welcome->incoming);
 	(void) dc_stream_hello(&link->stream, &welcome->vector,
@@ -495,6 +514,8 @@ take_ack(DcLink *link, const Message *message)
 	count_acked(link, message);
 	if (message->catchup)
 		link->acked_mark = message->mark;
+	if (message->closes != 0)
+		link->closed_epoch = message->closes;
 	note_incoming(link, ack->incoming);
 	if (now < link->relay_at)
 		return;
@@ -541,6 +562,8 @@ take_error(DcLink *link, const PGresult *result)
 		(strcmp(state, "YD024") == 0 || strcmp(state, "YD025") == 0 ||
 		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0))
 		link->retry_ms = RETRY_MIN_MS;
+	if (state != NULL && strcmp(state, "YD029") == 0)
+		dc_standing_set_removed();
 	dc_link_close(link, reason);
 }
 
@@ -621,6 +644,17 @@ send_call(DcLink *link, StringInfo call, Message *draft, bool catchup)
 	flush_socket(link);
 }
 
+static bool
+any_fenced(const DcMembers *list)
+{
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		if (list->at[i].state == DC_MEMBER_FENCED)
+			return true;
+	}
+	return false;
+}
+
 static void
 begin_call(DcLink *link, StringInfo call)
 {
@@ -648,6 +682,13 @@ view_of(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 			   dc_queue_read(position).data == NULL;
 	if (!watermark_due)
 		view.watermark = DC_HLC_NONE;
+	if (dc_standing_joining())
+	{
+		/* R13: what is its own it ships when it has joined */
+		view.head = view.oldest = position;
+		view.gap = false;
+		view.watermark = DC_HLC_NONE;
+	}
 	return view;
 }
 
@@ -723,6 +764,25 @@ resume_catchup(DcLink *link)
 	return false;
 }
 
+/*
+ * A joiner is sent everything, its own past as well.  What fenced nodes wrote
+ * every survivor sends to every other, after it has fenced them (R11).
+ */
+static void
+cover_all_that_is_needed(DcLink *link)
+{
+	DcMembers *list = MemoryContextAlloc(link->scratch, sizeof(DcMembers));
+
+	link->begun_epoch = dc_standing_members(list);
+	for (uint32 id = 1; link->peer_joins && id < DC_NODE_IDS; id++)
+		link->covered[id] = id != (uint32) datacake_node_id;
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		if (list->at[i].state == DC_MEMBER_FENCED)
+			link->covered[list->at[i].node_id] = true;
+	}
+}
+
 static void
 begin_catchup(DcLink *link)
 {
@@ -733,10 +793,12 @@ begin_catchup(DcLink *link)
 	set_phase(link, DC_LINK_CATCHUP, NULL);
 	if (resume_catchup(link))
 		return;
+	cover_all_that_is_needed(link);
 	above = MemoryContextAlloc(link->scratch, sizeof(DcVv));
 	dc_vector_read(own);
+	link->partial = dc_standing_joining();
 	dc_stream_catchup_begin(&link->stream, own, link->covered,
-							(uint32) datacake_node_id);
+							link->partial ? 0 : (uint32) datacake_node_id);
 	for (uint32 id = 0; id < DC_NODE_IDS; id++)
 		above->at[id] =
 			link->stream.covered[id] ? link->stream.base.at[id] : DC_HLC_MAX;
@@ -756,17 +818,20 @@ begin_catchup(DcLink *link)
  * chunks did.
  */
 static void
-end_catchup(DcLink *link, StringInfo call)
+end_catchup(DcLink *link, StringInfo call, Message *draft)
 {
+	DcHlc horizon = pg_atomic_read_u64(&dc_shared->horizon);
 	uint8 *bytes;
 	DcWriter w;
 
 	dc_writer_init(&w, NULL, 0);
-	dc_call_adopt(&w, &link->stream.base, &link->stream.donor);
+	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
 	bytes = MemoryContextAlloc(link->scratch, w.length);
 	dc_writer_init(&w, bytes, w.length);
-	dc_call_adopt(&w, &link->stream.base, &link->stream.donor);
+	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
 	appendBinaryStringInfo(call, (char *) bytes, (int) w.length);
+	draft->closes = link->begun_epoch;
+	link->peer_joins = false;
 	dc_stream_catchup_end(&link->stream, (uint32) datacake_node_id);
 	dc_catchup_end(link->catchup);
 	link->catchup = NULL;
@@ -790,7 +855,7 @@ send_catchup(DcLink *link)
 		return;
 	}
 	if (result == DC_CATCHUP_END)
-		end_catchup(link, &call);
+		end_catchup(link, &call, &draft);
 	else if (draft.rows == 0)
 		return;
 	else
@@ -799,6 +864,34 @@ send_catchup(DcLink *link)
 		draft.mark = dc_catchup_mark(link->catchup);
 	}
 	send_call(link, &call, &draft, true);
+}
+
+/* The peer hears of every change of the list, from everybody. */
+static bool
+send_members(DcLink *link)
+{
+	DcMembers *list;
+	uint8 *bytes;
+	StringInfoData call;
+	Message draft = {0};
+	DcWriter w;
+
+	if (dc_standing_epoch() == link->sent_epoch)
+		return false;
+	begin_call(link, &call);
+	list = MemoryContextAlloc(link->scratch, sizeof(DcMembers));
+	link->sent_epoch = dc_standing_members(list);
+	dc_writer_init(&w, NULL, 0);
+	dc_call_members(&w, list);
+	bytes = MemoryContextAlloc(link->scratch, w.length);
+	dc_writer_init(&w, bytes, w.length);
+	dc_call_members(&w, list);
+	appendBinaryStringInfo(&call, (char *) bytes, (int) w.length);
+	send_call(link, &call, &draft, false);
+	if (link->owed_epoch != link->sent_epoch && any_fenced(list))
+		dc_stream_owe(&link->stream);
+	link->owed_epoch = link->sent_epoch;
+	return true;
 }
 
 /* One message; false: nothing to send. */
@@ -859,12 +952,27 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 		   link->stream.phase == DC_STREAM_OPEN &&
 		   link->message_count < IN_FLIGHT_MAX)
 	{
+		if (send_members(link))
+			continue;
+		if (dc_standing_joining() && !link->peer_joins)
+			break; /* it pulls, and helps others who do */
+		if (link->partial && !dc_standing_joining())
+		{
+			dc_stream_owe(&link->stream);
+			link->partial = false;
+		}
 		if (!send_next(link, watermark, watermark_due))
 			break;
 	}
 }
 
 /* --- for the loop --- */
+
+bool
+dc_link_closed(const DcLink *link, uint64 epoch)
+{
+	return link->phase != DC_LINK_DOWN && link->closed_epoch == epoch;
+}
 
 uint32
 dc_link_node_id(const DcLink *link)

@@ -37,6 +37,9 @@ extern void dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 /* Ends the connection; it is tried again after a while. */
 extern void dc_link_close(DcLink *link, const char *reason);
 
+/* Was a catch-up that began under this member list acknowledged (R11)? */
+extern bool dc_link_closed(const DcLink *link, uint64 epoch);
+
 extern uint32 dc_link_node_id(const DcLink *link);
 
 /* Socket and events to wait for; PGINVALID_SOCKET: none. */

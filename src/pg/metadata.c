@@ -29,6 +29,9 @@ typedef struct Metadata
 	DcKeyspace keyspaces[FLEXIBLE_ARRAY_MEMBER];
 } Metadata;
 
+/* Entries forgotten under one hold of a partition's lock. */
+#define PURGE_ITEMS 64
+
 /* Not an id: a keyspace that is being closed. */
 #define CLOSING UINT64_MAX
 
@@ -176,7 +179,7 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 		pg_atomic_init_u64(&keyspace->deaths[i], now);
 		pg_atomic_init_u32(&keyspace->dying[i], 0);
 		pg_atomic_init_u32(&keyspace->births[i], 0);
-		pg_atomic_init_u32(&keyspace->relied[i], 0);
+		keyspace->pins[i] = 0;
 		dc_map_init(&keyspace->maps[i], key_bytes);
 	}
 	keyspace->id = id;
@@ -418,7 +421,7 @@ dc_metadata_reserve(int slot, DcKey key, bool known_absent)
 		present = dc_map_get(map, map_env(), key.data, key.length).stamp !=
 				  DC_HLC_NONE;
 	if (present)
-		pg_atomic_fetch_add_u32(&dc_keyspace(slot)->relied[partition], 1);
+		dc_keyspace(slot)->pins[partition]++;
 	else
 		status = dc_map_reserve(map, map_env(), key.data, key.length);
 	LWLockRelease(lock);
@@ -430,27 +433,18 @@ dc_metadata_reserve(int slot, DcKey key, bool known_absent)
 	return !present;
 }
 
-static void
-stop_relying(int slot, DcKey key)
-{
-	pg_atomic_fetch_sub_u32(&dc_keyspace(slot)->relied[partition_of(key.hash)],
-							1);
-}
-
 void
 dc_metadata_unreserve(int slot, DcKey key, bool reserved)
 {
 	int partition = partition_of(key.hash);
 	LWLock *lock = partition_lock(slot, partition);
 
-	if (!reserved)
-	{
-		stop_relying(slot, key);
-		return;
-	}
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	dc_map_unreserve(&dc_keyspace(slot)->maps[partition], map_env(),
-					 key.length);
+	if (reserved)
+		dc_map_unreserve(&dc_keyspace(slot)->maps[partition], map_env(),
+						 key.length);
+	else
+		dc_keyspace(slot)->pins[partition]--;
 	LWLockRelease(lock);
 }
 
@@ -459,7 +453,8 @@ dc_metadata_unreserve(int slot, DcKey key, bool reserved)
  * purge of that floor takes the lock, and its entry is purged.
  */
 static DcStatus
-merge(int slot, DcKey key, DcEntry entry, bool reserved, DcEntry *found)
+merge(int slot, DcKey key, DcEntry entry, bool reserved, bool pinned,
+	  DcEntry *found)
 {
 	int partition = partition_of(key.hash);
 	LWLock *lock = partition_lock(slot, partition);
@@ -479,6 +474,8 @@ merge(int slot, DcKey key, DcEntry entry, bool reserved, DcEntry *found)
 		if (reserved)
 			dc_map_unreserve(map, map_env(), key.length);
 	}
+	if (pinned)
+		dc_keyspace(slot)->pins[partition]--;
 	LWLockRelease(lock);
 	*found = dc_rule_above_floor(*found, floor);
 	return status;
@@ -489,16 +486,14 @@ dc_metadata_merge(int slot, DcKey key, DcEntry entry, bool reserved)
 {
 	DcEntry found;
 
-	(void) merge(slot, key, entry, reserved, &found);
-	if (!reserved)
-		stop_relying(slot, key);
+	(void) merge(slot, key, entry, reserved, !reserved, &found);
 	return found;
 }
 
 DcStatus
 dc_metadata_try_merge(int slot, DcKey key, DcEntry entry, DcEntry *found)
 {
-	return merge(slot, key, entry, false, found);
+	return merge(slot, key, entry, false, false, found);
 }
 
 /* --- floors --- */
@@ -538,13 +533,11 @@ dc_floor_settle(int slot)
 		pg_atomic_fetch_sub_u32(&dc_keyspace(slot)->dying[i], 1);
 }
 
-#define PURGE_ITEMS 256
-
 bool
 dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
 {
-	static DcMapItem items[PURGE_ITEMS];
-	static uint8 keys[PURGE_ITEMS * 16 + DC_KEY_BYTES_MAX];
+	DcMapItem items[PURGE_ITEMS];
+	uint8 keys[PURGE_ITEMS * 32 + DC_KEY_BYTES_MAX];
 	DcKeyspace *keyspace = dc_keyspace(slot);
 	DcMap *map = &keyspace->maps[cursor->partition];
 	LWLock *lock = partition_lock(slot, cursor->partition);
@@ -558,7 +551,7 @@ dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	if (filter.until == DC_HLC_NONE)
 		cursor->cursor.done = true; /* until 0 would be all */
-	else if (pg_atomic_read_u32(&keyspace->relied[cursor->partition]) > 0)
+	else if (keyspace->pins[cursor->partition] > 0)
 	{
 		cursor->cursor.done = true;
 		*complete = false;
@@ -613,6 +606,49 @@ dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
 			return (int) n;
 	}
 	return 0;
+}
+
+/* Under the partition's lock.  True: nothing of the partition is left. */
+static bool
+purge_partition(int slot, DcMetadataCursor *cursor, DcHlc horizon, int *purged)
+{
+	DcMap *map = &dc_keyspace(slot)->maps[cursor->partition];
+	DcMapFilter filter = {.until = horizon, .skip_live = true};
+	DcMapItem items[PURGE_ITEMS];
+	uint8 keys[PURGE_ITEMS * 32 + DC_KEY_BYTES_MAX];
+	DcMapRoom room = {.items = items,
+					  .items_max = PURGE_ITEMS,
+					  .bytes = keys,
+					  .bytes_max = sizeof(keys),
+					  .visits_max = 10000};
+	size_t n;
+
+	if (map->dead_count == 0 || dc_keyspace(slot)->pins[cursor->partition] > 0)
+		return true;
+	n = dc_map_scan(map, map_env(), &cursor->cursor, &filter, &room);
+	for (size_t i = 0; i < n; i++)
+		(void) dc_map_remove(map, map_env(), items[i].key.data,
+							 items[i].key.length);
+	*purged += (int) n;
+	return cursor->cursor.done;
+}
+
+int
+dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon, bool *done)
+{
+	LWLock *lock = partition_lock(slot, cursor->partition);
+	int purged = 0;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (purge_partition(slot, cursor, horizon, &purged))
+	{
+		memset(&cursor->cursor, 0, sizeof(cursor->cursor));
+		cursor->partition++;
+	}
+	LWLockRelease(lock);
+	*done = cursor->partition == DC_PARTITIONS;
+	dc_count(DC_COUNT_PURGED, (uint64) purged);
+	return purged;
 }
 
 void

@@ -47,8 +47,8 @@ typedef struct DcKeyspace
 	pg_atomic_uint64 conflicts; /* concurrent writes met by apply */
 	pg_atomic_uint64 deaths[DC_PARTITIONS]; /* dmax of P1 */
 	pg_atomic_uint32 dying[DC_PARTITIONS];  /* deaths not merged yet */
-	pg_atomic_uint32 relied[DC_PARTITIONS]; /* merges that count on a slot */
 	pg_atomic_uint32 births[DC_PARTITIONS]; /* late ones, of apply (P2) */
+	uint32 pins[DC_PARTITIONS]; /* merges to come; the partition's lock */
 	DcMap maps[DC_PARTITIONS];
 } DcKeyspace;
 
@@ -131,18 +131,19 @@ extern DcEntry dc_metadata_get(int slot, DcKey key);
 extern DcHlc dc_metadata_death(int slot, DcKey key);
 
 /*
- * Promises that one later merge of this key cannot fail.  With `known_absent`
- * no lookup is made first.  Returns true if room was taken, false if the key
- * is present and needs none; then nobody removes it meanwhile.  To be used by
- * dc_metadata_merge or given back, with what was returned.  ERROR YD001 when
- * full.
+ * Sees to it that one later merge of this key cannot fail.  With
+ * `known_absent` no lookup is made first.  Returns true if room was taken;
+ * false if the key is present: then its partition is pinned, that is no entry
+ * of it is purged.  Either is undone by the merge (`reserved` says which) or
+ * by dc_metadata_unreserve().  ERROR YD001 when full.
  */
 extern bool dc_metadata_reserve(int slot, DcKey key, bool known_absent);
 extern void dc_metadata_unreserve(int slot, DcKey key, bool reserved);
 
 /*
- * Joins an entry that was reserved.  Returns what counted before; an entry at
- * or below the floor is not stored.
+ * Joins an entry after dc_metadata_reserve(), which returned `reserved`.
+ * Cannot fail.  Returns what counted before; an entry at or below the floor is
+ * not stored.
  */
 extern DcEntry dc_metadata_merge(int slot, DcKey key, DcEntry entry,
 								 bool reserved);
@@ -172,8 +173,8 @@ extern void dc_floor_settle(int slot);
 /*
  * Removes some entries at or below the floor, holding one lock for a short
  * while; `cursor` is all zero at first.  False: the cursor is at the end.
- * *complete becomes false where a commit under way relies on entries: those
- * stay until a cursor comes by again.
+ * *complete becomes false where a partition is pinned: its entries stay until
+ * a cursor comes by again.
  */
 extern bool dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor,
 									bool *complete);
@@ -189,6 +190,14 @@ extern void dc_metadata_scan_begin(DcMetadataCursor *cursor);
 extern int dc_metadata_scan(int slot, DcMetadataCursor *cursor,
 							const DcVv *above, DcMapItem *items, int max,
 							uint8 *arena, Size arena_bytes);
+
+/*
+ * R8: forgets dead entries at or below the horizon in the next stretch of the
+ * keyspace; pinned partitions are left for another time.  Returns how many;
+ * *done at the end.  A cursor starts out as dc_metadata_scan_begin() makes it.
+ */
+extern int dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon,
+							 bool *done);
 
 extern void dc_metadata_count(int slot, DcMetadataCounts *counts);
 

@@ -30,6 +30,7 @@
 #include "seal.h"
 #include "shmem.h"
 #include "sql.h"
+#include "standing.h"
 #include "vector.h"
 
 DC_SQL_FUNCTION(datacake_peer_hello);
@@ -43,6 +44,7 @@ typedef struct Session
 	uint64 sequence; /* of the last call taken */
 	bool counted;    /* in dc_shared->incoming */
 	bool in_call;    /* a call began and its transaction has not committed */
+	bool joining;    /* this node was joining when it said welcome */
 } Session;
 
 static Session session;
@@ -145,8 +147,13 @@ check_caller(uint32 node_id, uint64 incarnation)
 {
 	const char *complaint = dc_identity_complaint(node_id, incarnation);
 
+	bool removed;
+
 	if (complaint != NULL)
 		raise_status(DC_IDENTITY, complaint);
+	complaint = dc_standing_complaint(node_id, incarnation, &removed);
+	if (complaint != NULL)
+		raise_status(removed ? DC_REMOVED : DC_IDENTITY, complaint);
 	if (dc_paused(node_id))
 		raise_status(DC_PAUSED, "Use SELECT datacake.resume().");
 	if (dc_phase() != DC_PHASE_READY)
@@ -244,6 +251,10 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	session.incarnation = hello.incarnation;
 	session.peer = hello.sender;
 
+	SPI_connect();
+	dc_standing_admit(hello.sender, hello.incarnation, welcome);
+	SPI_finish();
+	session.joining = welcome->joining;
 	welcome->node_id = (uint32) datacake_node_id;
 	welcome->incarnation = dc_shared->incarnation;
 	welcome->session = session.session;
@@ -265,14 +276,16 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 static void
 check_session(void)
 {
-	if (session.peer == 0 || session.in_call)
+	/* a joiner's peers must know it, or they do not send it everything */
+	if (session.peer == 0 || session.in_call ||
+		(dc_standing_joining() && !session.joining))
 		raise_status(DC_SESSION, "A session starts with peer_hello().");
 	check_caller(session.peer, session.incarnation);
 }
 
 /* Reads all parts before anything is done about one. */
 static DcApplySet *
-read_call(DcSlice plain)
+read_call(DcSlice plain, DcMembers **members)
 {
 	DcApplySet *set = dc_apply_begin(false);
 	DcPart *part = palloc0(sizeof(DcPart));
@@ -296,7 +309,12 @@ read_call(DcSlice plain)
 				dc_vector_plan_segment(session.peer, part->from, part->to);
 				break;
 			case DC_PART_ADOPT:
-				dc_vector_plan_adopt(&part->donor, &part->base);
+				dc_vector_plan_adopt(session.peer, &part->donor, &part->base,
+									 part->horizon);
+				break;
+			case DC_PART_MEMBERS:
+				*members = palloc(sizeof(DcMembers));
+				**members = part->members;
 				break;
 			case DC_PART_END:
 				break;
@@ -336,6 +354,7 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 	DcAssociated binding;
 	DcSlice plain;
 	DcApplySet *set;
+	DcMembers *members = NULL;
 	DcApplied result;
 	DcRole role;
 
@@ -350,8 +369,10 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	set = read_call(plain);
+	set = read_call(plain, &members);
 	result = dc_apply_run(set);
+	if (members != NULL)
+		dc_standing_merge(members, session.peer); /* last: it locks the list */
 	dc_role_end(role);
 	SPI_finish();
 	PG_RETURN_BYTEA_P(make_ack(result));

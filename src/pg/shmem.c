@@ -73,7 +73,9 @@ init_shared(void)
 	ConditionVariableInit(&dc_shared->clock_renewed);
 	pg_atomic_init_u64(&dc_shared->flush_lsn, 0);
 	pg_atomic_init_u64(&dc_shared->watermark, 0);
-	pg_atomic_init_u64(&dc_shared->floor, 0);
+	pg_atomic_init_u32(&dc_shared->standing_stale, 0);
+	pg_atomic_init_u64(&dc_shared->horizon, 0);
+	pg_atomic_init_u64(&dc_shared->horizon_durable, 0);
 	for (int i = 0; i < (int) lengthof(dc_shared->counters); i++)
 		pg_atomic_init_u64(&dc_shared->counters[i], 0);
 	for (int i = 0; i < slot_count(); i++)

@@ -10,6 +10,7 @@
  *	 ------------------   ---------------------------   ----------------------
  *	 every backend        clock_last, slots, flush_lsn  atomics
  *	 launcher             clock_bound, identity         atomic; before READY
+ *	 launcher and links   standing                      DC_LOCK_STANDING
  *	 gossip               nodes                         DC_LOCK_NODES
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
  *	 apply backends       vector                        DC_LOCK_VECTOR
@@ -30,7 +31,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
-#include "vv.h"
+#include "members.h"
 
 #define DC_NAME_BYTES     64
 #define DC_ADDRESS_BYTES  128
@@ -46,6 +47,7 @@ enum
 	DC_LOCK_VECTOR,
 	DC_LOCK_KEYSPACES,
 	DC_LOCK_QUEUE,
+	DC_LOCK_STANDING,
 	DC_LOCK_COUNT
 };
 
@@ -97,6 +99,8 @@ typedef struct DcNode
 	double phi;
 	uint32 wire_version;
 	DcHlc floor;           /* m, from its durable vector */
+	uint64 epoch;          /* of the member list that m is under */
+	bool closed;           /* it closed the fenced nodes of that list */
 	DcHlc clock;           /* its clock when it last spoke */
 	int64 clock_offset_us; /* its clock minus ours, when heard */
 	char name[DC_NAME_BYTES];
@@ -149,6 +153,26 @@ typedef union DcSlot
 /* Keys whose heap row and entry may disagree (P2). */
 #define DC_RECONCILE_KEYS 4096
 
+/* Where this node stands in the cluster (standing.h). */
+typedef struct DcStanding
+{
+	DcMembers members;    /* as durable as its digest is told */
+	uint64 epoch;         /* that digest; 0: not loaded yet */
+	DcHlc floor;          /* m under that list; DC_HLC_NONE: none */
+	bool closed;          /* fenced nodes of that list are closed (R11) */
+	bool joining;         /* pulls only (R12, R13) */
+	bool counted;         /* its floor was told to others, once */
+	bool answered;        /* a peer answered since the start (R15) */
+	bool removed;         /* the cluster removed this incarnation */
+	DcMemberState before; /* what lists said of this id when it joined */
+	DcHlc registered;     /* clock of the member that took this node in */
+	DcHlc bound_at_start; /* the durable bound when the server started */
+	DcHlc clock_at_start; /* all stamps since then lie above */
+	DcVv joined_from;     /* V when joining began; all zero after a restart */
+	bool delivered[DC_NODE_IDS]; /* members that sent a joiner their all */
+	bool joiners[DC_NODE_IDS];   /* those that were joining when asked */
+} DcStanding;
+
 typedef struct DcShared
 {
 	/* identity; written by the launcher before the phase leaves IDLE */
@@ -172,7 +196,10 @@ typedef struct DcShared
 	/* version vector; at[own id] is W */
 	DcVv vector;
 
-	pg_atomic_uint64 floor; /* m: least entry of the durable vector */
+	DcStanding standing;              /* DC_LOCK_STANDING */
+	pg_atomic_uint32 standing_stale;  /* a list was saved: load it */
+	pg_atomic_uint64 horizon;         /* g: forgotten up to here (R5) */
+	pg_atomic_uint64 horizon_durable; /* licenses purging (R8) */
 
 	DcWorker workers[DC_WORKER_COUNT];      /* DC_LOCK_NODES */
 	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */
@@ -197,6 +224,7 @@ typedef enum DcCounter
 	DC_COUNT_QUEUE_OVERFLOWS,
 	DC_COUNT_APPLIED_BATCHES,
 	DC_COUNT_STAMPS_TWICE,
+	DC_COUNT_PURGED,
 	DC_COUNTERS
 } DcCounter;
 

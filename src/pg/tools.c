@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -21,6 +22,7 @@
 #include "queue.h"
 #include "shmem.h"
 #include "sql.h"
+#include "standing.h"
 
 DC_SQL_FUNCTION(datacake_check_database);
 DC_SQL_FUNCTION(datacake_clock);
@@ -30,6 +32,7 @@ DC_SQL_FUNCTION(datacake_await_stamp);
 DC_SQL_FUNCTION(datacake_pause);
 DC_SQL_FUNCTION(datacake_resume);
 DC_SQL_FUNCTION(datacake_join);
+DC_SQL_FUNCTION(datacake_remove_node);
 DC_SQL_FUNCTION(datacake_wait_for_nodes);
 DC_SQL_FUNCTION(datacake_require_level);
 
@@ -226,7 +229,29 @@ datacake_join(PG_FUNCTION_ARGS)
 	if (!added)
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 						errmsg("there are %d seeds already", DC_SEEDS)));
+	if (dc_standing_removed())
+	{
+		/* the cluster takes it in again, as somebody new (R13) */
+		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+	}
 	dc_worker_wake(DC_WORKER_GOSSIP);
+	PG_RETURN_VOID();
+}
+
+/* datacake.remove_node(int): a member that is gone is waited for no more */
+Datum
+datacake_remove_node(PG_FUNCTION_ARGS)
+{
+	DcRole role;
+
+	dc_require_loaded();
+	dc_require_ready();
+	SPI_connect();
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
+	dc_standing_fence((uint32) PG_GETARG_INT32(0));
+	dc_role_end(role);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 

@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "guc.h"
+#include "standing.h"
 
 typedef struct Move
 {
@@ -21,6 +22,8 @@ typedef struct Move
 	DcHlc to;
 	DcVv donor;
 	DcVv base;
+	uint32 peer; /* the donor */
+	DcHlc horizon;
 	struct Move *next;
 } Move;
 
@@ -59,12 +62,17 @@ dc_vector_plan_segment(uint32 source, DcHlc from, DcHlc to)
 }
 
 void
-dc_vector_plan_adopt(const DcVv *donor, const DcVv *base)
+dc_vector_plan_adopt(uint32 peer, const DcVv *donor, const DcVv *base,
+					 DcHlc horizon)
 {
 	Move *plan = add_move();
 
 	plan->donor = *donor;
 	plan->base = *base;
+	plan->peer = peer;
+	plan->horizon = horizon;
+	if (dc_standing_joining())
+		return;
 	/* what this node committed itself nobody can tell it */
 	plan->donor.at[datacake_node_id] = DC_HLC_NONE;
 	plan->base.at[datacake_node_id] = DC_HLC_NONE;
@@ -85,6 +93,11 @@ dc_vector_at_commit(void)
 			(void) dc_vv_adopt(&dc_shared->vector, &plan->donor, &plan->base);
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	for (Move *plan = plans; plan != NULL; plan = plan->next)
+	{
+		if (!plan->segment)
+			dc_standing_delivered(plan->peer, plan->horizon);
+	}
 	plans = NULL;
 }
 
@@ -94,7 +107,7 @@ dc_vector_at_abort(void)
 	plans = NULL;
 }
 
-void
+const DcVv *
 dc_vector_save(void)
 {
 	Datum sources[DC_NODE_IDS];
@@ -123,20 +136,7 @@ dc_vector_save(void)
 							  "excluded.watermark WHERE v.watermark < excluded.watermark",
 							  2, types, arguments, NULL, false, 0) < 0)
 		elog(ERROR, "could not save the version vector");
-}
-
-void
-dc_vector_saved(void)
-{
-	DcHlc floor = DC_HLC_MAX;
-
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
-	{
-		if (saving.at[id] != DC_HLC_NONE && saving.at[id] < floor)
-			floor = saving.at[id];
-	}
-	if (floor != DC_HLC_MAX)
-		pg_atomic_write_u64(&dc_shared->floor, floor);
+	return &saving;
 }
 
 void

@@ -21,18 +21,18 @@ extern void dc_vector_read(DcVv *vector);
  * of a source, or adopt a donor's vector after its catch-up.
  */
 extern void dc_vector_plan_segment(uint32 source, DcHlc from, DcHlc to);
-extern void dc_vector_plan_adopt(const DcVv *donor, const DcVv *base);
+extern void dc_vector_plan_adopt(uint32 peer, const DcVv *donor,
+								 const DcVv *base, DcHlc horizon);
 
 /* From the transaction callbacks; cannot fail. */
 extern void dc_vector_at_commit(void);
 extern void dc_vector_at_abort(void);
 
 /*
- * Launcher: writes V into datacake.vector in the running transaction, and
- * after that transaction's commit tells the floor.
+ * Launcher: writes V into datacake.vector in the running transaction; returns
+ * what it wrote, which is durable after the commit.
  */
-extern void dc_vector_save(void);
-extern void dc_vector_saved(void);
+extern const DcVv *dc_vector_save(void);
 
 /* At start: loads V from datacake.vector. */
 extern void dc_vector_load(void);

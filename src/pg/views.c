@@ -16,10 +16,13 @@
 #include "guc.h"
 #include "metadata.h"
 #include "shmem.h"
+#include "standing.h"
 
 DC_SQL_FUNCTION(datacake_nodes);
 DC_SQL_FUNCTION(datacake_peers);
 DC_SQL_FUNCTION(datacake_keyspaces);
+DC_SQL_FUNCTION(datacake_members);
+DC_SQL_FUNCTION(datacake_horizon);
 DC_SQL_FUNCTION(datacake_workers);
 DC_SQL_FUNCTION(datacake_counters);
 
@@ -258,6 +261,61 @@ datacake_keyspaces(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Who is waited for, and why (R8). */
+Datum
+datacake_members(PG_FUNCTION_ARGS)
+{
+	static const char *const states[DC_MEMBER_STATES] = {"absent", "present",
+														 "fenced", "removed"};
+	static const char *const holds[] = {NULL, "is not heard",
+										"has another member list", "joins"};
+	DcMembers *list = palloc(sizeof(DcMembers));
+	uint32 max = (uint32) dc_shared->node_count + 1;
+	DcReport *reports = palloc(sizeof(DcReport) * max);
+	uint32 count;
+	Row row;
+
+	begin_rows(fcinfo, &row);
+	(void) dc_standing_members(list);
+	count = dc_standing_reports(reports, max);
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		DcMember member = list->at[i];
+		DcHold hold = dc_members_hold(list, member, reports, count);
+		DcHlc floor = DC_HLC_NONE;
+
+		for (uint32 k = 0; k < count; k++)
+		{
+			if (reports[k].node_id == member.node_id &&
+				reports[k].incarnation == member.incarnation)
+				floor = reports[k].floor;
+		}
+		put(&row, Int32GetDatum((int32) member.node_id));
+		put_text(&row, states[member.state]);
+		put_count(&row, member.incarnation);
+		put_stamp(&row, floor);
+		if (hold == DC_HOLD_NOTHING || member.state == DC_MEMBER_REMOVED)
+			put_null(&row);
+		else
+			put_text(&row, holds[hold]);
+		end_row(&row);
+	}
+	PG_RETURN_VOID();
+}
+
+/* datacake.horizon(): the stamp up to which deaths are forgotten, or NULL */
+Datum
+datacake_horizon(PG_FUNCTION_ARGS)
+{
+	uint64 horizon;
+
+	dc_require_loaded();
+	horizon = pg_atomic_read_u64(&dc_shared->horizon_durable);
+	if (horizon == DC_HLC_NONE)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64((int64) horizon);
+}
+
 Datum
 datacake_workers(PG_FUNCTION_ARGS)
 {
@@ -292,6 +350,7 @@ datacake_counters(PG_FUNCTION_ARGS)
 		[DC_COUNT_QUEUE_OVERFLOWS] = "queue_overflows",
 		[DC_COUNT_APPLIED_BATCHES] = "calls_applied",
 		[DC_COUNT_STAMPS_TWICE] = "stamps_twice",
+		[DC_COUNT_PURGED] = "tombstones_purged",
 	};
 	Row row;
 

@@ -59,6 +59,19 @@ check_vector(const DcVv *vector)
 		MUST(vector->at[id] <= DC_HLC_MAX);
 }
 
+static void
+check_members(const DcMembers *members)
+{
+	MUST(members->count <= DC_MEMBERS_MAX);
+	for (uint32_t i = 0; i < members->count; i++)
+	{
+		check_node_id(members->at[i].node_id);
+		MUST(i == 0 || members->at[i].node_id > members->at[i - 1].node_id);
+		MUST(members->at[i].state > DC_MEMBER_ABSENT &&
+			 members->at[i].state < DC_MEMBER_STATES);
+	}
+}
+
 static bool
 hello(DcWriter *w)
 {
@@ -84,6 +97,9 @@ welcome(DcWriter *w)
 	check_node_id(got.node_id);
 	check_vector(&got.vector);
 	MUST(!got.incoming[0]);
+	MUST(got.clock <= DC_HLC_MAX && got.horizon <= DC_HLC_MAX);
+	MUST(got.before < DC_MEMBER_STATES);
+	check_members(&got.members);
 	dc_welcome_encode(w, &got);
 	return true;
 }
@@ -118,7 +134,12 @@ take_part(DcWriter *w, const DcPart *part)
 		case DC_PART_ADOPT:
 			check_vector(&part->base);
 			check_vector(&part->donor);
-			dc_call_adopt(w, &part->base, &part->donor);
+			MUST(part->horizon <= DC_HLC_MAX);
+			dc_call_adopt(w, &part->base, &part->donor, part->horizon);
+			return;
+		case DC_PART_MEMBERS:
+			check_members(&part->members);
+			dc_call_members(w, &part->members);
 			return;
 		case DC_PART_END:
 			break;

@@ -95,7 +95,10 @@ write_part(DcWriter *w, const DcPart *part)
 			dc_call_segment(w, part->from, part->to);
 			break;
 		case DC_PART_ADOPT:
-			dc_call_adopt(w, &part->base, &part->donor);
+			dc_call_adopt(w, &part->base, &part->donor, part->horizon);
+			break;
+		case DC_PART_MEMBERS:
+			dc_call_members(w, &part->members);
 			break;
 		case DC_PART_END:
 			abort();
@@ -184,6 +187,19 @@ sample_vector(DcVv *vector)
 	vector->at[DC_NODE_ID_MAX] = DC_HLC_MAX;
 }
 
+static const DcMembers *
+sample_members(void)
+{
+	static DcMembers members;
+
+	members.count = 0;
+	for (uint32_t id = 1; id <= 3; id++)
+		dc_members_put(&members, (DcMember){.node_id = id * 300,
+											.state = (DcMemberState) id,
+											.incarnation = id});
+	return &members;
+}
+
 static const DcWelcome *
 sample_welcome(void)
 {
@@ -196,6 +212,12 @@ sample_welcome(void)
 	welcome.incoming[1] = true;
 	welcome.incoming[2] = true;
 	welcome.incoming[DC_NODE_ID_MAX] = true;
+	welcome.joining = true;
+	welcome.known = true;
+	welcome.before = DC_MEMBER_FENCED;
+	welcome.clock = dc_hlc_make(9000, 300);
+	welcome.horizon = dc_hlc_make(8000, 300);
+	welcome.members = *sample_members();
 	return &welcome;
 }
 
@@ -237,7 +259,8 @@ write_sample_call(DcWriter *w)
 	dc_call_batch(w, DC_PART_BATCH, "opaque", 6);
 	dc_call_segment(w, 0, from);
 	dc_call_batch(w, DC_PART_CATCHUP, "", 0);
-	dc_call_adopt(w, &base, &donor);
+	dc_call_adopt(w, &base, &donor, dc_hlc_make(77, 3));
+	dc_call_members(w, sample_members());
 	dc_call_segment(w, from, DC_HLC_MAX);
 	dc_call_end(w);
 }
@@ -382,7 +405,11 @@ test_call(void)
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_ADOPT &&
 			memcmp(&part.base, &base, sizeof(base)) == 0 &&
-			memcmp(&part.donor, &donor, sizeof(donor)) == 0;
+			memcmp(&part.donor, &donor, sizeof(donor)) == 0 &&
+			part.horizon == dc_hlc_make(77, 3);
+	right =
+		right && dc_call_read_part(&r, &part) && part.kind == DC_PART_MEMBERS &&
+		dc_members_digest(&part.members) == dc_members_digest(sample_members());
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_SEGMENT && part.from == middle &&
 			part.to == DC_HLC_MAX;
@@ -687,7 +714,7 @@ test_call_limits(void)
 	static const uint8_t zeros[32];
 	bool refused = true;
 
-	for (unsigned kind = DC_PART_ADOPT + 1; kind < 256; kind++)
+	for (unsigned kind = DC_PART_MEMBERS + 1; kind < 256; kind++)
 		refused &=
 			read_part((uint8_t) kind, zeros, sizeof(zeros)) == DC_MALFORMED &&
 			recoded.parts == 0;

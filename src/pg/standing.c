@@ -1,0 +1,698 @@
+/*
+ * standing.c
+ *		Where this node stands in the cluster: list, floor, horizon, joining.
+ */
+#include "standing.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "guc.h"
+#include "sql.h"
+#include "vector.h"
+
+static DcStanding *
+standing(void)
+{
+	return &dc_shared->standing;
+}
+
+/* A short one, in a worker. */
+static void
+begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+}
+
+static void
+commit_transaction(MemoryContext context)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+/* --- what others ask --- */
+
+uint64
+dc_standing_members(DcMembers *members)
+{
+	uint64 epoch;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	*members = standing()->members;
+	epoch = standing()->epoch;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return epoch;
+}
+
+uint64
+dc_standing_epoch(void)
+{
+	uint64 epoch;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	epoch = standing()->epoch;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return epoch;
+}
+
+bool
+dc_standing_claims(void)
+{
+	bool claims;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	claims =
+		!standing()->joining &&
+		(standing()->answered || dc_members_count(&standing()->members) < 2);
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return claims;
+}
+
+bool
+dc_standing_joining(void)
+{
+	bool joining;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	joining = standing()->joining;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return joining;
+}
+
+static const char *
+complaint_of(DcMember member, uint64 incarnation, bool *removed)
+{
+	*removed = false;
+	if (member.state == DC_MEMBER_ABSENT || member.incarnation < incarnation)
+		return NULL;
+	if (member.incarnation > incarnation)
+		return "The calling node goes on elsewhere, as a later incarnation.";
+	*removed = member.state != DC_MEMBER_PRESENT;
+	return *removed ? "Bring the node back with datacake.join() on it." : NULL;
+}
+
+const char *
+dc_standing_complaint(uint32 node_id, uint64 incarnation, bool *removed)
+{
+	DcMember member;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	member = dc_members_get(&standing()->members, node_id);
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return complaint_of(member, incarnation, removed);
+}
+
+/* --- the list, as rows --- */
+
+static DcMembers *
+read_list(void)
+{
+	DcMembers *list = palloc0(sizeof(DcMembers));
+	uint64 count = dc_sql("SELECT node_id, incarnation, state, since::bigint "
+						  "FROM datacake.member",
+						  0, NULL);
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		DcMember member = {
+			.node_id = (uint32) atoi(dc_sql_text(i, 1)),
+			.incarnation = strtoull(dc_sql_text(i, 2), NULL, 10),
+			.state = (DcMemberState) atoi(dc_sql_text(i, 3)),
+			.since = strtoull(dc_sql_text(i, 4), NULL, 10),
+		};
+
+		(void) dc_members_put(list, member);
+	}
+	return list;
+}
+
+static void
+write_member(DcMember member)
+{
+	const char *arguments[4] = {dc_sql_number(member.node_id),
+								dc_sql_number(member.incarnation),
+								dc_sql_number((uint64) member.state),
+								dc_sql_number(member.since)};
+
+	dc_sql("INSERT INTO datacake.member (node_id, incarnation, state, since) "
+		   "VALUES ($1::int, $2::bigint, $3::int, $4::bigint::datacake.hlc) "
+		   "ON CONFLICT (node_id) DO UPDATE SET incarnation = "
+		   "excluded.incarnation, state = excluded.state, since = "
+		   "excluded.since",
+		   4, arguments);
+}
+
+static Oid
+member_table(void)
+{
+	return get_relname_relid("member", get_namespace_oid("datacake", false));
+}
+
+/* Who changes the list is alone; the launcher publishes it when we are done. */
+static DcMembers *
+lock_and_read_list(void)
+{
+	LockRelationOid(member_table(), ShareRowExclusiveLock);
+	dc_worker_wake(DC_WORKER_LAUNCHER);
+	return read_list();
+}
+
+void
+dc_standing_merge(const DcMembers *members, uint32 from)
+{
+	DcMembers *list = read_list();
+	bool news = false;
+
+	for (uint32 i = 0; i < members->count; i++)
+		news |= members->at[i].node_id != from &&
+				dc_members_put(list, members->at[i]);
+	if (!news)
+		return;
+	list = lock_and_read_list();
+	for (uint32 i = 0; i < members->count; i++)
+	{
+		if (members->at[i].node_id != from &&
+			dc_members_put(list, members->at[i]))
+			write_member(dc_members_get(list, members->at[i].node_id));
+	}
+	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
+}
+
+/* This node's entry under an incarnation; its `since` stays what it was. */
+static DcMember
+self(const DcMembers *list, uint64 incarnation)
+{
+	DcMember me = dc_members_get(list, (uint32) datacake_node_id);
+
+	me.state = DC_MEMBER_PRESENT;
+	me.incarnation = incarnation;
+	return me;
+}
+
+bool
+dc_standing_load(DcMembers *members)
+{
+	DcMembers *list;
+
+	if (!ConditionalLockRelationOid(member_table(), ShareLock))
+		return false;
+	list = read_list();
+	if (dc_members_put(list, self(list, dc_shared->incarnation)))
+		write_member(self(list, dc_shared->incarnation));
+	*members = *list;
+	pfree(list);
+	return true;
+}
+
+/* --- hello and welcome --- */
+
+static void
+refuse(const DcMember *member, uint64 incarnation)
+{
+	bool removed;
+	const char *complaint = complaint_of(*member, incarnation, &removed);
+
+	if (complaint == NULL)
+		return;
+	if (removed)
+		ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '9')),
+						errmsg("node %u was removed from the cluster",
+							   member->node_id),
+						errhint("%s", complaint)));
+	ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '1')),
+					errmsg("node %u is known under a later incarnation",
+						   member->node_id),
+					errhint("%s", complaint)));
+}
+
+/* Is a member waited for besides this node and `other` (0: nobody)? */
+static bool
+has_others(const DcMembers *list, uint32 other)
+{
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		DcMember member = list->at[i];
+
+		if (member.node_id != (uint32) datacake_node_id &&
+			member.node_id != other && member.state != DC_MEMBER_REMOVED)
+			return true;
+	}
+	return false;
+}
+
+void
+dc_standing_admit(uint32 node_id, uint64 incarnation, DcWelcome *welcome)
+{
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	DcMembers *list = read_list();
+	DcMember member = dc_members_get(list, node_id);
+	DcMember taken = {.node_id = node_id,
+					  .state = DC_MEMBER_PRESENT,
+					  .incarnation = incarnation};
+
+	refuse(&member, incarnation);
+	if (!dc_members_includes(list, node_id, incarnation))
+	{
+		list = lock_and_read_list();
+		member = dc_members_get(list, node_id);
+		refuse(&member, incarnation);
+	}
+	/* who joins ships nothing older; before anything was forgotten, all do */
+	welcome->horizon = pg_atomic_read_u64(&dc_shared->horizon);
+	welcome->clock = pg_atomic_read_u64(&dc_shared->clock_last);
+	if (member.state == DC_MEMBER_PRESENT || member.state == DC_MEMBER_FENCED)
+		taken.since = member.since;
+	else if (welcome->horizon != DC_HLC_NONE)
+		taken.since = welcome->clock;
+	welcome->before = member.state;
+	welcome->known = dc_members_includes(list, node_id, incarnation);
+	welcome->alone = !has_others(list, node_id);
+	if (!welcome->known && dc_members_put(list, taken))
+	{
+		write_member(dc_members_get(list, node_id));
+		pg_atomic_write_u32(&dc_shared->standing_stale, 1);
+	}
+	welcome->joining = dc_standing_joining();
+	welcome->members = *list;
+	dc_role_end(role);
+}
+
+static void
+save_joining(const DcStanding *now)
+{
+	const char *arguments[3] = {now->joining ? "true" : "false",
+								dc_sql_number((uint64) now->before),
+								dc_sql_number(now->registered)};
+
+	dc_sql("UPDATE datacake.local_state SET joining = $1::boolean, "
+		   "before = $2::int, registered = $3::bigint::datacake.hlc",
+		   3, arguments);
+}
+
+/* Only joining, before and registered are of meaning in the copy. */
+static DcStanding *
+copy_standing(void)
+{
+	DcStanding *copy = palloc(sizeof(DcStanding));
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	*copy = *standing();
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return copy;
+}
+
+static void
+publish_joining(const DcStanding *now, const DcWelcome *peer)
+{
+	DcVv *vector = palloc(sizeof(DcVv));
+
+	dc_vector_read(vector);
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	if (now->joining && !standing()->joining)
+	{
+		memset(standing()->delivered, 0, sizeof(standing()->delivered));
+		standing()->joined_from = *vector;
+		standing()->floor = DC_HLC_NONE;
+	}
+	standing()->joining = now->joining;
+	standing()->before = now->before;
+	standing()->registered = now->registered;
+	standing()->answered = true;
+	if (peer != NULL)
+		standing()->joiners[peer->node_id] = peer->joining;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}
+
+/* A peer that joins itself knows no more than whom it learns from. */
+static bool
+must_join(const DcStanding *now, const DcWelcome *welcome)
+{
+	DcHlc horizon = welcome->joining ? DC_HLC_NONE : welcome->horizon;
+	DcVv *own = palloc(sizeof(DcVv));
+
+	dc_vector_read(own);
+	return dc_members_must_join(&welcome->members, horizon, welcome->alone, own,
+								!has_others(&now->members, welcome->node_id));
+}
+
+/* What the welcome makes of this node; true if it must be saved. */
+static bool
+follow_welcome(DcStanding *now, const DcWelcome *welcome)
+{
+	bool changed = false;
+
+	if (!now->joining && must_join(now, welcome))
+	{
+		now->joining = changed = true;
+		now->before = DC_MEMBER_ABSENT;
+		now->registered = DC_HLC_NONE;
+		ereport(LOG, (errmsg("datacake node %d joins: node %u knows what this "
+							 "node does not",
+							 datacake_node_id, welcome->node_id)));
+	}
+	if (now->joining && !welcome->known && welcome->before > now->before)
+	{
+		now->before = welcome->before;
+		changed = true;
+	}
+	/* a joiner's own floor counts nowhere yet, so its clock says nothing */
+	if (now->joining && !welcome->joining && now->registered == DC_HLC_NONE)
+	{
+		now->registered = welcome->clock;
+		changed = true;
+	}
+	return changed;
+}
+
+/*
+ * R15: does the peer remember what this node never did since it started, nor
+ * can have done before, because no watermark ever passed the durable bound?
+ * Or did it forget what this node, which was counted, does not have?
+ */
+static bool
+past_is_lost(const DcWelcome *welcome)
+{
+	DcHlc heard = welcome->vector.at[datacake_node_id];
+	DcStanding *now = copy_standing();
+
+	if (heard > now->bound_at_start && heard < now->clock_at_start)
+		return true;
+	return now->counted && welcome->known && !now->joining &&
+		   must_join(now, welcome);
+}
+
+const char *
+dc_standing_welcomed(const DcWelcome *welcome)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DcStanding *now;
+	DcMember me = dc_members_get(&welcome->members, (uint32) datacake_node_id);
+
+	if (dc_hlc_ahead(welcome->clock, dc_now_us(),
+					 (uint64) datacake_max_clock_drift_ms * 1000))
+		return "the peer's clock runs ahead";
+	if (past_is_lost(welcome))
+	{
+		ereport(LOG, (errmsg("node %u knows more of this node than this node "
+							 "itself: a part of its past was lost",
+							 welcome->node_id)));
+		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+		return "this node takes a new incarnation";
+	}
+	if (me.incarnation != dc_shared->incarnation ||
+		me.state != DC_MEMBER_PRESENT)
+		return "the peer did not take this node in";
+	dc_clock_observe(welcome->clock);
+
+	begin_transaction();
+	now = copy_standing();
+	if (follow_welcome(now, welcome))
+	{
+		save_joining(now);
+		write_member(me); /* what it wrote alone it will write anew */
+	}
+	dc_standing_merge(&welcome->members, welcome->node_id);
+	publish_joining(now, welcome); /* early is harmless: it claims less */
+	commit_transaction(context);
+	return NULL;
+}
+
+/* --- the launcher's turn --- */
+
+uint32
+dc_standing_reports(DcReport reports[], uint32 max)
+{
+	uint32 count = 1;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	reports[0] = (DcReport){.node_id = (uint32) datacake_node_id,
+							.incarnation = dc_shared->incarnation,
+							.epoch = standing()->epoch,
+							.floor = standing()->floor,
+							.closed = standing()->closed};
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count && count < max; i++)
+	{
+		const DcNode *node = &dc_shared->nodes[i];
+
+		if (node->node_id == 0 || node->local || node->clash)
+			continue;
+		reports[count++] = (DcReport){.node_id = node->node_id,
+									  .incarnation = node->incarnation,
+									  .epoch = node->epoch,
+									  .floor = node->floor,
+									  .closed = node->closed};
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return count;
+}
+
+/* Somebody who is about to be a member: a horizon would not count it yet. */
+static bool
+newcomer_in_sight(const DcMembers *list)
+{
+	bool found = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		const DcNode *node = &dc_shared->nodes[i];
+		DcMember member = dc_members_get(list, node->node_id);
+
+		found |= node->node_id != 0 && !node->local &&
+				 node->state == DC_NODE_ALIVE &&
+				 (member.state == DC_MEMBER_ABSENT ||
+				  member.incarnation < node->incarnation);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return found;
+}
+
+void
+dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
+{
+	uint32 max = (uint32) dc_shared->node_count + 1;
+	DcReport *reports = palloc(sizeof(DcReport) * max);
+	uint32 count = dc_standing_reports(reports, max);
+
+	update->horizon = pg_atomic_read_u64(&dc_shared->horizon);
+	update->counted = false;
+	if (!loaded)
+		return;
+	if (dc_members_close(&update->members, reports, count))
+	{
+		for (uint32 i = 0; i < update->members.count; i++)
+			write_member(update->members.at[i]);
+	}
+	update->epoch = dc_members_digest(&update->members);
+	update->floor = dc_standing_joining() ?
+						DC_HLC_NONE :
+						dc_members_floor(&update->members, durable);
+	if (!newcomer_in_sight(&update->members))
+		update->horizon = dc_members_horizon(&update->members, reports, count,
+											 update->horizon);
+	update->counted =
+		update->floor != DC_HLC_NONE && has_others(&update->members, 0);
+}
+
+static void
+raise_to(pg_atomic_uint64 *word, uint64 value)
+{
+	uint64 seen = pg_atomic_read_u64(word);
+
+	while (seen < value && !pg_atomic_compare_exchange_u64(word, &seen, value))
+		;
+}
+
+void
+dc_standing_publish(const DcStandingUpdate *update, bool loaded)
+{
+	raise_to(&dc_shared->horizon, update->horizon);
+	raise_to(&dc_shared->horizon_durable, update->horizon);
+	if (!loaded)
+		return;
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	if (standing()->epoch != update->epoch)
+		standing()->closed = false;
+	standing()->members = update->members;
+	standing()->epoch = update->epoch;
+	standing()->counted |= update->counted;
+	standing()->floor = standing()->joining ? DC_HLC_NONE : update->floor;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}
+
+/* --- joining --- */
+
+void
+dc_standing_reincarnate(uint64 incarnation)
+{
+	DcStanding *now = copy_standing();
+	DcMembers *list = lock_and_read_list();
+	DcMember me = dc_members_get(list, (uint32) datacake_node_id);
+
+	if (has_others(list, 0))
+	{
+		if (!now->joining || now->before < me.state)
+			now->before = me.state;
+		if (now->removed)
+			now->before = DC_MEMBER_REMOVED;
+		now->joining = true;
+		now->registered = DC_HLC_NONE;
+		save_joining(now);
+		publish_joining(now, NULL);
+	}
+	write_member(self(list, incarnation));
+	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
+}
+
+void
+dc_standing_joined(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DcStanding *now;
+
+	begin_transaction();
+	now = copy_standing();
+	now->joining = false;
+	save_joining(now);
+	commit_transaction(context);
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	standing()->joining = false;
+	standing()->removed = false;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	ereport(LOG, (errmsg("datacake node %d has joined", datacake_node_id)));
+	dc_worker_wake(DC_WORKER_LAUNCHER);
+	dc_worker_wake(DC_WORKER_REPLICATOR);
+}
+
+void
+dc_standing_delivered(uint32 node_id, DcHlc horizon)
+{
+	bool joining;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	joining = standing()->joining;
+	if (joining)
+		standing()->delivered[node_id] = true;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (!joining)
+		return;
+	raise_to(&dc_shared->horizon, horizon);
+	dc_worker_wake(DC_WORKER_MAINTAINER);
+}
+
+static bool
+is_alive(uint32 node_id)
+{
+	bool alive = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+		alive |= dc_shared->nodes[i].node_id == node_id &&
+				 dc_shared->nodes[i].state == DC_NODE_ALIVE;
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return alive;
+}
+
+/*
+ * Did this node miss a death that others have forgotten?  A cluster that was
+ * restored as a whole starts with the member of which this is not true.
+ */
+static bool
+may_hold_ghosts(const DcStanding *now)
+{
+	return !dc_members_reach(&now->members, &now->joined_from,
+							 pg_atomic_read_u64(&dc_shared->horizon));
+}
+
+bool
+dc_standing_pulled(uint32 *donor)
+{
+	DcStanding *now = copy_standing();
+	bool all = true;
+
+	*donor = 0;
+	for (uint32 i = 0; i < now->members.count; i++)
+	{
+		DcMember member = now->members.at[i];
+
+		if (member.state != DC_MEMBER_PRESENT ||
+			member.node_id == (uint32) datacake_node_id)
+			continue;
+		if (!now->delivered[member.node_id])
+			all = false;
+		else if (!now->joiners[member.node_id] && is_alive(member.node_id))
+			*donor = member.node_id;
+	}
+	if (!all && now->before != DC_MEMBER_ABSENT)
+		return false;
+	if (*donor != 0)
+		return now->registered != DC_HLC_NONE;
+	return all && !may_hold_ghosts(now);
+}
+
+void
+dc_standing_fence(uint32 node_id)
+{
+	DcMembers *list = lock_and_read_list();
+	DcMember member = dc_members_get(list, node_id);
+
+	if (member.state == DC_MEMBER_ABSENT || member.state == DC_MEMBER_REMOVED)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("node %u is not a member", node_id),
+						errhint("Look at datacake.members.")));
+	if (node_id == (uint32) datacake_node_id || is_alive(node_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("node %u is alive", node_id),
+				 errhint("Stop it first; only a node that is gone can be "
+						 "removed.")));
+	member.state = DC_MEMBER_FENCED;
+	if (dc_members_put(list, member))
+		write_member(member);
+	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
+}
+
+void
+dc_standing_set_removed(void)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	standing()->removed = true;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}
+
+bool
+dc_standing_removed(void)
+{
+	bool removed;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	removed = standing()->removed;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return removed;
+}
+
+void
+dc_standing_set_closed(uint64 epoch, bool closed)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	if (standing()->epoch == epoch)
+		standing()->closed = closed;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}

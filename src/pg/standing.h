@@ -1,0 +1,121 @@
+/*
+ * standing.h
+ *		Where this node stands in the cluster: list, floor, horizon, joining.
+ *
+ *	          hello                       welcome
+ *	  peer ----------> admit()     peer ----------> welcomed()
+ *	                     |                             |
+ *	                     v                             v
+ *	            datacake.member, datacake.local_state (durable first)
+ *	                                |
+ *	         launcher, once a second and when woken: read list and vector,
+ *	         write vector and horizon, then publish list, floor, epoch
+ *
+ * The rules are those of members.h; here is what must be durable before what
+ * is said.  A list is changed under SHARE ROW EXCLUSIVE on datacake.member and
+ * the clock that a newcomer is told is read after that lock was taken; the
+ * launcher holds SHARE from reading list and vector to the publication of the
+ * floor.  So no floor under the older list lies above that clock.
+ */
+#ifndef DATACAKE_STANDING_H
+#define DATACAKE_STANDING_H
+
+#include "postgres.h"
+
+#include "message.h"
+#include "shmem.h"
+
+/* A copy of the list as last published; returns its epoch. */
+extern uint64 dc_standing_members(DcMembers *members);
+extern uint64 dc_standing_epoch(void);
+
+/*
+ * May this node claim anything beyond what is durable (R15): it is not
+ * joining, and either alone or answered by a peer since its start?
+ */
+extern bool dc_standing_claims(void);
+
+extern bool dc_standing_joining(void);
+
+/*
+ * Why calls of this incarnation of a node are refused: a static string, or
+ * NULL.  *removed tells that the cluster removed it.
+ */
+extern const char *dc_standing_complaint(uint32 node_id, uint64 incarnation,
+										 bool *removed);
+
+/*
+ * A peer said hello, in whose transaction this runs (SPI connected): takes it
+ * into the list and fills what the welcome says of standing.
+ */
+extern void dc_standing_admit(uint32 node_id, uint64 incarnation,
+							  DcWelcome *welcome);
+
+/*
+ * A peer welcomed this node.  Replicator, outside of a transaction.  Returns
+ * NULL, or why the link must close.
+ */
+extern const char *dc_standing_welcomed(const DcWelcome *welcome);
+
+/*
+ * Joins the list of another node into the durable one; in a transaction, SPI
+ * connected.  What the node says of itself counts only with its hello.
+ */
+extern void dc_standing_merge(const DcMembers *members, uint32 from);
+
+/*
+ * Launcher, in its transaction: the list, with this node in it.  False if
+ * somebody holds the lock; then nothing is published this time.
+ */
+extern bool dc_standing_load(DcMembers *members);
+
+/*
+ * What goes with the durable vector; after that transaction's commit publish.
+ * Without a list loaded only the horizon that was adopted is saved.
+ */
+typedef struct DcStandingUpdate
+{
+	DcMembers members;
+	uint64 epoch;
+	DcHlc floor;
+	DcHlc horizon;
+	bool counted; /* others may count on that floor */
+} DcStandingUpdate;
+
+extern void dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable,
+								bool loaded);
+extern void dc_standing_publish(const DcStandingUpdate *update, bool loaded);
+
+/* A new incarnation begins: it must join. In a transaction, SPI connected. */
+extern void dc_standing_reincarnate(uint64 incarnation);
+
+/* Joining is done.  Maintainer, outside of a transaction. */
+extern void dc_standing_joined(void);
+
+/*
+ * A joiner's state: true when enough members delivered a catch-up; then
+ * *donor is one of them to compare with, or 0 if there is nothing to compare.
+ */
+extern bool dc_standing_pulled(uint32 *donor);
+
+/* At COMMIT: a member delivered a catch-up and its horizon; cannot fail. */
+extern void dc_standing_delivered(uint32 node_id, DcHlc horizon);
+
+/* The last report of each member, this node's own included. */
+extern uint32 dc_standing_reports(DcReport reports[], uint32 max);
+
+/*
+ * R11: begins the removal of a member that is gone; in a transaction, SPI
+ * connected.  The survivors close and complete it on their own.  ERROR 42704
+ * if it is no member, 55006 if it is alive.
+ */
+extern void dc_standing_fence(uint32 node_id);
+
+/* A peer says that the cluster removed this incarnation; and what came of it. */
+extern void dc_standing_set_removed(void);
+extern bool dc_standing_removed(void);
+
+/* Replicator: whether it closed all fenced nodes under this epoch (R11). */
+extern void dc_standing_set_closed(uint64 epoch, bool closed);
+
+#endif
