@@ -287,6 +287,8 @@ save_state(bool vector_too)
 	ConditionVariableBroadcast(&dc_shared->clock_renewed);
 	if (!vector_too)
 		return;
+	if (!standing_too)
+		pg_atomic_write_u32(&dc_shared->standing_stale, 1); /* try again */
 	dc_standing_publish(&update, standing_too);
 	dc_worker_wake(DC_WORKER_REPLICATOR); /* an idle watermark may move */
 }

@@ -384,10 +384,9 @@ follow_welcome(DcStanding *now, const DcWelcome *welcome)
  * Or did it forget what this node, which was counted, does not have?
  */
 static bool
-past_is_lost(const DcWelcome *welcome)
+past_is_lost(const DcStanding *now, const DcWelcome *welcome)
 {
 	DcHlc heard = welcome->vector.at[datacake_node_id];
-	DcStanding *now = copy_standing();
 
 	if (heard > now->bound_at_start && heard < now->clock_at_start)
 		return true;
@@ -395,17 +394,14 @@ past_is_lost(const DcWelcome *welcome)
 		   must_join(now, welcome);
 }
 
-const char *
-dc_standing_welcomed(const DcWelcome *welcome)
+/* In a transaction.  NULL, or why the link must close. */
+static const char *
+take_welcome(const DcWelcome *welcome)
 {
-	MemoryContext context = CurrentMemoryContext;
-	DcStanding *now;
-	DcMember me = dc_members_get(&welcome->members, (uint32) datacake_node_id);
+	DcStanding *now = copy_standing();
 
-	if (dc_hlc_ahead(welcome->clock, dc_now_us(),
-					 (uint64) datacake_max_clock_drift_ms * 1000))
-		return "the peer's clock runs ahead";
-	if (past_is_lost(welcome))
+	now->members = *read_list(); /* newer than what was published */
+	if (past_is_lost(now, welcome))
 	{
 		ereport(LOG, (errmsg("node %u knows more of this node than this node "
 							 "itself: a part of its past was lost",
@@ -414,22 +410,35 @@ dc_standing_welcomed(const DcWelcome *welcome)
 		dc_worker_wake(DC_WORKER_LAUNCHER);
 		return "this node takes a new incarnation";
 	}
-	if (me.incarnation != dc_shared->incarnation ||
-		me.state != DC_MEMBER_PRESENT)
-		return "the peer did not take this node in";
-	dc_clock_observe(welcome->clock);
-
-	begin_transaction();
-	now = copy_standing();
 	if (follow_welcome(now, welcome))
 	{
 		save_joining(now);
-		write_member(me); /* what it wrote alone it will write anew */
+		/* what it wrote alone it will write anew */
+		write_member(
+			dc_members_get(&welcome->members, (uint32) datacake_node_id));
 	}
 	dc_standing_merge(&welcome->members, welcome->node_id);
 	publish_joining(now, welcome); /* early is harmless: it claims less */
-	commit_transaction(context);
 	return NULL;
+}
+
+const char *
+dc_standing_welcomed(const DcWelcome *welcome)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const char *refusal;
+
+	if (dc_hlc_ahead(welcome->clock, dc_now_us(),
+					 (uint64) datacake_max_clock_drift_ms * 1000))
+		return "the peer's clock runs ahead";
+	if (!dc_members_includes(&welcome->members, (uint32) datacake_node_id,
+							 dc_shared->incarnation))
+		return "the peer did not take this node in";
+	dc_clock_observe(welcome->clock);
+	begin_transaction();
+	refusal = take_welcome(welcome);
+	commit_transaction(context);
+	return refusal;
 }
 
 /* --- the launcher's turn --- */
