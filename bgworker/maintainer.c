@@ -7,8 +7,9 @@
  * opened shows.  Floors, tombstones and waiting changes come first, then rows.
  * Until it is complete nothing is served and nothing is claimed.
  *
- * After that: what a TRUNCATE left, in map and heap; keys whose heap row and entry may disagree (P2), changes that
- * wait in the quarantine (P12), definitions that could not be realized.
+ * After that: what a TRUNCATE left in map and heap, keys whose heap row and
+ * entry may disagree (P2), changes that wait in the quarantine (P12),
+ * definitions that could not be realized.
  */
 #include "worker.h"
 
