@@ -4,10 +4,10 @@
  *
  * The rebuild (P6) runs while writers already commit: they merge their own
  * entries, so it only has to join what a snapshot taken after the map was
- * opened shows.  Tombstones and waiting changes come first, then the rows.
+ * opened shows.  Floors, tombstones and waiting changes come first, then rows.
  * Until it is complete nothing is served and nothing is claimed.
  *
- * After that: keys whose heap row and entry may disagree (P2), changes that
+ * After that: what a TRUNCATE left, in map and heap; keys whose heap row and entry may disagree (P2), changes that
  * wait in the quarantine (P12), definitions that could not be realized.
  */
 #include "worker.h"
@@ -28,6 +28,7 @@
 #include "utils/wait_event.h"
 
 #include "clock.h"
+#include "floor.h"
 #include "guc.h"
 #include "keyspace.h"
 #include "mend.h"
@@ -97,7 +98,12 @@ load_entries(const char *table, bool dead)
 static void
 join_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 {
-	join_entry(rel->slot, key.data, key.length, dc_rel_stamp(rel, row), false);
+	DcHlc stamp = dc_rel_stamp(rel, row);
+
+	if (stamp > dc_floor(rel->slot))
+		join_entry(rel->slot, key.data, key.length, stamp, false);
+	else /* outlived a TRUNCATE: the sweep is to look for such rows */
+		pg_atomic_write_u64(&dc_keyspace(rel->slot)->swept, DC_HLC_NONE);
 }
 
 static void
@@ -110,6 +116,7 @@ rebuild(void)
 	dc_worker_commit();
 	/* newer than every keyspace's map: later commits merge themselves */
 	dc_worker_begin_transaction();
+	dc_floor_load();
 	load_entries("tombstone", true);
 	load_entries("quarantine", false);
 	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
@@ -190,6 +197,80 @@ mend_keys(void)
 	dc_worker_commit();
 }
 
+/* --- after a TRUNCATE --- */
+
+/* Entries first: then what commits merge below the floor goes nowhere. */
+static void
+purge_floor(int slot)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+	uint32 generation = keyspace->generation;
+	DcHlc floor = dc_floor(slot);
+	DcMetadataCursor cursor;
+	bool complete = true;
+
+	if (pg_atomic_read_u64(&keyspace->purged) >= floor)
+		return;
+	dc_metadata_scan_begin(&cursor);
+	while (dc_metadata_purge_floor(slot, &cursor, &complete))
+		dc_worker_check();
+	if (!complete)
+		return;
+	dc_worker_begin_transaction();
+	if (keyspace->generation == generation)
+	{
+		dc_floor_thin(slot, floor);
+		pg_atomic_write_u64(&keyspace->purged, floor);
+	}
+	dc_worker_commit();
+}
+
+/* A trigger of the table may object: then again in the next turn. */
+static void
+sweep(int slot)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		dc_worker_begin_transaction();
+		dc_floor_sweep(slot);
+		dc_worker_commit();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+			ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
+			PG_RE_THROW();
+		error->elevel = WARNING;
+		FlushErrorState();
+		ThrowErrorData(error);
+		FreeErrorData(error);
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+static void
+clear_floors(void)
+{
+	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	{
+		DcKeyspace *keyspace = dc_keyspace(slot);
+
+		if (keyspace->id == 0)
+			continue;
+		purge_floor(slot);
+		if (pg_atomic_read_u64(&keyspace->swept) < dc_floor(slot))
+			sweep(slot);
+	}
+}
+
 /* --- forgetting --- */
 
 /* R8: tombstones at or below the durable horizon, in memory and in the table. */
@@ -253,6 +334,7 @@ serve(void)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 
+		clear_floors();
 		mend_keys();
 		if (TimestampDifferenceExceeds(retried_at, now, TURN_MS))
 		{

@@ -114,6 +114,12 @@ CREATE TABLE datacake.tombstone (
 );
 COMMENT ON TABLE datacake.tombstone IS 'deaths of keys; append-only, read whole after a restart';
 
+CREATE TABLE datacake.floor (
+    keyspace bigint NOT NULL,
+    stamp datacake.hlc NOT NULL
+);
+COMMENT ON TABLE datacake.floor IS 'stamps of TRUNCATE: all up to it is dead; append-only, the greatest of a keyspace counts';
+
 CREATE TABLE datacake.quarantine (
     keyspace bigint NOT NULL,
     key bytea NOT NULL,
@@ -146,9 +152,10 @@ CREATE TABLE datacake.conflict (
     kind text NOT NULL,
     kept datacake.hlc NOT NULL,
     lost datacake.hlc NOT NULL,
+    kept_row jsonb,
     lost_row jsonb
 );
-COMMENT ON TABLE datacake.conflict IS 'concurrent writes that this node met when it applied changes of others; the last 10000 are kept';
+COMMENT ON TABLE datacake.conflict IS 'concurrent writes that this node met when it applied changes of others; datacake.conflict_history of them are kept';
 
 CREATE TABLE datacake.keyspace (
     id bigint PRIMARY KEY,
@@ -173,16 +180,16 @@ COMMENT ON FUNCTION datacake.stamp_row() IS 'BEFORE ROW trigger of replicated ta
 CREATE FUNCTION datacake.capture_row() RETURNS trigger
     AS 'MODULE_PATHNAME', 'datacake_capture_row' LANGUAGE C;
 COMMENT ON FUNCTION datacake.capture_row() IS 'AFTER ROW trigger of replicated tables: notes what was written; its argument is the keyspace id';
-CREATE FUNCTION datacake.refuse_truncate() RETURNS trigger
-    AS 'MODULE_PATHNAME', 'datacake_refuse_truncate' LANGUAGE C;
-COMMENT ON FUNCTION datacake.refuse_truncate() IS 'BEFORE TRUNCATE trigger of replicated tables';
+CREATE FUNCTION datacake.capture_truncate() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'datacake_capture_truncate' LANGUAGE C;
+COMMENT ON FUNCTION datacake.capture_truncate() IS 'BEFORE TRUNCATE trigger of replicated tables: notes that everything written before is dead';
 
 CREATE TRIGGER "~datacake_stamp" BEFORE INSERT OR UPDATE OR DELETE ON datacake.keyspace
     FOR EACH ROW EXECUTE FUNCTION datacake.stamp_row();
 CREATE TRIGGER "!datacake_capture" AFTER INSERT OR UPDATE OR DELETE ON datacake.keyspace
     FOR EACH ROW EXECUTE FUNCTION datacake.capture_row('1');
 CREATE TRIGGER "!datacake_truncate" BEFORE TRUNCATE ON datacake.keyspace
-    FOR EACH STATEMENT EXECUTE FUNCTION datacake.refuse_truncate();
+    FOR EACH STATEMENT EXECUTE FUNCTION datacake.capture_truncate();
 ALTER TABLE datacake.keyspace
     ENABLE ALWAYS TRIGGER "~datacake_stamp",
     ENABLE ALWAYS TRIGGER "!datacake_capture",
@@ -421,9 +428,9 @@ CREATE VIEW datacake.members AS
       FROM datacake.show_members() m LEFT JOIN datacake.show_nodes() n USING (node_id) ORDER BY m.node_id;
 COMMENT ON VIEW datacake.members IS 'the members of the cluster, what each durably has (floor), and which of them hold back the purge of how many tombstones here, and why';
 CREATE VIEW datacake.conflicts AS
-    SELECT c.at, s.relation, c.key, c.kind, c.kept, c.lost, c.lost_row
+    SELECT c.at, s.relation, c.key, c.kind, c.kept, c.lost, c.kept_row, c.lost_row
       FROM datacake.conflict c LEFT JOIN datacake.show_keyspaces() s ON s.id = c.keyspace ORDER BY c.id;
-COMMENT ON VIEW datacake.conflicts IS 'concurrent writes: which stamp stayed, which lost, and the row that lost (NULL: a deletion lost)';
+COMMENT ON VIEW datacake.conflicts IS 'concurrent writes: which stamp stayed and which lost, and their rows (NULL: a deletion); seen where the one that lost stood';
 
 CREATE FUNCTION datacake.show_workers(OUT name text, OUT pid integer, OUT started_at timestamptz, OUT starts integer)
     RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_workers' LANGUAGE C VOLATILE;

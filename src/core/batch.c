@@ -4,6 +4,8 @@
  */
 #include "batch.h"
 
+#include "known.h"
+
 void
 dc_batch_begin(DcWriter *w, uint32_t keyspace_count)
 {
@@ -36,13 +38,15 @@ dc_batch_change(DcWriter *w, const DcChange *change)
 		flags |= DC_CHANGE_DEAD;
 	if (change->replaced != DC_HLC_NONE)
 		flags |= DC_CHANGE_REPLACED;
+	if (change->reborn)
+		flags |= DC_CHANGE_REBORN;
 	dc_write_varint(w, (uint64_t) change->keyspace + 1);
 	dc_write_u8(w, flags);
 	dc_write_u64(w, change->entry.stamp);
 	if (change->replaced != DC_HLC_NONE)
 		dc_write_u64(w, change->replaced);
 	dc_write_string(w, change->key.data, change->key.length);
-	if (!change->entry.dead)
+	if (!change->entry.dead || dc_change_is_floor(change))
 		dc_write_string(w, change->image.data, change->image.length);
 }
 
@@ -78,8 +82,31 @@ dc_batch_read_column(DcReader *r, DcSlice *name, DcSlice *type)
 	*type = dc_read_string(r, DC_BATCH_NAME_BYTES_MAX);
 }
 
+/* Only a row can follow a death; a death replaces a row. */
+static bool
+flags_are_valid(uint8_t flags)
+{
+	if (flags & DC_CHANGE_REBORN)
+		return flags == (DC_CHANGE_REBORN | DC_CHANGE_REPLACED);
+	return (flags & ~DC_CHANGE_FLAGS) == 0;
+}
+
+/* A change without key: a death, of which nothing was replaced, once. */
+static bool
+floor_is_valid(DcBatchFloors *floors, const DcChange *change, uint8_t flags)
+{
+	uint8_t *byte = &floors->seen[change->keyspace / 8];
+	uint8_t bit = (uint8_t) (1u << change->keyspace % 8);
+	bool valid = flags == DC_CHANGE_DEAD && (*byte & bit) == 0 &&
+				 (change->image.length == 0 || dc_known_valid(change->image));
+
+	*byte |= bit;
+	return valid;
+}
+
 bool
-dc_batch_read_change(DcReader *r, uint32_t keyspace_count, DcChange *change)
+dc_batch_read_change(DcReader *r, uint32_t keyspace_count,
+					 DcBatchFloors *floors, DcChange *change)
 {
 	uint64_t index = dc_read_varint(r, keyspace_count);
 	uint8_t flags;
@@ -87,11 +114,12 @@ dc_batch_read_change(DcReader *r, uint32_t keyspace_count, DcChange *change)
 	if (index == 0 || r->status != DC_OK)
 		return false;
 	flags = dc_read_u8(r);
-	if (flags & ~DC_CHANGE_FLAGS)
+	if (!flags_are_valid(flags))
 		dc_reader_fail(r, DC_MALFORMED);
 	change->keyspace = (uint32_t) index - 1;
 	change->entry.dead = (flags & DC_CHANGE_DEAD) != 0;
 	change->entry.stamp = dc_read_u64(r);
+	change->reborn = (flags & DC_CHANGE_REBORN) != 0;
 	change->replaced = DC_HLC_NONE;
 	if (flags & DC_CHANGE_REPLACED)
 	{
@@ -101,9 +129,12 @@ dc_batch_read_change(DcReader *r, uint32_t keyspace_count, DcChange *change)
 	}
 	change->key = dc_read_string(r, DC_KEY_BYTES_LIMIT);
 	change->image = (DcSlice){NULL, 0};
-	if (!change->entry.dead)
+	if (!change->entry.dead || dc_change_is_floor(change))
 		change->image = dc_read_string(r, DC_BATCH_BYTES_MAX);
-	if (!dc_hlc_valid(change->entry.stamp) || change->key.length == 0)
+	if (!dc_hlc_valid(change->entry.stamp))
+		dc_reader_fail(r, DC_MALFORMED);
+	if (r->status == DC_OK && dc_change_is_floor(change) &&
+		!floor_is_valid(floors, change, flags))
 		dc_reader_fail(r, DC_MALFORMED);
 	return r->status == DC_OK;
 }

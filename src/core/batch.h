@@ -8,6 +8,11 @@
  *	changes    = { varint keyspace index + 1 | change } ... 0
  *	change     = flags u8 | stamp u64 | [replaced u64] | key | [image]
  *	image      = varint bytes | for each column: varint length + 1, or 0 = NULL
+ *	floor      = a change without key, dead: the keyspace was truncated; its
+ *	             image is empty or what its writer knew (known.h)
+ *
+ * A floor is a death of every key of its keyspace.  Where it stands among the
+ * changes means nothing, stamps decide; a keyspace has at most one.
  *
  * Strings are a varint length and bytes.  The encoding of a batch is unique:
  * varints are minimal, flags have no spare bit set, and nothing follows the
@@ -35,17 +40,31 @@ enum
 {
 	DC_CHANGE_DEAD = 1 << 0,     /* a tombstone: no image follows */
 	DC_CHANGE_REPLACED = 1 << 1, /* `replaced` follows */
-	DC_CHANGE_FLAGS = DC_CHANGE_DEAD | DC_CHANGE_REPLACED
+	DC_CHANGE_REBORN = 1 << 2,   /* ... and is the stamp of a death */
+	DC_CHANGE_FLAGS = DC_CHANGE_DEAD | DC_CHANGE_REPLACED | DC_CHANGE_REBORN
 };
 
 typedef struct DcChange
 {
 	uint32_t keyspace; /* index into the dictionary */
 	DcEntry entry;
-	DcHlc replaced; /* stamp of the row this write replaced, or NONE */
-	DcSlice key;
-	DcSlice image; /* empty when dead */
+	DcHlc replaced; /* stamp of what its writer knew of the key, or NONE */
+	bool reborn;    /* and that was a death */
+	DcSlice key;    /* empty: a floor */
+	DcSlice image;  /* empty when dead, but for a floor */
 } DcChange;
+
+static inline bool
+dc_change_is_floor(const DcChange *change)
+{
+	return change->key.length == 0;
+}
+
+/* Which keyspaces of a batch had their floor; all zero at first. */
+typedef struct DcBatchFloors
+{
+	uint8_t seen[DC_BATCH_KEYSPACES_MAX / 8];
+} DcBatchFloors;
 
 /* One keyspace of the dictionary; columns follow through the reader. */
 typedef struct DcBatchKeyspace
@@ -72,6 +91,6 @@ uint32_t dc_batch_read_begin(DcReader *r);
 void dc_batch_read_keyspace(DcReader *r, DcBatchKeyspace *keyspace);
 void dc_batch_read_column(DcReader *r, DcSlice *name, DcSlice *type);
 bool dc_batch_read_change(DcReader *r, uint32_t keyspace_count,
-						  DcChange *change);
+						  DcBatchFloors *floors, DcChange *change);
 
 #endif

@@ -28,28 +28,45 @@ dc_rule_watermark(DcHlc drawn, const DcHlc *slots, size_t slot_count,
 	return watermark > previous ? watermark : previous;
 }
 
+DcEntry
+dc_rule_above_floor(DcEntry entry, DcHlc floor)
+{
+	if (entry.stamp > floor || floor == DC_HLC_NONE)
+		return entry;
+	return (DcEntry){.stamp = floor, .dead = true};
+}
+
+/* R5: up to where a key is dead and purged, if neither row nor entry tells. */
+static DcHlc
+forgotten(DcHlc horizon, DcHlc floor)
+{
+	if (DC_CANARY(DC_CANARY_R5))
+		return floor;
+	return horizon > floor ? horizon : floor;
+}
+
 DcApply
 dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
 			  DcHlc floor)
 {
 	DcHlc here;
+	bool row_lives = row > floor;
 
 	if (incoming.stamp <= floor)
 		return DC_APPLY_STALE; /* died in the TRUNCATE */
-	if (row != DC_HLC_NONE && !DC_CANARY(DC_CANARY_P2))
+	if (row_lives && !DC_CANARY(DC_CANARY_P2))
 	{
 		/* a dead entry beyond the row: the row is about to be erased */
 		here = row;
 		if (entry.dead && entry.stamp > row)
 			here = entry.stamp;
 	}
-	else if (entry.stamp != DC_HLC_NONE)
+	else if (entry.stamp > floor)
 		here = entry.stamp;
-	else if (row != DC_HLC_NONE)
+	else if (row_lives)
 		here = row;
 	else
-		/* R5: at or below it, dead and purged */
-		here = DC_CANARY(DC_CANARY_R5) ? DC_HLC_NONE : horizon;
+		here = forgotten(horizon, floor);
 
 	if (incoming.stamp < here)
 		return DC_APPLY_STALE;

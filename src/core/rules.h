@@ -40,6 +40,12 @@ bool dc_rule_needs_fresh(DcHlc own, DcHlc row, DcHlc death);
 DcHlc dc_rule_watermark(DcHlc drawn, const DcHlc *slots, size_t slot_count,
 						DcHlc bound, DcHlc previous);
 
+/*
+ * A TRUNCATE is a death of every key at once, the keyspace's floor: what an
+ * entry, or its absence, says of the key once the floor is known.
+ */
+DcEntry dc_rule_above_floor(DcEntry entry, DcHlc floor);
+
 /* What apply does with one incoming change. */
 typedef enum DcApply
 {
@@ -54,7 +60,9 @@ typedef enum DcApply
  * P2, R5: `row` is the stamp of the locked heap row, DC_HLC_NONE when the
  * key has no row; `entry` what the metadata holds; `horizon` is g; `floor`
  * the stamp of the keyspace's last TRUNCATE.  The heap decides where there
- * is a row, the metadata only where there is none.
+ * is a row, the metadata only where there is none.  Row and entry at or below
+ * the floor are dead; of such a key nothing else is known, so that the horizon
+ * counts as for an absent one.
  */
 DcApply dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
 					  DcHlc floor);

@@ -38,6 +38,7 @@
 #include "changes.h"
 #include "clock.h"
 #include "conflict.h"
+#include "floor.h"
 #include "incoming.h"
 #include "keyspace.h"
 #include "sql.h"
@@ -54,6 +55,7 @@ static void
 find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 {
 	DcTarget *target = item->target;
+	DcHlc floor = dc_incoming_floor(set, target->slot);
 	DcHlc horizon = DC_HLC_NONE;
 	DcEntry entry;
 
@@ -64,7 +66,8 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 	if (dc_rule_late_birth(item->row, item->change.entry,
 						   dc_death_mark(target->slot, item->key.hash)))
 		dc_birth_announce(target->slot, item->key.hash);
-	entry = dc_metadata_get(target->slot, item->key);
+	entry =
+		dc_rule_above_floor(dc_metadata_get(target->slot, item->key), floor);
 	if (set->retry && entry.stamp == item->change.entry.stamp)
 		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
 	item->entry = entry;
@@ -72,9 +75,8 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 	if (!set->below_horizon)
 		horizon = pg_atomic_read_u64(&dc_shared->horizon);
 	item->decision =
-		dc_rule_apply(item->row, entry, item->change.entry, horizon,
-					  pg_atomic_read_u64(&dc_keyspace(target->slot)->floor));
-	if (item->row == DC_HLC_NONE && entry.stamp == DC_HLC_NONE && !set->retry &&
+		dc_rule_apply(item->row, entry, item->change.entry, horizon, floor);
+	if (item->row == DC_HLC_NONE && entry.stamp <= floor && !set->retry &&
 		item->decision != DC_APPLY_STALE &&
 		dc_vv_covers(&set->vector, item->change.entry.stamp))
 		dc_count(DC_COUNT_LOCAL_LOSSES, 1);
@@ -210,7 +212,9 @@ quarantine(DcApplySet *set, DcIncoming *item, const char *sqlstate,
 {
 	Oid types[6] = {INT8OID, BYTEAOID, INT8OID, BYTEAOID, TEXTOID, TEXTOID};
 	Datum values[6];
-	DcEntry entry = dc_metadata_get(item->target->slot, item->key);
+	int slot = item->target->slot;
+	DcEntry entry = dc_rule_above_floor(dc_metadata_get(slot, item->key),
+										dc_incoming_floor(set, slot));
 
 	set->result.waiting++;
 	dc_count(DC_COUNT_QUARANTINED, 1);
@@ -435,6 +439,84 @@ follow_definition(DcIncoming *item)
 	dc_applying = true;
 }
 
+/* --- TRUNCATE --- */
+
+typedef struct Truncation
+{
+	DcApplySet *set;
+	DcIncoming *item;
+} Truncation;
+
+static void
+observe_truncated(DcTable *table, void *arg)
+{
+	Truncation *truncation = arg;
+
+	dc_conflict_truncated(truncation->set, table, truncation->item);
+}
+
+static void
+erase_truncated(DcApplySet *set, DcIncoming *item, int count)
+{
+	DcTarget *target = item->target;
+	DcRole role = dc_role_begin(target->rel->owner, true);
+	Truncation truncation = {set, item};
+	DcTable table;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	dc_table_open(&table, target->relation, target->rel, false);
+	dc_floor_erase(&table, item->change.entry.stamp, observe_truncated,
+				   &truncation);
+	dc_table_close(&table);
+	PopActiveSnapshot();
+	dc_role_end(role);
+}
+
+/*
+ * The floor itself always comes in.  What cannot be deleted now, because the
+ * table or rows are locked or a trigger objects, is left to the maintainer.
+ */
+static void
+apply_floor(DcApplySet *set, DcIncoming *item)
+{
+	DcTarget *target = item->target;
+	DcHlc stamp = item->change.entry.stamp;
+	ErrorData *error;
+
+	if (!target->opened)
+		dc_incoming_open(target);
+	if (stamp <= dc_incoming_floor(set, target->slot))
+	{
+		item->decision = DC_APPLY_SAME;
+		set->result.stale++;
+		return;
+	}
+	item->decision = DC_APPLY_ERASE;
+	dc_change_floor(target->slot, stamp);
+	dc_floor_write(target->slot, stamp);
+	set->result.applied++;
+	if (target->rel == NULL)
+		return;
+	error = try_in_subtransaction(erase_truncated, set, item, 1);
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("rows of table \"%s\" outlive a TRUNCATE of another "
+						"node: %s",
+						RelationGetRelationName(target->relation),
+						error->message),
+				 errhint("The maintainer tries again every second.")));
+}
+
+static void
+apply_floors(DcApplySet *set)
+{
+	ListCell *cell;
+
+	foreach (cell, set->floors)
+		apply_floor(set, lfirst(cell));
+}
+
 /* --- all of it --- */
 
 static void
@@ -458,6 +540,28 @@ apply_run(DcApplySet *set, DcIncoming *items, int count)
 	}
 }
 
+/* Definitions, then floors, then rows. */
+static void
+apply_all(DcApplySet *set)
+{
+	bool floors_applied = false;
+
+	for (int i = 0; i < set->count;)
+	{
+		int n = dc_incoming_run(set, &set->items[i]);
+
+		if (!floors_applied && set->items[i].target->id != DC_CATALOGUE_ID)
+		{
+			apply_floors(set);
+			floors_applied = true;
+		}
+		apply_run(set, &set->items[i], n);
+		i += n;
+	}
+	if (!floors_applied)
+		apply_floors(set);
+}
+
 DcApplied
 dc_apply_run(DcApplySet *set)
 {
@@ -470,13 +574,7 @@ dc_apply_run(DcApplySet *set)
 	dc_applying = true;
 	PG_TRY();
 	{
-		for (int i = 0; i < set->count;)
-		{
-			int n = dc_incoming_run(set, &set->items[i]);
-
-			apply_run(set, &set->items[i], n);
-			i += n;
-		}
+		apply_all(set);
 	}
 	PG_FINALLY();
 	{

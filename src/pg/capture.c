@@ -28,12 +28,13 @@
 #include "changes.h"
 #include "clock.h"
 #include "compat.h"
+#include "floor.h"
 #include "guc.h"
 #include "rel.h"
 
 DC_SQL_FUNCTION(datacake_stamp_row);
 DC_SQL_FUNCTION(datacake_capture_row);
-DC_SQL_FUNCTION(datacake_refuse_truncate);
+DC_SQL_FUNCTION(datacake_capture_truncate);
 
 bool dc_applying = false;
 
@@ -300,18 +301,35 @@ datacake_capture_row(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* BEFORE TRUNCATE: not there yet. */
+/*
+ * BEFORE TRUNCATE: the table is locked, nothing else writes to it, and a stamp
+ * drawn now is above all of its rows.
+ */
 Datum
-datacake_refuse_truncate(PG_FUNCTION_ARGS)
+datacake_capture_truncate(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
+	DcRel *rel;
+	StringInfoData known;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "not called as a trigger");
-	if (dc_applying || (dc_shared != NULL && !datacake_capture))
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function \"%s\" must be fired by TRUNCATE",
+							   "datacake.capture_truncate")));
+	dc_require_loaded();
+	if (dc_applying || !datacake_capture)
 		return PointerGetDatum(NULL);
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("cannot TRUNCATE replicated table \"%s\"",
-						   RelationGetRelationName(data->tg_relation)),
-					errhint("Use DELETE.")));
+	rel = keyspace_of(data->tg_relation);
+	if (rel->id == DC_CATALOGUE_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot TRUNCATE the definitions of all keyspaces"),
+				 errhint("Use SELECT datacake.unreplicate_table(...).")));
+	initStringInfo(&known);
+	dc_floor_known(rel->slot, &known);
+	SPI_connect();
+	dc_floor_write(rel->slot, dc_change_truncate(rel, &known));
+	SPI_finish();
+	return PointerGetDatum(NULL);
 }

@@ -9,6 +9,7 @@
  *	 live, row is newer, merged by now  -> the row
  *	 live, no such row, dead by now     -> the tombstone
  *	 live, waits in the quarantine      -> the change that waits
+ *	 live, truncated by now             -> nothing: its death is the floor
  *	 else: a commit is visible and not merged yet -> looked at again later
  */
 #include "catchup.h"
@@ -58,6 +59,7 @@ struct DcCatchup
 	DcMetadataCursor cursor;
 	DcCatchupMark mark; /* everything before it was appended to a call */
 	bool scanned;       /* cursor is at the end */
+	bool floor_sent;    /* of this keyspace */
 	List *again;
 	DcMapItem items[CHUNK_ITEMS];
 	int item_count;
@@ -110,6 +112,7 @@ dc_catchup_resume(DcCatchup *catchup, const DcCatchupMark *mark)
 	catchup->at = mark->at;
 	catchup->cursor = mark->cursor;
 	catchup->scanned = false;
+	catchup->floor_sent = false;
 	catchup->item_at = 0;
 	catchup->item_count = 0;
 	list_free_deep(catchup->again);
@@ -185,6 +188,15 @@ append_tombstone(Chunk *chunk, DcKey key, DcHlc stamp)
 	append_change(chunk, key, (DcEntry){.stamp = stamp, .dead = true});
 }
 
+/* Once for each keyspace, and before its rows. */
+static void
+append_floor(Chunk *chunk, DcHlc floor)
+{
+	resetStringInfo(&chunk->image);
+	append_change(chunk, dc_key_make((const uint8 *) "", 0),
+				  (DcEntry){.stamp = floor, .dead = true});
+}
+
 static bool
 append_waiting(Chunk *chunk, DcKey key, DcHlc stamp)
 {
@@ -250,10 +262,29 @@ send_entry(Chunk *chunk, DcKey key, DcEntry entry, int tries)
 	now = dc_metadata_get(chunk->slot, key);
 	if (row > entry.stamp && now.stamp >= row)
 		append_row(chunk, key, row);
-	else if (now.dead)
+	else if (now.dead && now.stamp > dc_floor(chunk->slot))
 		append_tombstone(chunk, key, now.stamp);
+	else if (now.dead)
+		return; /* truncated since: the floor follows in its own time */
 	else if (!append_waiting(chunk, key, now.stamp))
 		look_again(chunk->catchup, key, now, tries);
+}
+
+static const DcVv *
+limit_of(const DcCatchup *catchup)
+{
+	return catchup->ids[catchup->at] == DC_CATALOGUE_ID ? &catchup->base :
+														  &catchup->above;
+}
+
+/* Is there a floor that the peer does not have? */
+static bool
+floor_is_due(const DcCatchup *catchup)
+{
+	DcHlc floor = dc_floor(catchup->slots[catchup->at]);
+
+	return !catchup->floor_sent && floor != DC_HLC_NONE &&
+		   !dc_vv_covers(limit_of(catchup), floor);
 }
 
 static void
@@ -264,6 +295,8 @@ send_chunk(Chunk *chunk)
 	ListCell *cell;
 
 	catchup->again = NIL;
+	if (floor_is_due(catchup))
+		append_floor(chunk, dc_floor(chunk->slot));
 	foreach (cell, again)
 	{
 		Again *a = lfirst(cell);
@@ -334,6 +367,7 @@ read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
 		chunk.row = table_slot_create(chunk.relation, NULL);
 	send_chunk(&chunk);
 	finish_chunk(&chunk, call);
+	catchup->floor_sent = true;
 	*rows += chunk.rows;
 	if (chunk.row != NULL)
 		ExecDropSingleTupleTableSlot(chunk.row);
@@ -347,7 +381,6 @@ static bool
 fetch_items(DcCatchup *catchup)
 {
 	int slot = catchup->slots[catchup->at];
-	bool catalogue = catchup->ids[catchup->at] == DC_CATALOGUE_ID;
 
 	if (catchup->item_at < catchup->item_count || catchup->again != NIL)
 		return true;
@@ -355,12 +388,11 @@ fetch_items(DcCatchup *catchup)
 		return false;
 	catchup->item_at = 0;
 	catchup->item_count =
-		dc_metadata_scan(slot, &catchup->cursor,
-						 catalogue ? &catchup->base : &catchup->above,
+		dc_metadata_scan(slot, &catchup->cursor, limit_of(catchup),
 						 catchup->items, CHUNK_ITEMS, catchup->keys,
 						 sizeof(catchup->keys));
 	catchup->scanned = catchup->item_count == 0;
-	return !catchup->scanned;
+	return !catchup->scanned || floor_is_due(catchup);
 }
 
 DcCatchupResult
@@ -373,6 +405,7 @@ dc_catchup_next(DcCatchup *catchup, StringInfo call, uint32 *rows)
 	{
 		catchup->at++;
 		catchup->scanned = false;
+		catchup->floor_sent = false;
 		dc_metadata_scan_begin(&catchup->cursor);
 	}
 	if (catchup->at == catchup->slot_count)

@@ -24,13 +24,15 @@ typedef struct Change
 	uint32 generation; /* of the slot's use */
 	int dictionary;    /* -1: applied, not to be shipped */
 	SubTransactionId subid;
-	bool superseded; /* a later change of the same key stands */
+	bool superseded; /* a later change of the same key, or a TRUNCATE, stands */
+	bool floor;      /* a TRUNCATE: no key */
 	bool prepared;   /* its merge cannot fail any more */
 	bool reserved;   /* because of a reserved slot; else of a pin */
 	bool announced;  /* its death was announced */
 	DcEntry entry;
-	DcHlc replaced;
-	uint32 births; /* late ones before our commit, if this is a death */
+	DcHlc replaced; /* the row before, or else ... */
+	DcHlc buried;   /* ... the death this row follows, if it is known */
+	uint32 births;  /* late ones before our commit, if this is a death */
 	uint64 hash;
 	uint32 key_length;
 	uint32 image_length;
@@ -68,6 +70,7 @@ typedef struct Transaction
 	int stamp_count;
 	bool by_key; /* images were dropped */
 	bool only_inserts;
+	bool has_floors; /* maybe; a savepoint may have dropped them */
 	int64 captured;
 	int64 shipped;   /* after deduplication */
 	bool unsettled;  /* committed; to be settled after the locks */
@@ -172,6 +175,8 @@ arena_copy(Arena *arena, const void *bytes, Size length)
 {
 	uint8 *copy;
 
+	if (length == 0)
+		return (uint8 *) "";
 	if (length > arena->left)
 	{
 		arena->left = Max(length, ARENA_BLOCK);
@@ -321,18 +326,25 @@ drop_images(void)
 		xact.changes[i].image = NULL;
 }
 
-void
-dc_change_capture(DcRel *rel, DcKey key, DcEntry entry, DcHlc replaced,
-				  bool insert, StringInfo image)
+/* The change was made here and is to be shipped. */
+static void
+ship(Change *change, DcRel *rel, bool insert)
 {
-	Change *change = add(rel->slot, key, entry, replaced);
-
 	change->dictionary = dictionary_of(rel);
 	if (!insert)
 		xact.only_inserts = false;
 	xact.captured++;
 	if (xact.dictionary_count > DC_BATCH_KEYSPACES_MAX && !xact.by_key)
 		drop_images();
+}
+
+void
+dc_change_capture(DcRel *rel, DcKey key, DcEntry entry, DcHlc replaced,
+				  bool insert, StringInfo image)
+{
+	Change *change = add(rel->slot, key, entry, replaced);
+
+	ship(change, rel, insert);
 	if (image == NULL || xact.by_key)
 		return;
 	change->image = arena_copy(&xact.images, image->data, (Size) image->len);
@@ -358,6 +370,43 @@ dc_change_announce(int slot, DcKey key, DcHlc stamp)
 	change->announced = true;
 }
 
+static Change *
+add_floor(int slot, DcHlc stamp)
+{
+	Change *change = add(slot, dc_key_make((const uint8 *) "", 0),
+						 (DcEntry){.stamp = stamp, .dead = true}, DC_HLC_NONE);
+
+	change->floor = true;
+	xact.has_floors = true;
+	return change;
+}
+
+DcHlc
+dc_change_truncate(DcRel *rel, StringInfo known)
+{
+	DcHlc stamp = dc_transaction_fresh_stamp();
+	Change *change = add_floor(rel->slot, stamp);
+
+	ship(change, rel, false);
+	if (!xact.by_key)
+	{
+		change->image =
+			arena_copy(&xact.images, known->data, (Size) known->len);
+		change->image_length = (uint32) known->len;
+	}
+	(void) dc_transaction_fresh_stamp(); /* what follows lies above it */
+	return stamp;
+}
+
+void
+dc_change_floor(int slot, DcHlc stamp)
+{
+	Change *change = add_floor(slot, stamp);
+
+	dc_floor_announce(slot, stamp);
+	change->announced = true;
+}
+
 void
 dc_changes_gap(void)
 {
@@ -377,6 +426,30 @@ key_of(const Change *change)
 				   .hash = change->hash};
 }
 
+/*
+ * What this transaction wrote to a table before it truncated it is gone.  Not
+ * before now: a savepoint may have brought it back.
+ */
+static void
+bury_truncated(void)
+{
+	for (int64 i = 0; i < xact.count && xact.has_floors; i++)
+	{
+		const Change *floor = &xact.changes[i];
+
+		if (!floor->floor || floor->superseded)
+			continue;
+		for (int64 k = 0; k < xact.count; k++)
+		{
+			Change *change = &xact.changes[k];
+
+			if (change->slot == floor->slot && !change->floor &&
+				change->entry.stamp <= floor->entry.stamp)
+				change->superseded = true;
+		}
+	}
+}
+
 static void
 write_tombstones(void)
 {
@@ -386,7 +459,7 @@ write_tombstones(void)
 	{
 		Change *change = &xact.changes[i];
 
-		if (change->superseded || !change->entry.dead)
+		if (change->superseded || change->floor || !change->entry.dead)
 			continue;
 		if (writer == NULL)
 			writer = dc_tombstone_begin();
@@ -405,13 +478,15 @@ reserve_and_announce(void)
 		Change *change = &xact.changes[i];
 		bool insert;
 
-		if (change->superseded)
+		if (change->superseded || change->floor)
 			continue;
 		insert = change->dictionary >= 0 && !change->entry.dead &&
 				 change->replaced == DC_HLC_NONE;
 		change->reserved =
 			dc_metadata_reserve(change->slot, key_of(change), insert);
 		change->prepared = true;
+		if (insert)
+			change->buried = dc_metadata_death(change->slot, key_of(change));
 		if (change->entry.dead && !change->announced)
 		{
 			change->births = dc_birth_count(change->slot, change->hash);
@@ -435,7 +510,9 @@ serialize(DcWriter *w)
 		DcChange out = {
 			.keyspace = (uint32) change->dictionary,
 			.entry = change->entry,
-			.replaced = change->replaced,
+			.replaced = change->replaced != DC_HLC_NONE ? change->replaced :
+														  change->buried,
+			.reborn = change->buried != DC_HLC_NONE,
 			.key = {change->key, change->key_length},
 			.image = {change->image, change->image_length},
 		};
@@ -478,6 +555,7 @@ pre_commit(void)
 		return;
 	old = MemoryContextSwitchTo(xact.context);
 	deduplicate();
+	bury_truncated();
 	write_tombstones();
 	reserve_and_announce();
 	reserve_queue();
@@ -496,6 +574,24 @@ raise_flush_lsn(XLogRecPtr lsn)
 		;
 }
 
+/* While the locks are held: who gets them then finds the floor. */
+static void
+raise_floors(void)
+{
+	for (int64 i = 0; i < xact.count && xact.has_floors; i++)
+	{
+		const Change *change = &xact.changes[i];
+
+		/* a table truncated here is empty, or newer than that */
+		if (change->floor &&
+			dc_keyspace(change->slot)->generation == change->generation)
+			dc_floor_raise(change->slot, change->entry.stamp,
+						   change->dictionary >= 0);
+	}
+	if (xact.has_floors)
+		dc_worker_wake(DC_WORKER_MAINTAINER);
+}
+
 static void
 merge(Change *change)
 {
@@ -503,15 +599,28 @@ merge(Change *change)
 	DcKey key = key_of(change);
 	DcEntry found;
 
+	pg_atomic_fetch_add_u64(change->dictionary >= 0 ? &keyspace->captured :
+													  &keyspace->applied,
+							1);
+	if (change->floor)
+		return;
 	found =
 		dc_metadata_merge(change->slot, key, change->entry, change->reserved);
 	if (dc_rule_needs_reconcile(found, change->entry, change->replaced) ||
 		(change->entry.dead &&
 		 change->births != dc_birth_count(change->slot, change->hash)))
 		dc_reconcile_push(change->slot, key);
-	pg_atomic_fetch_add_u64(change->dictionary >= 0 ? &keyspace->captured :
-													  &keyspace->applied,
-							1);
+}
+
+static void
+settle_death(const Change *change)
+{
+	if (!change->announced)
+		return;
+	if (change->floor)
+		dc_floor_settle(change->slot);
+	else
+		dc_death_settle(change->slot, change->hash);
 }
 
 /* Merges, publishes, and lets the watermark pass. */
@@ -526,8 +635,7 @@ settle(void)
 			continue; /* closed since our locks went */
 		if (!change->superseded)
 			merge(change);
-		if (change->announced)
-			dc_death_settle(change->slot, change->hash);
+		settle_death(change);
 	}
 	if (xact.has_queued)
 	{
@@ -553,6 +661,7 @@ at_commit(void)
 	{
 		/* before the merge: who reads an entry finds L beyond its commit */
 		raise_flush_lsn(XactLastCommitEnd);
+		raise_floors();
 		if (xact.count > LARGE_CHANGES)
 		{
 			xact.unsettled = true;
@@ -570,8 +679,7 @@ give_back(Change *change)
 		return;
 	if (change->prepared)
 		dc_metadata_unreserve(change->slot, key_of(change), change->reserved);
-	if (change->announced)
-		dc_death_settle(change->slot, change->hash);
+	settle_death(change);
 }
 
 static void

@@ -47,6 +47,17 @@ extern void dc_change_capture(DcRel *rel, DcKey key, DcEntry entry,
 extern void dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced);
 
 /*
+ * This transaction truncates the table: a floor above all it wrote to it and
+ * below all that it will write; its stamp.  `known`: what is known here of the
+ * keyspace (known.h), or empty.  A rolled back savepoint takes it
+ * back.
+ */
+extern DcHlc dc_change_truncate(DcRel *rel, StringInfo known);
+
+/* Notes, and announces (P1), a TRUNCATE made elsewhere. */
+extern void dc_change_floor(int slot, DcHlc stamp);
+
+/*
  * Announces a death now (P1), before its row is looked for; settled when the
  * (sub)transaction ends.
  */

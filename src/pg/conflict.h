@@ -12,14 +12,27 @@
 
 /*
  * After the decision about an item, before anything is written: if its writer
- * did not know of what is here, notes both versions.  Rolled back with the
- * list (truncate set->conflicts).
+ * did not know of what it overwrites, notes both versions.  Rolled back with
+ * the list (truncate set->conflicts).
  */
 extern void dc_conflict_observe(DcApplySet *set, DcTable *table,
 								DcIncoming *item);
 
-/* Writes what was noted into datacake.conflict; inside SPI_connect(). */
+/*
+ * A TRUNCATE, `item`, is about to delete the row in table->local: the same, if
+ * who truncated did not know the row.
+ */
+extern void dc_conflict_truncated(DcApplySet *set, DcTable *table,
+								  const DcIncoming *item);
+
+/*
+ * Counts what was noted, and writes it into datacake.conflict if
+ * datacake.conflict_history says so; inside SPI_connect().
+ */
 extern void dc_conflict_record(DcApplySet *set);
+
+/* Keeps the last datacake.conflict_history of them; inside SPI_connect(). */
+extern void dc_conflict_trim(void);
 
 /*
  * P3: an item that waits because of a unique value.  When this node has

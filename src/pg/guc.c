@@ -31,6 +31,7 @@ int datacake_metadata_memory_mb;
 int datacake_capture_memory_kb;
 int datacake_queue_size_kb;
 int datacake_max_nodes;
+int datacake_conflict_history;
 int datacake_max_keyspaces;
 
 static const struct config_enum_entry consistency_levels[] = {
@@ -276,6 +277,9 @@ define_limits(void)
 	define_int("datacake.max_keyspaces",
 			   "Keyspaces that this server can hold, its own catalogue included.",
 			   &datacake_max_keyspaces, 128, 4, 1024, PGC_POSTMASTER, 0);
+	define_int("datacake.conflict_history",
+			   "Conflicts kept in datacake.conflicts; 0 only counts them.",
+			   &datacake_conflict_history, 10000, 0, 10000000, PGC_SIGHUP, 0);
 }
 
 /* Only `none` is there yet; a stronger level must not be silently weaker. */

@@ -28,6 +28,7 @@ extern int datacake_capture_memory_kb;
 extern int datacake_queue_size_kb;
 extern int datacake_max_nodes;
 extern int datacake_max_keyspaces;
+extern int datacake_conflict_history;
 
 /* Defines all of them; at load time, from the postmaster. */
 extern void dc_guc_define(void);

@@ -60,23 +60,40 @@ read_target(DcApplySet *set, DcReader *r)
 	return target;
 }
 
-static void
-add_item(DcApplySet *set, DcTarget *target, const DcChange *change, bool exact)
+static DcIncoming *
+new_floor(DcApplySet *set)
 {
-	DcIncoming *item;
+	DcIncoming *item = palloc(sizeof(DcIncoming));
 
+	set->floors = lappend(set->floors, item);
+	return item;
+}
+
+static DcIncoming *
+new_item(DcApplySet *set)
+{
 	if (set->count == set->capacity)
 	{
 		set->capacity *= 2;
 		set->items = repalloc_huge(set->items,
 								   sizeof(DcIncoming) * (Size) set->capacity);
 	}
-	item = &set->items[set->count++];
+	return &set->items[set->count++];
+}
+
+static void
+add_change(DcApplySet *set, DcTarget *target, const DcChange *change,
+		   bool exact)
+{
+	bool floor = dc_change_is_floor(change);
+	DcIncoming *item = floor ? new_floor(set) : new_item(set);
+
 	memset(item, 0, sizeof(*item));
 	item->target = target;
 	item->change = *change;
 	item->key = dc_key_make(change->key.data, change->key.length);
 	item->exact = exact;
+	item->floor = floor;
 	item->order = set->count;
 	set->latest = Max(set->latest, change->entry.stamp);
 }
@@ -87,6 +104,7 @@ dc_apply_add(DcApplySet *set, DcSlice batch, bool exact)
 	DcReader r;
 	uint32 count;
 	DcTarget **targets;
+	DcBatchFloors floors = {{0}};
 	DcChange change;
 
 	dc_reader_init(&r, batch.data, batch.length);
@@ -94,8 +112,9 @@ dc_apply_add(DcApplySet *set, DcSlice batch, bool exact)
 	targets = palloc(sizeof(DcTarget *) * (count + 1));
 	for (uint32 i = 0; i < count && r.status == DC_OK; i++)
 		targets[i] = read_target(set, &r);
-	while (r.status == DC_OK && dc_batch_read_change(&r, count, &change))
-		add_item(set, targets[change.keyspace], &change, exact);
+	while (r.status == DC_OK &&
+		   dc_batch_read_change(&r, count, &floors, &change))
+		add_change(set, targets[change.keyspace], &change, exact);
 	if (dc_reader_finish(&r) != DC_OK)
 		malformed(r.status, r.offset);
 }
@@ -128,6 +147,24 @@ same_item_key(const DcIncoming *a, const DcIncoming *b)
 		   memcmp(a->key.data, b->key.data, a->key.length) == 0;
 }
 
+/*
+ * Of two changes of one key only the later one is applied.  If it replaced
+ * just the earlier one, together they replaced what that one did; if not, it
+ * knew of something newer.
+ */
+static void
+replace(DcIncoming *earlier, const DcIncoming *later)
+{
+	DcChange first = earlier->change;
+
+	*earlier = *later;
+	if (later->change.replaced != first.entry.stamp)
+		return;
+	earlier->change.replaced = first.replaced;
+	earlier->change.reborn =
+		(first.reborn || later->change.reborn) && !later->change.entry.dead;
+}
+
 void
 dc_incoming_sort(DcApplySet *set)
 {
@@ -138,14 +175,29 @@ dc_incoming_sort(DcApplySet *set)
 	{
 		if (kept > 0 && same_item_key(&set->items[kept - 1], &set->items[i]))
 		{
-			set->items[i].change.replaced =
-				set->items[kept - 1].change.replaced;
-			set->items[kept - 1] = set->items[i];
+			replace(&set->items[kept - 1], &set->items[i]);
 		}
 		else
 			set->items[kept++] = set->items[i];
 	}
 	set->count = kept;
+}
+
+DcHlc
+dc_incoming_floor(const DcApplySet *set, int slot)
+{
+	DcHlc floor = dc_floor(slot);
+	ListCell *cell;
+
+	foreach (cell, set->floors)
+	{
+		const DcIncoming *item = lfirst(cell);
+
+		if (item->target->opened && item->target->slot == slot &&
+			item->decision == DC_APPLY_ERASE)
+			floor = Max(floor, item->change.entry.stamp);
+	}
+	return floor;
 }
 
 int

@@ -45,6 +45,7 @@ typedef struct DcIncoming
 	DcHlc row;     /* stamp of the locked row, once found */
 	DcEntry entry; /* as it stood after the row was locked */
 	DcApply decision;
+	bool floor;        /* a TRUNCATE: no key */
 	bool judged;       /* P3: settled against another row */
 	bool judged_stays; /* and it is this one that stays */
 } DcIncoming;
@@ -55,6 +56,7 @@ struct DcApplySet
 	DcIncoming *items;
 	int count;
 	int capacity;
+	List *floors; /* DcIncoming, of TRUNCATEs; not among the items */
 	DcHlc latest;
 	uint64 definition; /* for realize() */
 	bool retry; /* changes that waited: their entries are there already */
@@ -65,8 +67,11 @@ struct DcApplySet
 };
 
 /* Sorts: the catalogue first, then by keyspace, key and stamp; leaves the
- * newest change of each key, with what the oldest one replaced. */
+ * newest change of each key, with what was replaced before all of them. */
 extern void dc_incoming_sort(DcApplySet *set);
+
+/* The floor of a keyspace, with those that this set has applied so far. */
+extern DcHlc dc_incoming_floor(const DcApplySet *set, int slot);
 
 /* Number of items with the same target, from `items` on. */
 extern int dc_incoming_run(const DcApplySet *set, const DcIncoming *items);

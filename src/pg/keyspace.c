@@ -246,7 +246,7 @@ add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 					DC_CAPTURE_TRIGGER, table, (unsigned long long) id),
 		   0, NULL);
 	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE TRUNCATE ON %s FOR EACH "
-					"STATEMENT EXECUTE FUNCTION datacake.refuse_truncate()",
+					"STATEMENT EXECUTE FUNCTION datacake.capture_truncate()",
 					DC_TRUNCATE_TRIGGER, table),
 		   0, NULL);
 	dc_sql(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE "
@@ -625,6 +625,8 @@ forget_tombstones(uint64 id)
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
 	dc_sql("DELETE FROM datacake.tombstone WHERE keyspace = $1::bigint", 1,
+		   arguments);
+	dc_sql("DELETE FROM datacake.floor WHERE keyspace = $1::bigint", 1,
 		   arguments);
 	dc_sql("DELETE FROM datacake.quarantine WHERE keyspace = $1::bigint", 1,
 		   arguments);

@@ -19,6 +19,7 @@
 #include "capture.h"
 #include "changes.h"
 #include "compat.h"
+#include "conflict.h"
 #include "guc.h"
 #include "keyspace.h"
 #include "sql.h"
@@ -212,9 +213,7 @@ dc_mend_waiting(void)
 {
 	retry_definitions();
 	retry_changes();
-	dc_sql("DELETE FROM datacake.conflict WHERE id <= "
-		   "(SELECT pg_catalog.max(id) FROM datacake.conflict) - 10000",
-		   0, NULL);
+	dc_conflict_trim();
 }
 
 bool

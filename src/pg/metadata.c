@@ -169,6 +169,8 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 	keyspace->relid = relid;
 	keyspace->key_bytes = key_bytes;
 	pg_atomic_init_u64(&keyspace->floor, 0);
+	pg_atomic_init_u64(&keyspace->purged, 0);
+	pg_atomic_init_u64(&keyspace->swept, 0);
 	pg_atomic_init_u64(&keyspace->captured, 0);
 	pg_atomic_init_u64(&keyspace->applied, 0);
 	pg_atomic_init_u64(&keyspace->conflicts, 0);
@@ -290,18 +292,23 @@ dc_key_make(const uint8 *data, Size length)
 				   .hash = dc_key_hash(map_env()->hash_seed, data, length)};
 }
 
+static void
+raise_stamp(pg_atomic_uint64 *to, DcHlc stamp)
+{
+	uint64 seen = pg_atomic_read_u64(to);
+
+	while (seen < stamp && !pg_atomic_compare_exchange_u64(to, &seen, stamp))
+		;
+}
+
 void
 dc_death_announce(int slot, uint64 hash, DcHlc stamp)
 {
 	DcKeyspace *keyspace = dc_keyspace(slot);
 	int partition = partition_of(hash);
-	uint64 seen = pg_atomic_read_u64(&keyspace->deaths[partition]);
 
 	pg_atomic_fetch_add_u32(&keyspace->dying[partition], 1);
-	while (seen < stamp &&
-		   !pg_atomic_compare_exchange_u64(&keyspace->deaths[partition], &seen,
-										   stamp))
-		;
+	raise_stamp(&keyspace->deaths[partition], stamp);
 	pg_memory_barrier(); /* before the row dies, or is looked for */
 }
 
@@ -336,8 +343,11 @@ dc_death_after(int slot, DcKey key, DcHlc stamp)
 	DcKeyspace *keyspace = dc_keyspace(slot);
 	int partition = partition_of(key.hash);
 	DcHlc death = pg_atomic_read_u64(&keyspace->deaths[partition]);
+	DcHlc floor = dc_floor(slot);
 	DcEntry entry;
 
+	if (unlikely(floor >= stamp))
+		return floor;
 	if (likely(death < stamp))
 		return DC_HLC_NONE;
 	pg_read_barrier(); /* settled deaths are in the entry read below */
@@ -361,7 +371,21 @@ dc_metadata_get(int slot, DcKey key)
 	entry = dc_map_get(&dc_keyspace(slot)->maps[partition], map_env(), key.data,
 					   key.length);
 	LWLockRelease(lock);
-	return entry;
+	return dc_rule_above_floor(entry, dc_floor(slot));
+}
+
+DcHlc
+dc_metadata_death(int slot, DcKey key)
+{
+	const DcMap *map = &dc_keyspace(slot)->maps[partition_of(key.hash)];
+	DcEntry entry;
+
+	/* asked for each row inserted; a death that is just being merged is none
+	 * that the writer knew */
+	if (map->dead_count == 0)
+		return dc_floor(slot);
+	entry = dc_metadata_get(slot, key);
+	return entry.dead ? entry.stamp : DC_HLC_NONE;
 }
 
 static void
@@ -424,28 +448,43 @@ dc_metadata_unreserve(int slot, DcKey key, bool reserved)
 	LWLockRelease(lock);
 }
 
+/*
+ * The floor is read under the lock: a merge that misses it is over before the
+ * purge of that floor takes the lock, and its entry is purged.
+ */
 static DcStatus
 merge(int slot, DcKey key, DcEntry entry, bool reserved, bool pinned,
 	  DcEntry *found)
 {
 	int partition = partition_of(key.hash);
 	LWLock *lock = partition_lock(slot, partition);
-	DcStatus status;
+	DcMap *map = &dc_keyspace(slot)->maps[partition];
+	DcStatus status = DC_OK;
+	DcHlc floor;
 
+	*found = (DcEntry){DC_HLC_NONE, false};
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	status =
-		dc_map_merge(&dc_keyspace(slot)->maps[partition], map_env(), key.data,
-					 key.length, key.hash, entry, reserved, found);
+	floor = dc_floor(slot);
+	if (entry.stamp > floor)
+		status = dc_map_merge(map, map_env(), key.data, key.length, key.hash,
+							  entry, reserved, found);
+	else
+	{
+		*found = dc_map_get(map, map_env(), key.data, key.length);
+		if (reserved)
+			dc_map_unreserve(map, map_env(), key.length);
+	}
 	if (pinned)
 		dc_keyspace(slot)->pins[partition]--;
 	LWLockRelease(lock);
+	*found = dc_rule_above_floor(*found, floor);
 	return status;
 }
 
 DcEntry
 dc_metadata_merge(int slot, DcKey key, DcEntry entry, bool reserved)
 {
-	DcEntry found = {DC_HLC_NONE, false};
+	DcEntry found;
 
 	(void) merge(slot, key, entry, reserved, !reserved, &found);
 	return found;
@@ -455,6 +494,81 @@ DcStatus
 dc_metadata_try_merge(int slot, DcKey key, DcEntry entry, DcEntry *found)
 {
 	return merge(slot, key, entry, false, false, found);
+}
+
+/* --- floors --- */
+
+DcHlc
+dc_floor(int slot)
+{
+	return pg_atomic_read_u64(&dc_keyspace(slot)->floor);
+}
+
+void
+dc_floor_raise(int slot, DcHlc stamp, bool swept)
+{
+	raise_stamp(&dc_keyspace(slot)->floor, stamp);
+	if (swept)
+		raise_stamp(&dc_keyspace(slot)->swept, stamp);
+	pg_memory_barrier();
+}
+
+void
+dc_floor_announce(int slot, DcHlc stamp)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+
+	for (int i = 0; i < DC_PARTITIONS; i++)
+	{
+		pg_atomic_fetch_add_u32(&keyspace->dying[i], 1);
+		raise_stamp(&keyspace->deaths[i], stamp);
+	}
+	pg_memory_barrier();
+}
+
+void
+dc_floor_settle(int slot)
+{
+	for (int i = 0; i < DC_PARTITIONS; i++)
+		pg_atomic_fetch_sub_u32(&dc_keyspace(slot)->dying[i], 1);
+}
+
+bool
+dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
+{
+	DcMapItem items[PURGE_ITEMS];
+	uint8 keys[PURGE_ITEMS * 32 + DC_KEY_BYTES_MAX];
+	DcKeyspace *keyspace = dc_keyspace(slot);
+	DcMap *map = &keyspace->maps[cursor->partition];
+	LWLock *lock = partition_lock(slot, cursor->partition);
+	DcMapFilter filter = {.until = dc_floor(slot)};
+	DcMapRoom room = {.items = items,
+					  .items_max = PURGE_ITEMS,
+					  .bytes = keys,
+					  .bytes_max = sizeof(keys),
+					  .visits_max = 10000};
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (filter.until == DC_HLC_NONE)
+		cursor->cursor.done = true; /* until 0 would be all */
+	else if (keyspace->pins[cursor->partition] > 0)
+	{
+		cursor->cursor.done = true;
+		*complete = false;
+	}
+	else
+	{
+		size_t n = dc_map_scan(map, map_env(), &cursor->cursor, &filter, &room);
+
+		for (size_t i = 0; i < n; i++)
+			(void) dc_map_remove(map, map_env(), items[i].key.data,
+								 items[i].key.length);
+	}
+	LWLockRelease(lock);
+	if (!cursor->cursor.done)
+		return true;
+	memset(&cursor->cursor, 0, sizeof(cursor->cursor));
+	return ++cursor->partition < DC_PARTITIONS;
 }
 
 void
@@ -467,7 +581,7 @@ int
 dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
 				 DcMapItem *items, int max, uint8 *arena, Size arena_bytes)
 {
-	DcMapFilter filter = {.above = above};
+	DcMapFilter filter = {.above = above, .after = dc_floor(slot)};
 	DcMapRoom room = {.items = items,
 					  .items_max = (size_t) max,
 					  .bytes = arena,

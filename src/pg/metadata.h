@@ -11,6 +11,10 @@
  * inside.  Locks are held for the time of one lookup, never across I/O, and
  * never two at once.
  *
+ * A TRUNCATE is one stamp, the keyspace's floor.  From the moment it is raised
+ * every entry at or below it reads as a death at the floor; the entries
+ * themselves leave the map afterwards, in short steps of the maintainer.
+ *
  * A slot of the keyspace table is stable for whoever holds any lock on the
  * keyspace's table: it is closed only under AccessExclusiveLock.
  */
@@ -36,6 +40,8 @@ typedef struct DcKeyspace
 	Oid relid;                  /* InvalidOid: no table here yet */
 	uint32 key_bytes;           /* fixed width of its keys, or 0 */
 	pg_atomic_uint64 floor;     /* stamp of the last TRUNCATE */
+	pg_atomic_uint64 purged;    /* floor whose dead have left the map */
+	pg_atomic_uint64 swept;     /* floor whose dead have left the heap */
 	pg_atomic_uint64 captured;  /* changes made here */
 	pg_atomic_uint64 applied;   /* changes taken from others */
 	pg_atomic_uint64 conflicts; /* concurrent writes met by apply */
@@ -118,7 +124,11 @@ extern uint32 dc_birth_count(int slot, uint64 hash);
  */
 extern DcHlc dc_death_after(int slot, DcKey key, DcHlc stamp);
 
+/* The entry as it counts: at or below the floor a death at the floor. */
 extern DcEntry dc_metadata_get(int slot, DcKey key);
+
+/* The death of the key, if that is the last that is known; else NONE. */
+extern DcHlc dc_metadata_death(int slot, DcKey key);
 
 /*
  * Sees to it that one later merge of this key cannot fail.  With
@@ -132,7 +142,8 @@ extern void dc_metadata_unreserve(int slot, DcKey key, bool reserved);
 
 /*
  * Joins an entry after dc_metadata_reserve(), which returned `reserved`.
- * Cannot fail.  Returns what was found.
+ * Cannot fail.  Returns what counted before; an entry at or below the floor is
+ * not stored.
  */
 extern DcEntry dc_metadata_merge(int slot, DcKey key, DcEntry entry,
 								 bool reserved);
@@ -141,13 +152,40 @@ extern DcEntry dc_metadata_merge(int slot, DcKey key, DcEntry entry,
 extern DcStatus dc_metadata_try_merge(int slot, DcKey key, DcEntry entry,
 									  DcEntry *found);
 
+/* --- floors --- */
+
+extern DcHlc dc_floor(int slot);
+
+/*
+ * The keyspace was truncated at this stamp; `swept`: no row at or below it
+ * can be left.  Cannot fail (full barrier).
+ */
+extern void dc_floor_raise(int slot, DcHlc stamp, bool swept);
+
+/*
+ * P1 for a TRUNCATE of another node, whose rows are deleted while others
+ * insert: announced before they are looked for, settled after the floor was
+ * raised or its transaction aborted.
+ */
+extern void dc_floor_announce(int slot, DcHlc stamp);
+extern void dc_floor_settle(int slot);
+
+/*
+ * Removes some entries at or below the floor, holding one lock for a short
+ * while; `cursor` is all zero at first.  False: the cursor is at the end.
+ * *complete becomes false where a partition is pinned: its entries stay until
+ * a cursor comes by again.
+ */
+extern bool dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor,
+									bool *complete);
+
 /* --- scans, resumable between calls --- */
 
 extern void dc_metadata_scan_begin(DcMetadataCursor *cursor);
 
 /*
- * Up to `max` items whose stamp is not covered by `above` (NULL: all); keys
- * are copied to `arena`.  0: the end.
+ * Up to `max` items above the floor whose stamp is not covered by `above`
+ * (NULL: all); keys are copied to `arena`.  0: the end.
  */
 extern int dc_metadata_scan(int slot, DcMetadataCursor *cursor,
 							const DcVv *above, DcMapItem *items, int max,

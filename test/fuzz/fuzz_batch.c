@@ -6,7 +6,8 @@
  * afterwards.  Of each batch that is accepted must hold:
  *
  *	- every slice lies within the message; every change has a keyspace, a
- *	  valid stamp and a key, and an image only if it is live
+ *	  valid stamp and a key, and an image only if it is live or a floor
+ *	- a change without key is a death that replaced nothing, one a keyspace
  *	- written again it is the same bytes (a batch has one encoding)
  *	- each change travels alone, too: with the bytes of its keyspace's
  *	  dictionary entry it makes a batch (that is how one waits in quarantine)
@@ -15,6 +16,7 @@
  * writes, and inputs that once broke something.
  */
 #include "batch.h"
+#include "known.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,8 +94,18 @@ add_change(Batch *batch, const DcChange *change)
 	MUST(change->keyspace < batch->keyspace_count);
 	MUST(dc_hlc_valid(change->entry.stamp));
 	MUST(change->replaced == DC_HLC_NONE || dc_hlc_valid(change->replaced));
-	MUST(change->key.length > 0 && change->key.length <= DC_KEY_BYTES_LIMIT);
-	MUST(!change->entry.dead || change->image.length == 0);
+	MUST(change->key.length <= DC_KEY_BYTES_LIMIT);
+	MUST(!change->entry.dead || change->image.length == 0 ||
+		 (dc_change_is_floor(change) && dc_known_valid(change->image)));
+	MUST(!change->reborn ||
+		 (change->replaced != DC_HLC_NONE && !change->entry.dead));
+	if (dc_change_is_floor(change))
+	{
+		MUST(change->entry.dead && change->replaced == DC_HLC_NONE);
+		for (size_t i = 0; i < batch->change_count; i++)
+			MUST(!dc_change_is_floor(&batch->changes[i]) ||
+				 batch->changes[i].keyspace != change->keyspace);
+	}
 	MUST(within(batch, change->key) && within(batch, change->image));
 	if (batch->change_count == batch->capacity)
 	{
@@ -109,6 +121,7 @@ static DcStatus
 read_batch(Batch *batch)
 {
 	DcReader r;
+	DcBatchFloors floors = {{0}};
 	DcChange change;
 
 	dc_reader_init(&r, batch->data, batch->size);
@@ -118,7 +131,7 @@ read_batch(Batch *batch)
 	for (uint32_t i = 0; i < batch->keyspace_count && r.status == DC_OK; i++)
 		read_keyspace(batch, &r, &batch->keyspaces[i]);
 	while (r.status == DC_OK &&
-		   dc_batch_read_change(&r, batch->keyspace_count, &change))
+		   dc_batch_read_change(&r, batch->keyspace_count, &floors, &change))
 		add_change(batch, &change);
 	return dc_reader_finish(&r);
 }
@@ -169,6 +182,7 @@ check_alone(const Batch *batch, const DcChange *change, uint8_t *room,
 	DcChange sent = *change;
 	DcBatchKeyspace keyspace;
 	DcSlice name, type;
+	DcBatchFloors floors = {{0}};
 	DcChange got;
 	DcReader r;
 	DcWriter w;
@@ -186,16 +200,16 @@ check_alone(const Batch *batch, const DcChange *change, uint8_t *room,
 	dc_batch_read_keyspace(&r, &keyspace);
 	for (uint32_t i = 0; i < keyspace.column_count; i++)
 		dc_batch_read_column(&r, &name, &type);
-	MUST(dc_batch_read_change(&r, 1, &got));
+	MUST(dc_batch_read_change(&r, 1, &floors, &got));
 	MUST(got.entry.stamp == sent.entry.stamp);
 	MUST(got.entry.dead == sent.entry.dead);
-	MUST(got.replaced == sent.replaced);
+	MUST(got.replaced == sent.replaced && got.reborn == sent.reborn);
 	MUST(got.key.length == sent.key.length);
 	MUST(memcmp(got.key.data, sent.key.data, sent.key.length) == 0);
 	MUST(got.image.length == sent.image.length);
 	MUST(sent.image.length == 0 ||
 		 memcmp(got.image.data, sent.image.data, sent.image.length) == 0);
-	MUST(!dc_batch_read_change(&r, 1, &got));
+	MUST(!dc_batch_read_change(&r, 1, &floors, &got));
 	MUST(dc_reader_finish(&r) == DC_OK);
 }
 

@@ -9,6 +9,7 @@
  * the seeds of test/fuzz/corpus/fuzz_batch.
  */
 #include "batch.h"
+#include "known.h"
 #include "tap.h"
 
 #include <stdlib.h>
@@ -66,6 +67,7 @@ walk_batch(const uint8_t *data, size_t length)
 	DcReader r;
 	DcWriter w;
 	uint32_t count;
+	DcBatchFloors floors = {{0}};
 	DcChange change;
 
 	walk.keyspaces = walk.columns = walk.changes = 0;
@@ -90,7 +92,8 @@ walk_batch(const uint8_t *data, size_t length)
 			walk.columns++;
 		}
 	}
-	while (r.status == DC_OK && dc_batch_read_change(&r, count, &change))
+	while (r.status == DC_OK &&
+		   dc_batch_read_change(&r, count, &floors, &change))
 	{
 		dc_batch_change(&w, &change);
 		walk.changes++;
@@ -124,7 +127,7 @@ recodes_to(const uint8_t *data, size_t length)
 
 #define SAMPLE_KEYSPACES 3
 #define SAMPLE_COLUMNS   3
-#define SAMPLE_CHANGES   6
+#define SAMPLE_CHANGES   8
 
 typedef struct Sample
 {
@@ -155,32 +158,60 @@ sample_keyspaces(Sample *sample)
 	sample->columns[2][0][1] = text("pg_catalog.text");
 }
 
+/* What a writer knew: a floor, two sources, two keys.  Its length. */
+static size_t
+write_known(uint8_t *data, size_t capacity, DcHlc floor, DcHlc last)
+{
+	static DcVv vector;
+	DcWriter w;
+
+	dc_vv_init(&vector);
+	vector.at[1] = dc_hlc_make(10, 1);
+	vector.at[2] = dc_hlc_make(20, 2);
+	dc_writer_init(&w, data, capacity);
+	dc_known_begin(&w, floor, &vector, 2);
+	dc_known_key(&w, text("a"), dc_hlc_make(30, 1));
+	dc_known_key(&w, text("bb"), last);
+	return w.length;
+}
+
 /* Live and dead, with and without a replaced stamp, with and without image. */
 static const Sample *
 small_sample(void)
 {
 	static Sample sample;
+	static uint8_t known[128];
 	DcHlc first = dc_hlc_make(0, 1);
 	DcHlc middle = dc_hlc_make(UINT64_C(700000000000000), 17);
 
 	sample_keyspaces(&sample);
-	sample.change_count = 6;
+	sample.change_count = 8;
 	sample.changes[0] = (DcChange){1,
 								   {middle, false},
 								   DC_HLC_NONE,
+								   false,
 								   text("12345678"),
 								   text("\x09"
 										"12345678")};
-	sample.changes[1] =
-		(DcChange){1, {middle, false}, first, text("87654321"), text("x")};
-	sample.changes[2] =
-		(DcChange){2, {DC_HLC_MAX, true}, middle, text("\x01k"), text("")};
+	sample.changes[1] = (DcChange){1,     {middle, false},  first,
+								   false, text("87654321"), text("x")};
+	sample.changes[2] = (DcChange){2,     {DC_HLC_MAX, true}, middle,
+								   false, text("\x01k"),      text("")};
 	sample.changes[3] =
-		(DcChange){2, {first, true}, DC_HLC_NONE, text("k"), text("")};
-	sample.changes[4] =
-		(DcChange){0, {first, false}, DC_HLC_NONE, slice("", 1), text("")};
+		(DcChange){2, {first, true}, DC_HLC_NONE, false, text("k"), text("")};
+	sample.changes[4] = (DcChange){0,     {first, false}, DC_HLC_NONE,
+								   false, slice("", 1),   text("")};
 	sample.changes[5] =
-		(DcChange){1, {middle + 1024, false}, DC_HLC_MAX, text("z"), text("")};
+		(DcChange){1,       {middle + 1024, false}, DC_HLC_MAX, true, text("z"),
+				   text("")};
+	/* floors: one below and one above other changes of their keyspaces */
+	sample.changes[6] =
+		(DcChange){1,       {middle - 1024, true}, DC_HLC_NONE, false, text(""),
+				   text("")};
+	sample.changes[7] =
+		(DcChange){2, {middle, true}, DC_HLC_NONE, false, text(""), text("")};
+	sample.changes[7].image =
+		slice(known, write_known(known, sizeof(known), first, middle));
 	return &sample;
 }
 
@@ -197,16 +228,12 @@ long_sample(void)
 	sample.columns[1][2][0] = filled('c', DC_BATCH_NAME_BYTES_MAX);
 	sample.columns[1][2][1] = filled('t', DC_BATCH_NAME_BYTES_MAX);
 	sample.change_count = 2;
-	sample.changes[0] = (DcChange){0,
-								   {dc_hlc_make(1, 1023), false},
-								   DC_HLC_NONE,
-								   filled('k', DC_KEY_BYTES_LIMIT),
-								   filled('i', 128)};
-	sample.changes[1] = (DcChange){2,
-								   {dc_hlc_make(2, 1), true},
-								   dc_hlc_make(1, 1023),
-								   filled('l', 127),
-								   text("")};
+	sample.changes[0] =
+		(DcChange){0,     {dc_hlc_make(1, 1023), false},   DC_HLC_NONE,
+				   false, filled('k', DC_KEY_BYTES_LIMIT), filled('i', 128)};
+	sample.changes[1] =
+		(DcChange){2,     {dc_hlc_make(2, 1), true}, dc_hlc_make(1, 1023),
+				   false, filled('l', 127),          text("")};
 	return &sample;
 }
 
@@ -261,21 +288,25 @@ static bool
 reads_changes(DcReader *r, const Sample *sample)
 {
 	bool right = true;
+	DcBatchFloors floors = {{0}};
 	DcChange change;
 
 	for (uint32_t i = 0; i < sample->change_count; i++)
 	{
 		const DcChange *expected = &sample->changes[i];
 
-		right &= dc_batch_read_change(r, sample->keyspace_count, &change) &&
-				 change.keyspace == expected->keyspace &&
-				 change.entry.stamp == expected->entry.stamp &&
-				 change.entry.dead == expected->entry.dead &&
-				 change.replaced == expected->replaced &&
-				 equal(change.key, expected->key) &&
-				 equal(change.image, expected->image);
+		right &=
+			dc_batch_read_change(r, sample->keyspace_count, &floors, &change) &&
+			change.keyspace == expected->keyspace &&
+			change.entry.stamp == expected->entry.stamp &&
+			change.entry.dead == expected->entry.dead &&
+			change.replaced == expected->replaced &&
+			change.reborn == expected->reborn &&
+			equal(change.key, expected->key) &&
+			equal(change.image, expected->image);
 	}
-	return right && !dc_batch_read_change(r, sample->keyspace_count, &change);
+	return right &&
+		   !dc_batch_read_change(r, sample->keyspace_count, &floors, &change);
 }
 
 static bool
@@ -416,8 +447,8 @@ test_golden(void)
 		.change_count = 2,
 		.keyspaces = {{9, text("s"), text("t"), 1}},
 		.columns = {{{text("c"), text("y")}}},
-		.changes = {{0, {1025, false}, 0, text("kl"), text("\003vw")},
-					{0, {2049, true}, 1025, text("m"), text("")}},
+		.changes = {{0, {1025, false}, 0, false, text("kl"), text("\003vw")},
+					{0, {2049, true}, 1025, false, text("m"), text("")}},
 	};
 	uint8_t data[sizeof(golden)];
 
@@ -519,6 +550,13 @@ test_change_limits(void)
 		refused &=
 			walk_change(0, (uint8_t) flags, good, good, 1) == DC_MALFORMED;
 	ok(refused, "every unknown flag is refused");
+	ok(walk_change(0, DC_CHANGE_REBORN | DC_CHANGE_REPLACED, good, good, 1) ==
+			   DC_OK &&
+		   walk_change(0, DC_CHANGE_REBORN, good, 0, 1) == DC_MALFORMED &&
+		   walk_change(0, DC_CHANGE_FLAGS, good, good, 1) == DC_MALFORMED &&
+		   walk_change(0, DC_CHANGE_REBORN | DC_CHANGE_DEAD, good, 0, 1) ==
+			   DC_MALFORMED,
+	   "only a row that replaced something can have followed a death");
 	ok(walk_change(0, 0, DC_HLC_NONE, 0, 1) == DC_MALFORMED,
 	   "stamp 0 is refused");
 	ok(walk_change(0, 0, nobody, 0, 1) == DC_MALFORMED,
@@ -534,11 +572,103 @@ test_change_limits(void)
 			   DC_MALFORMED,
 	   "a replaced stamp that is none is refused");
 	ok(walk_change(0, 0, good, 0, 0) == DC_MALFORMED &&
-		   walk_change(0, DC_CHANGE_DEAD, good, 0, 0) == DC_MALFORMED,
-	   "an empty key is refused");
+		   walk_change(0, DC_CHANGE_REPLACED, good, good, 0) == DC_MALFORMED,
+	   "a row without a key is refused");
 	ok(walk_change(0, 0, good, 0, DC_KEY_BYTES_LIMIT) == DC_OK &&
 		   walk_change(0, 0, good, 0, DC_KEY_BYTES_LIMIT + 1) == DC_MALFORMED,
 	   "a key of %u bytes is taken, a longer one refused", DC_KEY_BYTES_LIMIT);
+}
+
+/* Floors of these keyspaces, each given by its digit, with a key's death. */
+static DcStatus
+walk_floors(const char *keyspaces, uint8_t flags, DcSlice image)
+{
+	static uint8_t data[ROOM];
+	DcBatchKeyspace one = {7, text("s"), text("t"), 0};
+	DcWriter w;
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_batch_begin(&w, 9);
+	for (int i = 0; i < 9; i++)
+		dc_batch_keyspace(&w, &one);
+	for (; *keyspaces != '\0'; keyspaces++)
+	{
+		DcChange death = {(uint32_t) (*keyspaces - '0'),
+						  {dc_hlc_make(5, 5), true},
+						  DC_HLC_NONE,
+						  false,
+						  text("k"),
+						  text("")};
+
+		dc_batch_change(&w, &death);
+		dc_write_varint(&w, (uint64_t) death.keyspace + 1);
+		dc_write_u8(&w, flags);
+		dc_write_u64(&w, dc_hlc_make(5, 5));
+		if (flags & DC_CHANGE_REPLACED)
+			dc_write_u64(&w, dc_hlc_make(4, 4));
+		dc_write_string(&w, "", 0);
+		dc_write_string(&w, image.data, image.length);
+	}
+	dc_batch_end(&w);
+	return walk_copy(data, w.length);
+}
+
+static void
+test_floors(void)
+{
+	const DcSlice none = {NULL, 0};
+	const uint8_t death = DC_CHANGE_DEAD;
+
+	ok(walk_floors("0", death, none) == DC_OK && walk.changes == 2,
+	   "a death without a key is taken: a floor");
+	ok(walk_floors("807", death, none) == DC_OK && walk.changes == 6,
+	   "each keyspace may have one");
+	ok(walk_floors("00", death, none) == DC_MALFORMED &&
+		   walk_floors("808", death, none) == DC_MALFORMED,
+	   "a second floor of a keyspace is refused");
+	ok(walk_floors("0", 0, none) == DC_MALFORMED &&
+		   walk_floors("0", DC_CHANGE_DEAD | DC_CHANGE_REPLACED, none) ==
+			   DC_MALFORMED,
+	   "a floor that lives, or that replaced a row, is refused");
+}
+
+static void
+test_known(void)
+{
+	uint8_t data[128];
+	DcHlc last = dc_hlc_make(40, 2), floor = dc_hlc_make(5, 3);
+	size_t length = write_known(data, sizeof(data), floor, last);
+	DcSlice known = {data, length};
+	bool refused = true;
+
+	ok(dc_known_valid(known) &&
+		   walk_floors("0", DC_CHANGE_DEAD, known) == DC_OK &&
+		   recodes_to(walk.bytes, walk.length),
+	   "a floor may say what its writer knew");
+	ok(dc_known_covers(known, text("x"), dc_hlc_make(10, 1)) &&
+		   !dc_known_covers(known, text("x"), dc_hlc_make(11, 1)) &&
+		   dc_known_covers(known, text("x"), dc_hlc_make(20, 2)),
+	   "it knew what its vector covers, and no more of another key");
+	ok(dc_known_covers(known, text("x"), dc_hlc_make(4, 4)) &&
+		   !dc_known_covers(known, text("x"), dc_hlc_make(6, 3)),
+	   "and what an earlier TRUNCATE took");
+	ok(dc_known_covers(known, text("a"), dc_hlc_make(30, 1)) &&
+		   dc_known_covers(known, text("a"), dc_hlc_make(25, 3)) &&
+		   !dc_known_covers(known, text("a"), dc_hlc_make(31, 1)) &&
+		   dc_known_covers(known, text("bb"), last) &&
+		   !dc_known_covers(known, text("b"), last),
+	   "of a key that it names it knew what is not newer");
+	for (size_t n = 1; n < length; n++)
+		refused &=
+			!dc_known_valid(slice(data, n)) &&
+			walk_floors("0", DC_CHANGE_DEAD, slice(data, n)) == DC_MALFORMED;
+	ok(refused && !dc_known_valid(slice(data, length + 1)),
+	   "a part of it is refused, and more than it");
+	length = write_known(data, sizeof(data), dc_hlc_make(5, 0), last);
+	ok(!dc_known_valid(slice(data, length)), "a floor that is none is refused");
+	length = write_known(data, sizeof(data), 0, dc_hlc_make(5, 0));
+	ok(!dc_known_valid(slice(data, length)),
+	   "a key with a stamp that is none is refused");
 }
 
 static void
@@ -667,6 +797,8 @@ main(int argc, char **argv)
 	test_splices();
 	test_dictionary_limits();
 	test_change_limits();
+	test_floors();
+	test_known();
 	test_version();
 	test_promises();
 	test_minimal();

@@ -152,16 +152,17 @@ apply(const Case *c)
 /*
  * The newest thing this node knows of the key: its row if there is one, the
  * entry if not; an entry's death counts in any case; where neither is, all up
- * to the horizon is dead and forgotten; a TRUNCATE is a death of every key.
+ * to the horizon is dead and forgotten; a TRUNCATE is a death of every key,
+ * and what it took is as good as gone.
  */
 static DcHlc
 known(const Case *c)
 {
 	DcHlc here = c->horizon;
 
-	if (c->row != 0)
+	if (c->row > c->floor)
 		here = c->entry.dead ? max(c->row, c->entry.stamp) : c->row;
-	else if (c->entry.stamp != 0)
+	else if (c->entry.stamp > c->floor)
 		here = c->entry.stamp;
 	return max(here, c->floor);
 }
@@ -346,6 +347,51 @@ test_needs_reconcile(void)
 	   "P2: one that finds another live entry than its statement does");
 }
 
+/* --------------------------------------------------------------- floor */
+
+/* Rows and entries of a truncated keyspace, in every order of the stamps. */
+static void
+test_floor(void)
+{
+	bool erased = true, kept = true, quiet = true, above = true;
+
+	for (unsigned code = 0; code < 250; code++)
+	{
+		DcEntry entry = {.stamp = code / 2 % 5, .dead = code % 2};
+		DcHlc row = code / 10 % 5, floor = code / 50;
+		DcEntry seen;
+		DcReconcile answer;
+
+		if (entry.stamp == 0 && entry.dead)
+			continue;
+		seen = dc_rule_above_floor(entry, floor);
+		answer = dc_rule_reconcile(row, seen);
+		above &= seen.stamp == max(entry.stamp, floor) &&
+				 seen.dead == (entry.stamp > floor ? entry.dead : floor != 0);
+		if (row > floor)
+			kept &= answer == dc_rule_reconcile(row, entry);
+		else if (row != 0 && entry.stamp <= floor)
+			erased &= answer == DC_RECONCILE_ERASE_ROW;
+		else if (entry.stamp <= floor)
+			quiet &= answer == DC_RECONCILE_NOTHING;
+	}
+	ok(above, "an entry at or below the floor counts as its death");
+	ok(erased, "a row that outlived a TRUNCATE is erased");
+	ok(kept, "a row above the floor is judged by its entry alone");
+	ok(quiet, "where nothing outlived it nothing is done");
+	ok(dc_rule_needs_reconcile(dc_rule_above_floor((DcEntry){.stamp = 2}, 4),
+							   (DcEntry){.stamp = 3}, 2) &&
+		   dc_rule_needs_reconcile(dc_rule_above_floor((DcEntry){0}, 4),
+								   (DcEntry){.stamp = 3}, 0),
+	   "a commit that merges below the floor queues its key");
+	ok(!dc_rule_needs_reconcile(dc_rule_above_floor((DcEntry){0}, 2),
+								(DcEntry){.stamp = 3}, 0) &&
+		   !dc_rule_needs_reconcile(dc_rule_above_floor((DcEntry){.stamp = 1},
+														2),
+									(DcEntry){.stamp = 3}, 1),
+	   "one that merges above it does not");
+}
+
 /* -------------------------------------------------------------- canary */
 
 static void
@@ -374,6 +420,7 @@ main(void)
 	test_apply_converges();
 	test_reconcile();
 	test_needs_reconcile();
+	test_floor();
 	test_canaries();
 	return tap_done();
 }

@@ -307,8 +307,7 @@ SELECT datacake.stamp_row();
 --
 -- Refused
 --
-TRUNCATE orders CASCADE;
-TRUNCATE items;
+TRUNCATE datacake.keyspace;
 BEGIN;
 INSERT INTO orders (id, note) VALUES (220, 'prepared');
 PREPARE TRANSACTION 'never';
@@ -366,7 +365,6 @@ RESET datacake.capture_memory;
 SET session_replication_role = replica;
 INSERT INTO orders (id, note) VALUES (300, 'from a replica session');
 DELETE FROM orders WHERE id = 5002;
-TRUNCATE items;
 RESET session_replication_role;
 SELECT * FROM look();
 
