@@ -27,6 +27,7 @@
 #          in the end both bear the same value, or neither is there.  (Pairs
 #          with several writers may end mixed: the winner is found row by row,
 #          and a catch-up is no transaction.)
+#   marker written by time_to_convergence()
 package DatacakeLoad;
 
 use strict;
@@ -71,8 +72,9 @@ sub new
 	}, $class;
 	my ($first) = $cluster->running;
 	$cluster->sql($first, q{CREATE TABLE load (id int PRIMARY KEY, v text NOT NULL);
-		CREATE TABLE pair (id int PRIMARY KEY, v text NOT NULL)});
-	$cluster->replicate($_, $first) foreach qw(load pair);
+		CREATE TABLE pair (id int PRIMARY KEY, v text NOT NULL);
+		CREATE TABLE marker (id int PRIMARY KEY, n int NOT NULL)});
+	$cluster->replicate($_, $first) foreach qw(load pair marker);
 	$cluster->sql($first, "INSERT INTO load SELECT g, 'first ' || g FROM generate_series(1, $self->{keys}, 2) g");
 	foreach my $line (split /\n/, $cluster->sql($first, 'SELECT id, v, _stamp::bigint FROM load'))
 	{
@@ -141,6 +143,37 @@ sub await_progress
 	my $want = $self->acknowledged + $n;
 	$self->{cluster}->_poll(sub { return $self->acknowledged >= $want; }) or croak "the load does not go on";
 	return;
+}
+
+# time_to_convergence($seconds): every running node writes once; seconds until
+# all have all of that, and so all that was written before; undef if that takes
+# longer than $seconds.  The load may go on.
+sub time_to_convergence
+{
+	my ($self, $seconds) = @_;
+	my $c     = $self->{cluster};
+	my @nodes = $c->running;
+	my $begin = time;
+	my %stamps = map {
+		$_ => $c->sql($_, "INSERT INTO marker VALUES ($_, 0) ON CONFLICT (id) DO UPDATE SET n = marker.n + 1;
+			SELECT datacake.last_commit_stamp()")
+	} @nodes;
+	foreach my $from (@nodes)
+	{
+		foreach my $to (grep { $_ != $from } @nodes)
+		{
+			my ($rc, $out) = $c->try_sql($to, "SELECT datacake.await_stamp('$stamps{$from}', '$seconds s')");
+			return undef if $rc != 0 || $out ne 't';
+		}
+	}
+	return time - $begin;
+}
+
+# spread(@seconds): least, middle and greatest of them
+sub spread
+{
+	my @sorted = sort { $a <=> $b } @_ or return 'none';
+	return sprintf 'min %.2f, median %.2f, max %.2f s (%d)', $sorted[0], $sorted[ $#sorted / 2 ], $sorted[-1], scalar @sorted;
 }
 
 # ---- checking ---------------------------------------------------------------

@@ -21,34 +21,6 @@ my $c = DatacakeCluster->new(
 		'datacake.gossip_interval' => 100, 'datacake.queue_size' => '1MB',
 	});
 my $load = DatacakeLoad->new($c);
-$c->sql(1, 'CREATE TABLE marker (id int PRIMARY KEY, n int NOT NULL)');
-$c->replicate('marker');
-
-# time_to_convergence: every node writes once; seconds until all have all.
-sub time_to_convergence
-{
-	my $begin  = time;
-	my %stamps = map {
-		$_ => $c->sql($_, "INSERT INTO marker VALUES ($_, 0) ON CONFLICT (id) DO UPDATE SET n = marker.n + 1;
-			SELECT datacake.last_commit_stamp()")
-	} 1 .. 3;
-	foreach my $from (1 .. 3)
-	{
-		foreach my $to (grep { $_ != $from } 1 .. 3)
-		{
-			my ($rc, $out, $err) = $c->try_sql($to, "SELECT datacake.await_stamp('$stamps{$from}', '60 s')");
-			return undef if $rc != 0 || $out ne 't';
-		}
-	}
-	return time - $begin;
-}
-
-# spread(@seconds): least, middle and greatest of them
-sub spread
-{
-	my @sorted = sort { $a <=> $b } @_ or return 'none';
-	return sprintf 'min %.2f, median %.2f, max %.2f s (%d)', $sorted[0], $sorted[ $#sorted / 2 ], $sorted[-1], scalar @sorted;
-}
 
 subtest "$kills kills under load" => sub {
 	my ($killed, $late) = (0, 0);
@@ -74,12 +46,12 @@ subtest "$kills kills under load" => sub {
 			usleep(300_000 * rand);
 			next;
 		}
-		my $seconds = time_to_convergence();
+		my $seconds = $load->time_to_convergence(60);
 		defined $seconds ? push @convergence, $seconds : $late++;
 		$load->await_progress(20);
 	}
 	is($late, 0, 'after every kill the nodes exchange everything within 60 s');
-	diag "$killed kills; start of the server ", spread(@recovery), '; from then until all nodes have all writes ', spread(@convergence);
+	diag "$killed kills; start of the server ", DatacakeLoad::spread(@recovery), '; from then until all nodes have all writes ', DatacakeLoad::spread(@convergence);
 	$load->stop;
 	$c->wait_for_nodes;
 	$load->check_ok('after the last kill');
