@@ -47,7 +47,7 @@ typedef struct Message
 	uint32 rows;
 	uint64 committed_us; /* of its oldest batch; 0: none */
 	DcHlc watermark;     /* 0: none */
-	bool catchup;        /* its ack moves acked_mark */
+	uint64 catchup;      /* number of the one whose chunk it is; 0: none */
 	uint64 closes;       /* epoch whose fenced nodes its ack closes; 0 */
 	DcCatchupMark mark;
 } Message;
@@ -62,6 +62,7 @@ struct DcLink
 	PGconn *conn;
 	DcStream stream;
 	DcCatchup *catchup;         /* running, or interrupted */
+	uint64 catchup_number;      /* its number, of this link */
 	DcCatchupMark acked_mark;   /* where it can go on */
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
@@ -512,7 +513,8 @@ take_ack(DcLink *link, const Message *message)
 		return;
 	}
 	count_acked(link, message);
-	if (message->catchup)
+	/* acks of one catch-up may arrive when the next one has begun */
+	if (message->catchup != 0 && message->catchup == link->catchup_number)
 		link->acked_mark = message->mark;
 	if (message->closes != 0)
 		link->closed_epoch = message->closes;
@@ -803,6 +805,7 @@ begin_catchup(DcLink *link)
 		above->at[id] =
 			link->stream.covered[id] ? link->stream.base.at[id] : DC_HLC_MAX;
 	link->catchup = dc_catchup_begin(link->context, above, &link->stream.base);
+	link->catchup_number++;
 	link->catchup_incarnation = link->incarnation;
 	memset(&link->acked_mark, 0, sizeof(link->acked_mark));
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
@@ -860,7 +863,7 @@ send_catchup(DcLink *link)
 		return;
 	else
 	{
-		draft.catchup = true;
+		draft.catchup = link->catchup_number;
 		draft.mark = dc_catchup_mark(link->catchup);
 	}
 	send_call(link, &call, &draft, true);
