@@ -168,6 +168,29 @@ subtest 'a node that is stopped blocks nobody' => sub {
 	is($c->sql(3, q{SELECT count(*) FROM t WHERE v = 'meanwhile'}), $n - 10, 'it has what was written meanwhile, and not what was deleted');
 };
 
+subtest 'a connection breaks when one catch-up follows another' => sub {
+	# Node 3 hears node 1 alone; its acks come late, so that four messages are
+	# under way and the second catch-up begins before the first is acknowledged.
+	my $seen = sub { my ($what) = @_; return $c->sql(1, "SELECT coalesce(sum($what), 0) FROM datacake.peers WHERE node_id = 3"); };
+	my $delay_ms = 400;
+	$net->isolate(3, 'reset');
+	state_ok(1, 3, 'dead');
+	$c->sql(1, q{INSERT INTO t SELECT g, 'first' FROM generate_series(60001, 68000) g});
+	$net->heal;
+	$net->partition([2], [3], 'reset');
+	$net->rule(3, 1, delay_ms => $delay_ms);
+	ok($c->_poll(sub { return $seen->('catchup_rows') >= 1000; }), 'a catch-up begins');
+	my $catchups = $seen->('catchups');
+	$net->partition([1], [3], 'reset');
+	$c->sql(1, q{INSERT INTO t SELECT g, 'second' FROM generate_series(70001, 71000) g});
+	$net->rule(@$_, cut => '') foreach [ 1, 3 ], [ 3, 1 ];
+	ok($c->_poll(sub { return $seen->('catchups') > $catchups; }), 'it is resumed, and another one follows');
+	usleep(1000 * $delay_ms / 3); # the last acks of the first have arrived, those of the second have not
+	$net->sever(1, 3);
+	healed_ok('between catch-ups');
+	is($c->sql(3, q{SELECT count(*) FILTER (WHERE v = 'first'), count(*) FILTER (WHERE v = 'second') FROM t}), '8000|1000', 'nothing is left out');
+};
+
 subtest 'datagrams are lost, repeated, late and corrupted' => sub {
 	my $offset = $c->log_offset(1);
 	my %before = $net->counts;
