@@ -172,16 +172,16 @@ subtest 'a connection breaks when one catch-up follows another' => sub {
 	# Node 3 hears node 1 alone; its acks come late, so that four messages are
 	# under way and the second catch-up begins before the first is acknowledged.
 	my $seen = sub { my ($what) = @_; return $c->sql(1, "SELECT coalesce(sum($what), 0) FROM datacake.peers WHERE node_id = 3"); };
-	my $delay_ms = 400;
-	$net->isolate(3, 'reset');
+	my $delay_ms = 200;
+	$net->isolate(3);
 	state_ok(1, 3, 'dead');
 	$c->sql(1, q{INSERT INTO t SELECT g, 'first' FROM generate_series(60001, 68000) g});
-	$net->heal;
-	$net->partition([2], [3], 'reset');
 	$net->rule(3, 1, delay_ms => $delay_ms);
+	$net->rule(@$_, cut => '') foreach [ 1, 3 ], [ 3, 1 ];
 	ok($c->_poll(sub { return $seen->('catchup_rows') >= 1000; }), 'a catch-up begins');
 	my $catchups = $seen->('catchups');
-	$net->partition([1], [3], 'reset');
+	$net->partition([1], [3]);
+	$net->sever(1, 3);
 	$c->sql(1, q{INSERT INTO t SELECT g, 'second' FROM generate_series(70001, 71000) g});
 	$net->rule(@$_, cut => '') foreach [ 1, 3 ], [ 3, 1 ];
 	ok($c->_poll(sub { return $seen->('catchups') > $catchups; }), 'it is resumed, and another one follows');
