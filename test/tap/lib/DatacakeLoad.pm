@@ -162,8 +162,11 @@ sub time_to_convergence
 	{
 		foreach my $to (grep { $_ != $from } @nodes)
 		{
-			my ($rc, $out) = $c->try_sql($to, "SELECT datacake.await_stamp('$stamps{$from}', '$seconds s')");
-			return undef if $rc != 0 || $out ne 't';
+			until (($c->try_sql($to, "SELECT datacake.await_stamp('$stamps{$from}', '10 s')"))[1] eq 't')
+			{
+				return undef if time > $begin + $seconds;
+				usleep(50_000);
+			}
 		}
 	}
 	return time - $begin;

@@ -29,6 +29,8 @@
 #   loss, duplicate        datagrams: probability
 #   corrupt                probability for a datagram that a bit flips
 #   corrupt_tcp            probability for a piece of a connection that one does
+#   corrupt_sealed         the same, not in lengths and other fields that are
+#                          mostly zeros
 package DatacakeNet;
 
 use strict;
@@ -192,8 +194,8 @@ sub delay
 
 sub corrupt
 {
-	my ($bytes) = @_;
-	my $at = int rand length $bytes;
+	my ($bytes, $at) = @_;
+	$at //= int rand length $bytes;
 	substr($bytes, $at, 1) = chr(ord(substr $bytes, $at, 1) ^ (1 << int rand 8));
 	return $bytes;
 }
@@ -421,6 +423,16 @@ sub read_flow
 	{
 		$bytes = corrupt($bytes);
 		$counts{pieces_corrupted}++;
+	}
+	elsif ($read > 0 && dice($rule->{corrupt_sealed}))
+	{
+		# a random place without zeros around it
+		my $from = int rand $read;
+		if (substr($bytes, $from) =~ /[^\0]{16}/)
+		{
+			$bytes = corrupt($bytes, $from + $-[0] + 8);
+			$counts{pieces_corrupted}++;
+		}
 	}
 	# an empty piece is the end
 	push @{ $flow->{queue} }, { at => time + delay($rule), bytes => $bytes };
