@@ -30,6 +30,7 @@
 #define RETRY_MAX_MS  5000
 #define RELAY_MS      1000 /* least time between two catch-ups for relaying */
 #define LATER_MS      50   /* until a locked table is tried again */
+#define ASK_AGAIN_MS  2000 /* how a joiner's peers stand */
 #define CONNECT_MS    10000
 #define ANSWER_MS     60000 /* then the session is given up */
 
@@ -68,12 +69,14 @@ struct DcLink
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
-	bool peer_joins;     /* it wants everything, its own past too */
-	bool partial;        /* while joining ourselves we left our own out */
-	uint64 sent_epoch;   /* of the member list that the peer knows from us */
-	uint64 owed_epoch;   /* a catch-up was owed for its fenced nodes */
-	uint64 begun_epoch;  /* epoch when the running catch-up began */
-	uint64 closed_epoch; /* its fenced nodes are closed towards the peer */
+	bool peer_joins;      /* it wants everything, its own past too */
+	bool peer_joined_too; /* when it said welcome */
+	TimestampTz ask_at;   /* while joining: when to look again how it stands */
+	bool partial;         /* while joining ourselves we left our own out */
+	uint64 sent_epoch;    /* of the member list that the peer knows from us */
+	uint64 owed_epoch;    /* a catch-up was owed for its fenced nodes */
+	uint64 begun_epoch;   /* epoch when the running catch-up began */
+	uint64 closed_epoch;  /* its fenced nodes are closed towards the peer */
 	uint8 nonce[DC_NONCE_BYTES];
 	uint64 session;
 	uint64 sequence; /* of the last call sent */
@@ -505,7 +508,9 @@ take_welcome(DcLink *link)
 		dc_link_close(link, refusal);
 		return;
 	}
-	link->peer_joins = welcome->joining;
+	link->peer_joins = link->peer_joined_too = welcome->joining;
+	link->ask_at =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ASK_AGAIN_MS);
 	link->sent_epoch = 0;
 	link->owed_epoch = 0;
 	link->closed_epoch = 0;
@@ -844,10 +849,11 @@ begin_catchup(DcLink *link)
 static void
 end_catchup(DcLink *link, StringInfo call, Message *draft)
 {
-	DcHlc horizon = pg_atomic_read_u64(&dc_shared->horizon);
+	DcHorizon *horizon = MemoryContextAlloc(link->scratch, sizeof(DcHorizon));
 	uint8 *bytes;
 	DcWriter w;
 
+	dc_standing_horizon(horizon);
 	dc_writer_init(&w, NULL, 0);
 	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
 	bytes = MemoryContextAlloc(link->scratch, w.length);
@@ -947,6 +953,25 @@ send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 	return false;
 }
 
+/*
+ * A joiner ships nothing, so it would never hear that a peer stopped joining,
+ * or that the cluster does not know this node any more.
+ */
+static void
+ask_again(DcLink *link)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (link->message_count > 0 || link->catchup != NULL ||
+		link->stream.phase != DC_STREAM_OPEN || now < link->ask_at)
+		return;
+	link->ask_at = TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS);
+	if (link->peer_joined_too)
+		dc_link_close(link, "both nodes join");
+	else
+		link->sent_epoch = 0; /* it is told the list again, and answers */
+}
+
 void
 dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 			 const DcStreamView *watermark, bool watermark_due)
@@ -972,6 +997,8 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 		flush_socket(link);
 	if (link->conn != NULL)
 		read_answers(link);
+	if (link->conn != NULL && dc_standing_joining())
+		ask_again(link);
 	if (link->answer_by != 0 && GetCurrentTimestamp() > link->answer_by)
 		dc_link_close(link, "the peer does not answer");
 	while (link->conn != NULL && !link->unflushed &&
