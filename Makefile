@@ -213,7 +213,10 @@ bench:
 bench-quick:
 	@bench/run --quick
 
-soak matrix:
+soak:
+	@test/soak $(PARTS)
+
+matrix:
 	@echo "\"make $@\" is not there yet" >&2
 	@exit 1
 
@@ -248,4 +251,6 @@ help:
 	@echo 'make format          format the C files; format-check: only look'
 	@echo 'make tidy            clang-tidy'
 	@echo 'make clean           remove what was built'
-	@echo 'make soak, matrix    not there yet'
+	@echo 'make soak            the long tests (PARTS="kill partition": only these); the'
+	@echo '                     variables that set their length are in test/soak'
+	@echo 'make matrix          not there yet'

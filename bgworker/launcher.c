@@ -135,13 +135,29 @@ typedef struct Identity
 {
 	uint64 incarnation;
 	DcHlc bound;
-	DcHlc horizon;
+	DcHorizon horizon;
 	bool joining;
 	DcMemberState before;
 	DcHlc registered;
 	bool counted;
 	bool other_server; /* written by another system, or before a promotion */
 } Identity;
+
+/* "1 2 3" */
+static void
+read_counted(const char *text, bool *counted)
+{
+	char *end = NULL;
+
+	memset(counted, 0, sizeof(bool) * DC_NODE_IDS);
+	for (long id = strtol(text, &end, 10); end != text;
+		 id = strtol(text, &end, 10))
+	{
+		if (id >= 1 && id <= (long) DC_NODE_ID_MAX)
+			counted[id] = true;
+		text = end;
+	}
+}
 
 /* Reads, or at the first start makes it. */
 static void
@@ -160,6 +176,7 @@ load_identity(Identity *identity)
 		   4, arguments);
 	if (dc_sql("SELECT node_id, incarnation, clock_bound::bigint, "
 			   "horizon::bigint, joining, before, registered::bigint, counted, "
+			   "pg_catalog.array_to_string(horizon_counts, ' '), "
 			   "system_identifier <> $3::bigint OR timeline <> $4::int "
 			   "FROM datacake.local_state",
 			   4, arguments) != 1)
@@ -174,12 +191,13 @@ load_identity(Identity *identity)
 						 "datacake and create it again.")));
 	identity->incarnation = strtoull(dc_sql_text(0, 2), NULL, 10);
 	identity->bound = strtoull(dc_sql_text(0, 3), NULL, 10);
-	identity->horizon = strtoull(dc_sql_text(0, 4), NULL, 10);
+	identity->horizon.stamp = strtoull(dc_sql_text(0, 4), NULL, 10);
+	read_counted(dc_sql_text(0, 9), identity->horizon.counted);
 	identity->joining = dc_sql_text(0, 5)[0] == 't';
 	identity->before = (DcMemberState) atoi(dc_sql_text(0, 6));
 	identity->registered = strtoull(dc_sql_text(0, 7), NULL, 10);
 	identity->counted = dc_sql_text(0, 8)[0] == 't';
-	identity->other_server = dc_sql_text(0, 9)[0] == 't';
+	identity->other_server = dc_sql_text(0, 10)[0] == 't';
 	dc_sql("UPDATE datacake.local_state SET system_identifier = $3::bigint, "
 		   "timeline = $4::int WHERE (system_identifier <> $3::bigint OR "
 		   "timeline <> $4::int)",
@@ -198,8 +216,9 @@ start_standing(const Identity *identity, DcHlc clock)
 	standing->counted = identity->counted;
 	standing->bound_at_start = identity->bound;
 	standing->clock_at_start = clock;
-	pg_atomic_write_u64(&dc_shared->horizon, identity->horizon);
-	pg_atomic_write_u64(&dc_shared->horizon_durable, identity->horizon);
+	standing->horizon = identity->horizon;
+	pg_atomic_write_u64(&dc_shared->horizon, identity->horizon.stamp);
+	pg_atomic_write_u64(&dc_shared->horizon_durable, identity->horizon.stamp);
 }
 
 /*
@@ -244,17 +263,37 @@ lead_us(void)
 	return (uint64) datacake_max_clock_drift_ms * 1000 / 2;
 }
 
-static void
-save_local_state(DcHlc bound, DcHlc horizon, bool counted)
+/* "{1,2,3}" */
+static const char *
+counted_text(const bool *counted)
 {
-	const char *arguments[3] = {dc_sql_number(bound), dc_sql_number(horizon),
-								counted ? "true" : "false"};
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		if (counted[id])
+			appendStringInfo(&text, "%s%u", text.len > 0 ? "," : "{", id);
+	}
+	appendStringInfoString(&text, text.len > 0 ? "}" : "{}");
+	return text.data;
+}
+
+static void
+save_local_state(DcHlc bound, const DcHorizon *horizon, bool counted)
+{
+	const char *arguments[4] = {dc_sql_number(bound),
+								dc_sql_number(horizon->stamp),
+								counted ? "true" : "false",
+								counted_text(horizon->counted)};
 
 	dc_sql("UPDATE datacake.local_state SET "
 		   "clock_bound = greatest(clock_bound, $1::bigint::datacake.hlc), "
+		   "horizon_counts = CASE WHEN horizon::bigint < $2::bigint "
+		   "  THEN $4::integer[] ELSE horizon_counts END, "
 		   "horizon = greatest(horizon, $2::bigint::datacake.hlc), "
 		   "counted = counted OR $3::boolean",
-		   3, arguments);
+		   4, arguments);
 }
 
 /*
@@ -265,6 +304,7 @@ static void
 save_state(bool vector_too)
 {
 	static DcStandingUpdate update;
+	static const DcHorizon none;
 	DcHlc last = pg_atomic_read_u64(&dc_shared->clock_last);
 	uint64 from_us = Max(dc_hlc_time_us(last), dc_now_us());
 	DcHlc bound = dc_hlc_make(from_us + lead_us(), (uint32) datacake_node_id);
@@ -279,7 +319,7 @@ save_state(bool vector_too)
 		standing_too = dc_standing_load(&update.members);
 		dc_standing_prepare(&update, dc_vector_save(), standing_too);
 	}
-	save_local_state(bound, vector_too ? update.horizon : DC_HLC_NONE,
+	save_local_state(bound, vector_too ? &update.horizon : &none,
 					 vector_too && update.counted);
 	dc_worker_commit();
 	/* durable now: the bound, the vector and the horizon may be used */

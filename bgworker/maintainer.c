@@ -283,7 +283,8 @@ purge(void)
 	const char *arguments[1];
 	bool done;
 
-	if (horizon == purged)
+	/* a joiner may still have to take back what it wrote (R13) */
+	if (horizon == purged || dc_standing_joining())
 		return;
 	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
 	{

@@ -83,12 +83,14 @@ CREATE TABLE datacake.local_state (
     timeline integer NOT NULL,
     clock_bound datacake.hlc NOT NULL,
     horizon datacake.hlc NOT NULL DEFAULT '0',
+    horizon_counts integer[] NOT NULL DEFAULT '{}',
     joining boolean NOT NULL DEFAULT false,
     before integer NOT NULL DEFAULT 0,
     registered datacake.hlc NOT NULL DEFAULT '0',
     counted boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE datacake.local_state IS 'who this node is, the bound no stamp of it has passed, the horizon up to which deaths may be forgotten, and whether it joins';
+COMMENT ON COLUMN datacake.local_state.horizon_counts IS 'the members whose floors made the horizon';
 COMMENT ON COLUMN datacake.local_state.before IS 'what the member lists said of this node id when it began to join: 0 absent, 1 present, 2 fenced, 3 removed';
 COMMENT ON COLUMN datacake.local_state.counted IS 'others were told a floor of this node once';
 COMMENT ON COLUMN datacake.local_state.registered IS 'clock of the member that took this node in; older rows that nobody knows are settled when joining ends';
@@ -96,10 +98,9 @@ COMMENT ON COLUMN datacake.local_state.registered IS 'clock of the member that t
 CREATE TABLE datacake.member (
     node_id integer PRIMARY KEY,
     incarnation bigint NOT NULL,
-    state integer NOT NULL CHECK (state BETWEEN 1 AND 3),
-    since datacake.hlc NOT NULL
+    state integer NOT NULL CHECK (state BETWEEN 1 AND 3)
 );
-COMMENT ON TABLE datacake.member IS 'every node this one ever knew as a member: 1 present, 2 fenced, 3 removed; nothing that the id shipped lies below since; merged with the lists of the peers';
+COMMENT ON TABLE datacake.member IS 'every node this one ever knew as a member: 1 present, 2 fenced, 3 removed; merged with the lists of the peers';
 
 CREATE TABLE datacake.vector (
     source integer PRIMARY KEY,

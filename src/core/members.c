@@ -52,27 +52,7 @@ static bool
 valid(DcMember member)
 {
 	return member.node_id >= 1 && member.node_id <= DC_NODE_ID_MAX &&
-		   member.state > DC_MEMBER_ABSENT && member.state < DC_MEMBER_STATES &&
-		   member.since <= DC_HLC_MAX;
-}
-
-/* Into the entry of the same id; true if it changed. */
-static bool
-join(DcMember *here, DcMember member)
-{
-	DcMember before = *here;
-
-	if (member.incarnation < here->incarnation)
-		return false;
-	if (member.incarnation > here->incarnation)
-		*here = member;
-	if (member.state > here->state)
-		here->state = member.state;
-	if (member.since < here->since)
-		here->since = member.since;
-	return here->state != before.state ||
-		   here->incarnation != before.incarnation ||
-		   here->since != before.since;
+		   member.state > DC_MEMBER_ABSENT && member.state < DC_MEMBER_STATES;
 }
 
 bool
@@ -85,7 +65,12 @@ dc_members_put(DcMembers *list, DcMember member)
 		return false;
 	if (at < list->count && here->node_id == member.node_id)
 	{
-		return join(here, member);
+		if (here->incarnation > member.incarnation ||
+			(here->incarnation == member.incarnation &&
+			 here->state >= member.state))
+			return false;
+		*here = member;
+		return true;
 	}
 	memmove(here + 1, here, sizeof(DcMember) * (list->count - at));
 	*here = member;
@@ -130,7 +115,7 @@ dc_members_digest(const DcMembers *list)
 	for (uint32_t i = 0; i < list->count; i++)
 	{
 		const DcMember *member = &list->at[i];
-		uint8_t bytes[32];
+		uint8_t bytes[24];
 		DcWriter w;
 
 		dc_writer_init(&w, bytes, sizeof(bytes));
@@ -138,7 +123,6 @@ dc_members_digest(const DcMembers *list)
 		dc_write_u32(&w, member->node_id);
 		dc_write_u32(&w, (uint32_t) member->state);
 		dc_write_u64(&w, member->incarnation);
-		dc_write_u64(&w, member->since);
 		digest = dc_siphash(seed, bytes, w.length);
 	}
 	return digest != 0 ? digest : 1;
@@ -189,34 +173,41 @@ dc_members_hold(const DcMembers *list, DcMember member, const DcReport *reports,
 				report_of(member, reports, report_count));
 }
 
-DcHlc
-dc_members_horizon(const DcMembers *list, const DcReport *reports,
-				   uint32_t report_count, DcHlc previous)
+/* The least floor; DC_HLC_NONE if one member does not count. */
+static DcHlc
+least_floor(const DcMembers *list, const DcReport *reports,
+			uint32_t report_count)
 {
 	uint64_t digest = dc_members_digest(list);
-	DcHlc horizon = DC_HLC_MAX;
+	DcHlc least = DC_HLC_MAX;
 
-	if (dc_members_count(list) < 2)
-		return previous;
 	for (uint32_t i = 0; i < list->count; i++)
 	{
-		const DcReport *report;
+		const DcReport *report = report_of(list->at[i], reports, report_count);
 
 		if (!waited_for(list->at[i]))
 			continue;
-		report = report_of(list->at[i], reports, report_count);
-		if (hold(digest, report) != DC_HOLD_NOTHING)
-		{
-			if (DC_CANARY(DC_CANARY_R8))
-				continue;
-			return previous;
-		}
-		if (report->floor < horizon)
-			horizon = report->floor;
+		if (hold(digest, report) == DC_HOLD_NOTHING)
+			least = report->floor < least ? report->floor : least;
+		else if (!DC_CANARY(DC_CANARY_R8))
+			return DC_HLC_NONE;
 	}
-	if (horizon == DC_HLC_MAX)
-		return previous;
-	return horizon > previous ? horizon : previous;
+	return least != DC_HLC_MAX ? least : DC_HLC_NONE;
+}
+
+bool
+dc_members_advance(const DcMembers *list, const DcReport *reports,
+				   uint32_t report_count, DcHorizon *horizon)
+{
+	DcHlc least = least_floor(list, reports, report_count);
+
+	if (dc_members_count(list) < 2 || least <= horizon->stamp)
+		return false;
+	horizon->stamp = least;
+	memset(horizon->counted, 0, sizeof(horizon->counted));
+	for (uint32_t i = 0; i < list->count; i++)
+		horizon->counted[list->at[i].node_id] = waited_for(list->at[i]);
+	return true;
 }
 
 bool
@@ -246,27 +237,43 @@ dc_members_close(DcMembers *list, const DcReport *reports,
 }
 
 bool
-dc_members_reach(const DcMembers *list, const DcVv *vv, DcHlc stamp)
+dc_horizon_join(DcHorizon *horizon, const DcHorizon *other)
 {
-	for (uint32_t i = 0; i < list->count; i++)
-	{
-		const DcMember *member = &list->at[i];
+	if (other->stamp <= horizon->stamp)
+		return false;
+	*horizon = *other;
+	return true;
+}
 
-		if (waited_for(*member) && member->since < stamp &&
-			vv->at[member->node_id] < stamp)
+bool
+dc_horizon_reached(const DcHorizon *horizon, const DcVv *vv)
+{
+	for (uint32_t id = 1; id < DC_NODE_IDS; id++)
+	{
+		if (horizon->counted[id] && vv->at[id] < horizon->stamp)
 			return false;
 	}
 	return true;
 }
 
 bool
-dc_members_must_join(const DcMembers *peer_list, DcHlc peer_horizon,
-					 bool peer_was_alone, const DcVv *own, bool alone)
+dc_members_named_others(const DcMembers *list, uint32_t one, uint32_t other)
+{
+	for (uint32_t i = 0; i < list->count; i++)
+	{
+		if (list->at[i].node_id != one && list->at[i].node_id != other)
+			return true;
+	}
+	return false;
+}
+
+bool
+dc_members_must_join(const DcHorizon *peer, bool peer_was_alone,
+					 const DcVv *own, bool alone)
 {
 	if (DC_CANARY(DC_CANARY_R12))
 		return false;
-	return (alone && !peer_was_alone) ||
-		   !dc_members_reach(peer_list, own, peer_horizon);
+	return (alone && !peer_was_alone) || !dc_horizon_reached(peer, own);
 }
 
 void
@@ -278,7 +285,6 @@ dc_members_encode(DcWriter *w, const DcMembers *list)
 		dc_write_u16(w, (uint16_t) list->at[i].node_id);
 		dc_write_u8(w, (uint8_t) list->at[i].state);
 		dc_write_u64(w, list->at[i].incarnation);
-		dc_write_u64(w, list->at[i].since);
 	}
 }
 
@@ -295,7 +301,6 @@ dc_members_decode(DcReader *r, DcMembers *list)
 
 		member.state = (DcMemberState) dc_read_u8(r);
 		member.incarnation = dc_read_u64(r);
-		member.since = dc_read_u64(r);
 		if (r->status == DC_OK &&
 			(!valid(member) || member.node_id <= previous))
 			dc_reader_fail(r, DC_MALFORMED);
@@ -306,4 +311,47 @@ dc_members_decode(DcReader *r, DcMembers *list)
 	}
 	if (r->status != DC_OK)
 		list->count = 0;
+}
+
+void
+dc_horizon_encode(DcWriter *w, const DcHorizon *horizon)
+{
+	uint32_t count = 0;
+
+	for (uint32_t id = 1; id < DC_NODE_IDS; id++)
+		count += horizon->counted[id];
+	dc_write_u64(w, horizon->stamp);
+	dc_write_varint(w, count);
+	for (uint32_t id = 1; id < DC_NODE_IDS; id++)
+	{
+		if (horizon->counted[id])
+			dc_write_u16(w, (uint16_t) id);
+	}
+}
+
+void
+dc_horizon_decode(DcReader *r, DcHorizon *horizon)
+{
+	DcHlc stamp = dc_read_u64(r);
+	uint64_t count = dc_read_varint(r, DC_NODE_ID_MAX);
+	uint32_t previous = 0;
+
+	memset(horizon, 0, sizeof(*horizon));
+	if (stamp > DC_HLC_MAX)
+		dc_reader_fail(r, DC_MALFORMED);
+	for (uint64_t i = 0; i < count && r->status == DC_OK; i++)
+	{
+		uint32_t id = dc_read_u16(r);
+
+		if (r->status == DC_OK && (id <= previous || id > DC_NODE_ID_MAX))
+			dc_reader_fail(r, DC_MALFORMED);
+		if (r->status != DC_OK)
+			break;
+		horizon->counted[id] = true;
+		previous = id;
+	}
+	if (r->status == DC_OK)
+		horizon->stamp = stamp;
+	else
+		memset(horizon, 0, sizeof(*horizon));
 }

@@ -48,7 +48,6 @@ typedef struct DcMember
 	uint32_t node_id;
 	DcMemberState state;
 	uint64_t incarnation;
-	DcHlc since; /* what it ships, and others lack, lies above */
 } DcMember;
 
 /* Ascending by node id.  All zero bytes are an empty list. */
@@ -57,6 +56,16 @@ typedef struct DcMembers
 	uint32_t count;
 	DcMember at[DC_MEMBERS_MAX];
 } DcMembers;
+
+/*
+ * g, and whose floors made it.  The two are one value: who is not counted in
+ * it, a newcomer say, may have written below it without anybody knowing.
+ */
+typedef struct DcHorizon
+{
+	DcHlc stamp;
+	bool counted[DC_NODE_IDS];
+} DcHorizon;
 
 /* What a node said of itself, last. */
 typedef struct DcReport
@@ -85,9 +94,9 @@ bool dc_members_includes(const DcMembers *list, uint32_t node_id,
 						 uint64_t incarnation);
 
 /*
- * Merges one entry; true if the list changed.  The greater incarnation stays;
- * of one incarnation the greater state and the lesser `since`.  An entry with
- * an id or a state that does not exist is ignored.
+ * Merges one entry; true if the list changed.  The greater (incarnation,
+ * state) stays.  An entry with an id or a state that does not exist is
+ * ignored.
  */
 bool dc_members_put(DcMembers *list, DcMember member);
 bool dc_members_merge(DcMembers *list, const DcMembers *other);
@@ -109,12 +118,12 @@ DcHold dc_members_hold(const DcMembers *list, DcMember member,
 					   const DcReport *reports, uint32_t report_count);
 
 /*
- * R8: g, from the reports of all members, the own one included; never less
- * than `previous`, and just that while one member does not count or there is
- * only one.
+ * R8: moves g up to the least floor of all members, the own one included; true
+ * if it moved.  It stays while one member does not count, or there is only
+ * one.
  */
-DcHlc dc_members_horizon(const DcMembers *list, const DcReport *reports,
-						 uint32_t report_count, DcHlc previous);
+bool dc_members_advance(const DcMembers *list, const DcReport *reports,
+						uint32_t report_count, DcHorizon *horizon);
 
 /*
  * R11: when every present member reported under this list that it closed, the
@@ -123,27 +132,35 @@ DcHlc dc_members_horizon(const DcMembers *list, const DcReport *reports,
 bool dc_members_close(DcMembers *list, const DcReport *reports,
 					  uint32_t report_count);
 
+/* Takes the greater of both; true if that is the other. */
+bool dc_horizon_join(DcHorizon *horizon, const DcHorizon *other);
+
 /*
- * Has `vv` everything that any member of the list committed up to `stamp`?
- * Who has every death up to a horizon holds nothing that others forgot.
+ * Has `vv` everything up to the horizon of all that it counts?  Who has every
+ * death up to there holds nothing that others forgot.
  */
-bool dc_members_reach(const DcMembers *list, const DcVv *vv, DcHlc stamp);
+bool dc_horizon_reached(const DcHorizon *horizon, const DcVv *vv);
+
+/* Did the list ever name another node than these two (0: nobody)? */
+bool dc_members_named_others(const DcMembers *list, uint32_t one,
+							 uint32_t other);
 
 /*
  * R12, R13: must this node join, that is pull everything and compare it,
  * before it ships or claims anything?  Yes if the peer may have forgotten a
- * death that this node never saw: its horizon is not reached by `own`.  Who
- * was counted in the horizon reaches it.  And yes if this node was alone and
- * the peer was not: other peers may have forgotten more.
+ * death that this node never saw.  Who was counted in the horizon reaches it.
+ * And yes if this node was always alone and the peer was not: other peers may
+ * have forgotten more.
  */
-bool dc_members_must_join(const DcMembers *peer_list, DcHlc peer_horizon,
-						  bool peer_was_alone, const DcVv *own, bool alone);
+bool dc_members_must_join(const DcHorizon *peer, bool peer_was_alone,
+						  const DcVv *own, bool alone);
 
-/*
- * Codec: varint count, then (u16 id, u8 state, u64 incarnation, u64 since),
- * ascending.
- */
+/* Codec: varint count, then (u16 id, u8 state, u64 incarnation) ascending. */
 void dc_members_encode(DcWriter *w, const DcMembers *list);
 void dc_members_decode(DcReader *r, DcMembers *list);
+
+/* Codec: u64 stamp, varint count, u16 ids ascending. */
+void dc_horizon_encode(DcWriter *w, const DcHorizon *horizon);
+void dc_horizon_decode(DcReader *r, DcHorizon *horizon);
 
 #endif

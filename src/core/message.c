@@ -12,7 +12,8 @@ enum
 	WELCOME_JOINING = 1,
 	WELCOME_ALONE = 2,
 	WELCOME_KNOWN = 4,
-	WELCOME_FLAGS_END = 8
+	WELCOME_GHOSTS = 8,
+	WELCOME_FLAGS_END = 16
 };
 
 static void
@@ -137,11 +138,12 @@ dc_welcome_encode(DcWriter *w, const DcWelcome *welcome)
 	dc_vv_encode(w, &welcome->vector);
 	write_incoming(w, welcome->incoming);
 	dc_write_u8(w, (uint8_t) ((welcome->joining ? WELCOME_JOINING : 0) |
+							  (welcome->ghosts ? WELCOME_GHOSTS : 0) |
 							  (welcome->alone ? WELCOME_ALONE : 0) |
 							  (welcome->known ? WELCOME_KNOWN : 0)));
 	dc_write_u8(w, (uint8_t) welcome->before);
 	dc_write_u64(w, welcome->clock);
-	dc_write_u64(w, welcome->horizon);
+	dc_horizon_encode(w, &welcome->horizon);
 	dc_members_encode(w, &welcome->members);
 }
 
@@ -155,11 +157,12 @@ read_standing(DcReader *r, DcWelcome *welcome)
 		(flags >= WELCOME_FLAGS_END || before >= DC_MEMBER_STATES))
 		dc_reader_fail(r, DC_MALFORMED);
 	welcome->joining = (flags & WELCOME_JOINING) != 0;
+	welcome->ghosts = (flags & WELCOME_GHOSTS) != 0;
 	welcome->alone = (flags & WELCOME_ALONE) != 0;
 	welcome->known = (flags & WELCOME_KNOWN) != 0;
 	welcome->before = (DcMemberState) before;
 	welcome->clock = read_stamp(r);
-	welcome->horizon = read_stamp(r);
+	dc_horizon_decode(r, &welcome->horizon);
 }
 
 DcStatus
@@ -228,12 +231,13 @@ dc_call_segment(DcWriter *w, DcHlc from, DcHlc to)
 }
 
 void
-dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor, DcHlc horizon)
+dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
+			  const DcHorizon *horizon)
 {
 	dc_write_u8(w, DC_PART_ADOPT);
 	dc_vv_encode(w, base);
 	dc_vv_encode(w, donor);
-	dc_write_u64(w, horizon);
+	dc_horizon_encode(w, horizon);
 }
 
 void
@@ -279,7 +283,7 @@ dc_call_read_part(DcReader *r, DcPart *part)
 		case DC_PART_ADOPT:
 			dc_vv_decode(r, &part->base);
 			dc_vv_decode(r, &part->donor);
-			part->horizon = read_stamp(r);
+			dc_horizon_decode(r, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:
 			dc_members_decode(r, &part->members);

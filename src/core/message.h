@@ -52,11 +52,12 @@ typedef struct DcWelcome
 	DcVv vector;
 	bool incoming[DC_NODE_IDS];
 	bool joining;         /* it pulls; it wants entries of its own source too */
+	bool ghosts;          /* joining, it must compare with somebody */
 	bool alone;           /* it knew no other member before this hello */
 	bool known;           /* its list named the caller's incarnation, present */
 	DcMemberState before; /* of the caller in its list, before this hello */
 	DcHlc clock;       /* its clock, after the caller was put into the list */
-	DcHlc horizon;     /* g */
+	DcHorizon horizon; /* g, and whom it counts */
 	DcMembers members; /* its durable list, the caller included */
 } DcWelcome;
 
@@ -88,7 +89,7 @@ typedef struct DcPart
 	DcHlc to;
 	DcVv base;
 	DcVv donor;
-	DcHlc horizon;
+	DcHorizon horizon;
 	DcMembers members;
 } DcPart;
 
@@ -107,7 +108,7 @@ void dc_call_batch(DcWriter *w, DcPartKind kind, const void *data,
 				   size_t length);
 void dc_call_segment(DcWriter *w, DcHlc from, DcHlc to);
 void dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
-				   DcHlc horizon);
+				   const DcHorizon *horizon);
 void dc_call_members(DcWriter *w, const DcMembers *members);
 void dc_call_end(DcWriter *w);
 

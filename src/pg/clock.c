@@ -197,6 +197,20 @@ dc_slot_clear(void)
 						DC_HLC_NONE);
 }
 
+bool
+dc_slots_above(DcHlc stamp)
+{
+	pg_memory_barrier();
+	for (int i = 0; i < dc_shared->slot_count; i++)
+	{
+		DcHlc bound = pg_atomic_read_u64(&dc_shared->slots[i].lower_bound);
+
+		if (bound != DC_HLC_NONE && bound <= stamp)
+			return false;
+	}
+	return true;
+}
+
 DcHlc
 dc_watermark_publish(void)
 {

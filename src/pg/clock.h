@@ -50,6 +50,9 @@ extern void dc_slot_publish(void);
 /* Empties the slot of this backend; safe anywhere, cannot fail. */
 extern void dc_slot_clear(void);
 
+/* Is no transaction in flight that may have a stamp at or below this one? */
+extern bool dc_slots_above(DcHlc stamp);
+
 /*
  * Computes and publishes W (R2, P9): draw, read slots, flush up to the last
  * merged commit.  Returns it.  By the replicator only; flushes WAL.

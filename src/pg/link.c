@@ -30,7 +30,9 @@
 #define RETRY_MAX_MS  5000
 #define RELAY_MS      1000 /* least time between two catch-ups for relaying */
 #define LATER_MS      50   /* until a locked table is tried again */
+#define ASK_AGAIN_MS  2000 /* how a joiner's peers stand */
 #define CONNECT_MS    10000
+#define ANSWER_MS     60000 /* then the session is given up */
 
 typedef enum MessageKind
 {
@@ -47,7 +49,7 @@ typedef struct Message
 	uint32 rows;
 	uint64 committed_us; /* of its oldest batch; 0: none */
 	DcHlc watermark;     /* 0: none */
-	bool catchup;        /* its ack moves acked_mark */
+	uint64 catchup;      /* number of the one whose chunk it is; 0: none */
 	uint64 closes;       /* epoch whose fenced nodes its ack closes; 0 */
 	DcCatchupMark mark;
 } Message;
@@ -62,16 +64,19 @@ struct DcLink
 	PGconn *conn;
 	DcStream stream;
 	DcCatchup *catchup;         /* running, or interrupted */
+	uint64 catchup_number;      /* its number, of this link */
 	DcCatchupMark acked_mark;   /* where it can go on */
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
-	bool peer_joins;     /* it wants everything, its own past too */
-	bool partial;        /* while joining ourselves we left our own out */
-	uint64 sent_epoch;   /* of the member list that the peer knows from us */
-	uint64 owed_epoch;   /* a catch-up was owed for its fenced nodes */
-	uint64 begun_epoch;  /* epoch when the running catch-up began */
-	uint64 closed_epoch; /* its fenced nodes are closed towards the peer */
+	bool peer_joins;      /* it wants everything, its own past too */
+	bool peer_joined_too; /* when it said welcome */
+	TimestampTz ask_at;   /* while joining: when to look again how it stands */
+	bool partial;         /* while joining ourselves we left our own out */
+	uint64 sent_epoch;    /* of the member list that the peer knows from us */
+	uint64 owed_epoch;    /* a catch-up was owed for its fenced nodes */
+	uint64 begun_epoch;   /* epoch when the running catch-up began */
+	uint64 closed_epoch;  /* its fenced nodes are closed towards the peer */
 	uint8 nonce[DC_NONCE_BYTES];
 	uint64 session;
 	uint64 sequence; /* of the last call sent */
@@ -83,6 +88,7 @@ struct DcLink
 	bool unflushed; /* libpq holds bytes that the socket did not take */
 	TimestampTz retry_at;
 	TimestampTz connect_by;
+	TimestampTz answer_by; /* 0: nothing is awaited */
 	TimestampTz relay_at;
 	TimestampTz later_at;
 	long retry_ms;
@@ -215,6 +221,7 @@ dc_link_close(DcLink *link, const char *reason)
 	link->answer = NULL;
 	link->message_count = 0;
 	link->unflushed = false;
+	link->answer_by = 0;
 	link->detached = false;
 	link->later_at = 0;
 	dc_stream_lost(&link->stream);
@@ -321,15 +328,32 @@ push_message(DcLink *link, MessageKind kind)
 	return message;
 }
 
+/*
+ * A peer that is silent is found by gossip, a connection that is dead by TCP.
+ * This is for a session that both think is alive while each waits for the
+ * other, as when the length of a message was spoilt on the way.
+ */
+static void
+await_answer(DcLink *link)
+{
+	link->answer_by =
+		link->message_count == 0 || link->unflushed ?
+			0 :
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_MS);
+}
+
 static void
 flush_socket(DcLink *link)
 {
 	int result = PQflush(link->conn);
 
 	if (result < 0)
+	{
 		fail(link);
-	else
-		link->unflushed = result > 0;
+		return;
+	}
+	link->unflushed = result > 0;
+	await_answer(link);
 }
 
 /* The link joins the queue before it asks the peer for its vector. */
@@ -484,7 +508,9 @@ take_welcome(DcLink *link)
 		dc_link_close(link, refusal);
 		return;
 	}
-	link->peer_joins = welcome->joining;
+	link->peer_joins = link->peer_joined_too = welcome->joining;
+	link->ask_at =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ASK_AGAIN_MS);
 	link->sent_epoch = 0;
 	link->owed_epoch = 0;
 	link->closed_epoch = 0;
@@ -512,7 +538,8 @@ take_ack(DcLink *link, const Message *message)
 		return;
 	}
 	count_acked(link, message);
-	if (message->catchup)
+	/* acks of one catch-up may arrive when the next one has begun */
+	if (message->catchup != 0 && message->catchup == link->catchup_number)
 		link->acked_mark = message->mark;
 	if (message->closes != 0)
 		link->closed_epoch = message->closes;
@@ -544,6 +571,7 @@ complete_message(DcLink *link)
 		take_ack(link, &message);
 	free(link->answer);
 	link->answer = NULL;
+	await_answer(link);
 }
 
 /* "ERROR message (hint)" of the peer, and how long to leave it alone. */
@@ -803,6 +831,7 @@ begin_catchup(DcLink *link)
 		above->at[id] =
 			link->stream.covered[id] ? link->stream.base.at[id] : DC_HLC_MAX;
 	link->catchup = dc_catchup_begin(link->context, above, &link->stream.base);
+	link->catchup_number++;
 	link->catchup_incarnation = link->incarnation;
 	memset(&link->acked_mark, 0, sizeof(link->acked_mark));
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
@@ -820,10 +849,11 @@ begin_catchup(DcLink *link)
 static void
 end_catchup(DcLink *link, StringInfo call, Message *draft)
 {
-	DcHlc horizon = pg_atomic_read_u64(&dc_shared->horizon);
+	DcHorizon *horizon = MemoryContextAlloc(link->scratch, sizeof(DcHorizon));
 	uint8 *bytes;
 	DcWriter w;
 
+	dc_standing_horizon(horizon);
 	dc_writer_init(&w, NULL, 0);
 	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
 	bytes = MemoryContextAlloc(link->scratch, w.length);
@@ -860,7 +890,7 @@ send_catchup(DcLink *link)
 		return;
 	else
 	{
-		draft.catchup = true;
+		draft.catchup = link->catchup_number;
 		draft.mark = dc_catchup_mark(link->catchup);
 	}
 	send_call(link, &call, &draft, true);
@@ -923,6 +953,25 @@ send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 	return false;
 }
 
+/*
+ * A joiner ships nothing, so it would never hear that a peer stopped joining,
+ * or that the cluster does not know this node any more.
+ */
+static void
+ask_again(DcLink *link)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (link->message_count > 0 || link->catchup != NULL ||
+		link->stream.phase != DC_STREAM_OPEN || now < link->ask_at)
+		return;
+	link->ask_at = TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS);
+	if (link->peer_joined_too)
+		dc_link_close(link, "both nodes join");
+	else
+		link->sent_epoch = 0; /* it is told the list again, and answers */
+}
+
 void
 dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 			 const DcStreamView *watermark, bool watermark_due)
@@ -948,6 +997,10 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 		flush_socket(link);
 	if (link->conn != NULL)
 		read_answers(link);
+	if (link->conn != NULL && dc_standing_joining())
+		ask_again(link);
+	if (link->answer_by != 0 && GetCurrentTimestamp() > link->answer_by)
+		dc_link_close(link, "the peer does not answer");
 	while (link->conn != NULL && !link->unflushed &&
 		   link->stream.phase == DC_STREAM_OPEN &&
 		   link->message_count < IN_FLIGHT_MAX)
@@ -1016,9 +1069,12 @@ dc_link_timeout_ms(const DcLink *link)
 		due = link->retry_at;
 	else if (link->phase == DC_LINK_CONNECTING)
 		due = link->connect_by;
-	else if (link->stream.catchup_running)
+	else if (link->stream.catchup_running &&
+			 link->message_count < IN_FLIGHT_MAX)
 		due = link->later_at;
-	if (link->message_count >= IN_FLIGHT_MAX || due == 0)
+	if (link->answer_by != 0 && (due == 0 || link->answer_by < due))
+		due = link->answer_by;
+	if (due == 0)
 		return -1;
 	return due > now ? (long) ((due - now) / 1000) + 1 : 0;
 }

@@ -310,7 +310,7 @@ read_call(DcSlice plain, DcMembers **members)
 				break;
 			case DC_PART_ADOPT:
 				dc_vector_plan_adopt(session.peer, &part->donor, &part->base,
-									 part->horizon);
+									 &part->horizon);
 				break;
 			case DC_PART_MEMBERS:
 				*members = palloc(sizeof(DcMembers));

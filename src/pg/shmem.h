@@ -158,6 +158,7 @@ typedef struct DcStanding
 {
 	DcMembers members;    /* as durable as its digest is told */
 	uint64 epoch;         /* that digest; 0: not loaded yet */
+	DcHorizon horizon;    /* g, and whom it counts */
 	DcHlc floor;          /* m under that list; DC_HLC_NONE: none */
 	bool closed;          /* fenced nodes of that list are closed (R11) */
 	bool joining;         /* pulls only (R12, R13) */
@@ -171,6 +172,7 @@ typedef struct DcStanding
 	DcVv joined_from;     /* V when joining began; all zero after a restart */
 	bool delivered[DC_NODE_IDS]; /* members that sent a joiner their all */
 	bool joiners[DC_NODE_IDS];   /* those that were joining when asked */
+	bool ghosts[DC_NODE_IDS];    /* ... and had to compare */
 } DcStanding;
 
 typedef struct DcShared
@@ -198,7 +200,7 @@ typedef struct DcShared
 
 	DcStanding standing;              /* DC_LOCK_STANDING */
 	pg_atomic_uint32 standing_stale;  /* a list was saved: load it */
-	pg_atomic_uint64 horizon;         /* g: forgotten up to here (R5) */
+	pg_atomic_uint64 horizon;         /* standing.horizon.stamp (R5) */
 	pg_atomic_uint64 horizon_durable; /* licenses purging (R8) */
 
 	DcWorker workers[DC_WORKER_COUNT];      /* DC_LOCK_NODES */

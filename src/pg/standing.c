@@ -93,6 +93,14 @@ dc_standing_joining(void)
 	return joining;
 }
 
+void
+dc_standing_horizon(DcHorizon *horizon)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	*horizon = standing()->horizon;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}
+
 static const char *
 complaint_of(DcMember member, uint64 incarnation, bool *removed)
 {
@@ -122,7 +130,7 @@ static DcMembers *
 read_list(void)
 {
 	DcMembers *list = palloc0(sizeof(DcMembers));
-	uint64 count = dc_sql("SELECT node_id, incarnation, state, since::bigint "
+	uint64 count = dc_sql("SELECT node_id, incarnation, state "
 						  "FROM datacake.member",
 						  0, NULL);
 
@@ -132,7 +140,6 @@ read_list(void)
 			.node_id = (uint32) atoi(dc_sql_text(i, 1)),
 			.incarnation = strtoull(dc_sql_text(i, 2), NULL, 10),
 			.state = (DcMemberState) atoi(dc_sql_text(i, 3)),
-			.since = strtoull(dc_sql_text(i, 4), NULL, 10),
 		};
 
 		(void) dc_members_put(list, member);
@@ -143,17 +150,15 @@ read_list(void)
 static void
 write_member(DcMember member)
 {
-	const char *arguments[4] = {dc_sql_number(member.node_id),
+	const char *arguments[3] = {dc_sql_number(member.node_id),
 								dc_sql_number(member.incarnation),
-								dc_sql_number((uint64) member.state),
-								dc_sql_number(member.since)};
+								dc_sql_number((uint64) member.state)};
 
-	dc_sql("INSERT INTO datacake.member (node_id, incarnation, state, since) "
-		   "VALUES ($1::int, $2::bigint, $3::int, $4::bigint::datacake.hlc) "
+	dc_sql("INSERT INTO datacake.member (node_id, incarnation, state) "
+		   "VALUES ($1::int, $2::bigint, $3::int) "
 		   "ON CONFLICT (node_id) DO UPDATE SET incarnation = "
-		   "excluded.incarnation, state = excluded.state, since = "
-		   "excluded.since",
-		   4, arguments);
+		   "excluded.incarnation, state = excluded.state",
+		   3, arguments);
 }
 
 static Oid
@@ -187,20 +192,17 @@ dc_standing_merge(const DcMembers *members, uint32 from)
 	{
 		if (members->at[i].node_id != from &&
 			dc_members_put(list, members->at[i]))
-			write_member(dc_members_get(list, members->at[i].node_id));
+			write_member(members->at[i]);
 	}
 	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
 }
 
-/* This node's entry under an incarnation; its `since` stays what it was. */
 static DcMember
-self(const DcMembers *list, uint64 incarnation)
+self(uint64 incarnation)
 {
-	DcMember me = dc_members_get(list, (uint32) datacake_node_id);
-
-	me.state = DC_MEMBER_PRESENT;
-	me.incarnation = incarnation;
-	return me;
+	return (DcMember){.node_id = (uint32) datacake_node_id,
+					  .state = DC_MEMBER_PRESENT,
+					  .incarnation = incarnation};
 }
 
 bool
@@ -211,8 +213,8 @@ dc_standing_load(DcMembers *members)
 	if (!ConditionalLockRelationOid(member_table(), ShareLock))
 		return false;
 	list = read_list();
-	if (dc_members_put(list, self(list, dc_shared->incarnation)))
-		write_member(self(list, dc_shared->incarnation));
+	if (dc_members_put(list, self(dc_shared->incarnation)))
+		write_member(self(dc_shared->incarnation));
 	*members = *list;
 	pfree(list);
 	return true;
@@ -239,19 +241,22 @@ refuse(const DcMember *member, uint64 incarnation)
 					errhint("%s", complaint)));
 }
 
-/* Is a member waited for besides this node and `other` (0: nobody)? */
-static bool
-has_others(const DcMembers *list, uint32 other)
+static DcStanding *
+copy_standing(void)
 {
-	for (uint32 i = 0; i < list->count; i++)
-	{
-		DcMember member = list->at[i];
+	DcStanding *copy = palloc(sizeof(DcStanding));
 
-		if (member.node_id != (uint32) datacake_node_id &&
-			member.node_id != other && member.state != DC_MEMBER_REMOVED)
-			return true;
-	}
-	return false;
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	*copy = *standing();
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return copy;
+}
+
+/* Did this node, before it joined, miss a death that others have forgotten? */
+static bool
+may_hold_ghosts(const DcStanding *now)
+{
+	return !dc_horizon_reached(&now->horizon, &now->joined_from);
 }
 
 void
@@ -271,22 +276,20 @@ dc_standing_admit(uint32 node_id, uint64 incarnation, DcWelcome *welcome)
 		member = dc_members_get(list, node_id);
 		refuse(&member, incarnation);
 	}
-	/* who joins ships nothing older; before anything was forgotten, all do */
-	welcome->horizon = pg_atomic_read_u64(&dc_shared->horizon);
-	welcome->clock = pg_atomic_read_u64(&dc_shared->clock_last);
-	if (member.state == DC_MEMBER_PRESENT || member.state == DC_MEMBER_FENCED)
-		taken.since = member.since;
-	else if (welcome->horizon != DC_HLC_NONE)
-		taken.since = welcome->clock;
 	welcome->before = member.state;
 	welcome->known = dc_members_includes(list, node_id, incarnation);
-	welcome->alone = !has_others(list, node_id);
-	if (!welcome->known && dc_members_put(list, taken))
+	welcome->alone =
+		!dc_members_named_others(list, (uint32) datacake_node_id, node_id);
+	if (dc_members_put(list, taken))
 	{
-		write_member(dc_members_get(list, node_id));
+		write_member(taken);
 		pg_atomic_write_u32(&dc_shared->standing_stale, 1);
 	}
+	/* read after the lock was taken: no floor under the old list is above */
+	welcome->clock = pg_atomic_read_u64(&dc_shared->clock_last);
+	dc_standing_horizon(&welcome->horizon);
 	welcome->joining = dc_standing_joining();
+	welcome->ghosts = welcome->joining && may_hold_ghosts(copy_standing());
 	welcome->members = *list;
 	dc_role_end(role);
 }
@@ -301,18 +304,6 @@ save_joining(const DcStanding *now)
 	dc_sql("UPDATE datacake.local_state SET joining = $1::boolean, "
 		   "before = $2::int, registered = $3::bigint::datacake.hlc",
 		   3, arguments);
-}
-
-/* Only joining, before and registered are of meaning in the copy. */
-static DcStanding *
-copy_standing(void)
-{
-	DcStanding *copy = palloc(sizeof(DcStanding));
-
-	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
-	*copy = *standing();
-	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
-	return copy;
 }
 
 static void
@@ -333,20 +324,24 @@ publish_joining(const DcStanding *now, const DcWelcome *peer)
 	standing()->registered = now->registered;
 	standing()->answered = true;
 	if (peer != NULL)
+	{
 		standing()->joiners[peer->node_id] = peer->joining;
+		standing()->ghosts[peer->node_id] = peer->ghosts;
+	}
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 }
 
-/* A peer that joins itself knows no more than whom it learns from. */
 static bool
 must_join(const DcStanding *now, const DcWelcome *welcome)
 {
-	DcHlc horizon = welcome->joining ? DC_HLC_NONE : welcome->horizon;
 	DcVv *own = palloc(sizeof(DcVv));
 
 	dc_vector_read(own);
-	return dc_members_must_join(&welcome->members, horizon, welcome->alone, own,
-								!has_others(&now->members, welcome->node_id));
+	return dc_members_must_join(&welcome->horizon, welcome->alone, own,
+								!dc_members_named_others(&now->members,
+														 (uint32)
+															 datacake_node_id,
+														 welcome->node_id));
 }
 
 /* What the welcome makes of this node; true if it must be saved. */
@@ -500,7 +495,7 @@ dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 	DcReport *reports = palloc(sizeof(DcReport) * max);
 	uint32 count = dc_standing_reports(reports, max);
 
-	update->horizon = pg_atomic_read_u64(&dc_shared->horizon);
+	dc_standing_horizon(&update->horizon);
 	update->counted = false;
 	if (!loaded)
 		return;
@@ -514,10 +509,10 @@ dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 						DC_HLC_NONE :
 						dc_members_floor(&update->members, durable);
 	if (!newcomer_in_sight(&update->members))
-		update->horizon = dc_members_horizon(&update->members, reports, count,
-											 update->horizon);
+		(void) dc_members_advance(&update->members, reports, count,
+								  &update->horizon);
 	update->counted =
-		update->floor != DC_HLC_NONE && has_others(&update->members, 0);
+		update->floor != DC_HLC_NONE && dc_members_count(&update->members) > 1;
 }
 
 static void
@@ -529,11 +524,21 @@ raise_to(pg_atomic_uint64 *word, uint64 value)
 		;
 }
 
+/* Stamp and counted nodes move together; who only wants the stamp reads it. */
+static void
+adopt_horizon(const DcHorizon *horizon)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	(void) dc_horizon_join(&standing()->horizon, horizon);
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	raise_to(&dc_shared->horizon, horizon->stamp);
+}
+
 void
 dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 {
-	raise_to(&dc_shared->horizon, update->horizon);
-	raise_to(&dc_shared->horizon_durable, update->horizon);
+	adopt_horizon(&update->horizon);
+	raise_to(&dc_shared->horizon_durable, update->horizon.stamp);
 	if (!loaded)
 		return;
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
@@ -555,7 +560,7 @@ dc_standing_reincarnate(uint64 incarnation)
 	DcMembers *list = lock_and_read_list();
 	DcMember me = dc_members_get(list, (uint32) datacake_node_id);
 
-	if (has_others(list, 0))
+	if (dc_members_named_others(list, (uint32) datacake_node_id, 0))
 	{
 		if (!now->joining || now->before < me.state)
 			now->before = me.state;
@@ -566,7 +571,7 @@ dc_standing_reincarnate(uint64 incarnation)
 		save_joining(now);
 		publish_joining(now, NULL);
 	}
-	write_member(self(list, incarnation));
+	write_member(self(incarnation));
 	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
 }
 
@@ -591,7 +596,7 @@ dc_standing_joined(void)
 }
 
 void
-dc_standing_delivered(uint32 node_id, DcHlc horizon)
+dc_standing_delivered(uint32 node_id, const DcHorizon *horizon)
 {
 	bool joining;
 
@@ -602,7 +607,7 @@ dc_standing_delivered(uint32 node_id, DcHlc horizon)
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 	if (!joining)
 		return;
-	raise_to(&dc_shared->horizon, horizon);
+	adopt_horizon(horizon);
 	dc_worker_wake(DC_WORKER_MAINTAINER);
 }
 
@@ -620,14 +625,26 @@ is_alive(uint32 node_id)
 }
 
 /*
- * Did this node miss a death that others have forgotten?  A cluster that was
- * restored as a whole starts with the member of which this is not true.
+ * Nobody is there to compare with: the cluster was restored as a whole.  Who
+ * misses no forgotten death is the first to be a member again; if all miss
+ * some, the one with the least id is taken at its word.
  */
 static bool
-may_hold_ghosts(const DcStanding *now)
+may_go_first(const DcStanding *now)
 {
-	return !dc_members_reach(&now->members, &now->joined_from,
-							 pg_atomic_read_u64(&dc_shared->horizon));
+	if (!may_hold_ghosts(now))
+		return true;
+	for (uint32 i = 0; i < now->members.count; i++)
+	{
+		DcMember member = now->members.at[i];
+
+		if (member.state == DC_MEMBER_PRESENT &&
+			member.node_id != (uint32) datacake_node_id &&
+			(member.node_id < (uint32) datacake_node_id ||
+			 !now->ghosts[member.node_id]))
+			return false;
+	}
+	return true;
 }
 
 bool
@@ -637,6 +654,9 @@ dc_standing_pulled(uint32 *donor)
 	bool all = true;
 
 	*donor = 0;
+	/* what drew its stamp before it was taken in must be merged by then */
+	if (now->registered != DC_HLC_NONE && !dc_slots_above(now->registered))
+		return false;
 	for (uint32 i = 0; i < now->members.count; i++)
 	{
 		DcMember member = now->members.at[i];
@@ -653,7 +673,7 @@ dc_standing_pulled(uint32 *donor)
 		return false;
 	if (*donor != 0)
 		return now->registered != DC_HLC_NONE;
-	return all && !may_hold_ghosts(now);
+	return all && may_go_first(now);
 }
 
 void

@@ -37,6 +37,9 @@ extern bool dc_standing_claims(void);
 
 extern bool dc_standing_joining(void);
 
+/* g as it is used here. */
+extern void dc_standing_horizon(DcHorizon *horizon);
+
 /*
  * Why calls of this incarnation of a node are refused: a static string, or
  * NULL.  *removed tells that the cluster removed it.
@@ -78,7 +81,7 @@ typedef struct DcStandingUpdate
 	DcMembers members;
 	uint64 epoch;
 	DcHlc floor;
-	DcHlc horizon;
+	DcHorizon horizon;
 	bool counted; /* others may count on that floor */
 } DcStandingUpdate;
 
@@ -99,7 +102,7 @@ extern void dc_standing_joined(void);
 extern bool dc_standing_pulled(uint32 *donor);
 
 /* At COMMIT: a member delivered a catch-up and its horizon; cannot fail. */
-extern void dc_standing_delivered(uint32 node_id, DcHlc horizon);
+extern void dc_standing_delivered(uint32 node_id, const DcHorizon *horizon);
 
 /* The last report of each member, this node's own included. */
 extern uint32 dc_standing_reports(DcReport reports[], uint32 max);

@@ -23,7 +23,7 @@ typedef struct Move
 	DcVv donor;
 	DcVv base;
 	uint32 peer; /* the donor */
-	DcHlc horizon;
+	DcHorizon horizon;
 	struct Move *next;
 } Move;
 
@@ -63,14 +63,14 @@ dc_vector_plan_segment(uint32 source, DcHlc from, DcHlc to)
 
 void
 dc_vector_plan_adopt(uint32 peer, const DcVv *donor, const DcVv *base,
-					 DcHlc horizon)
+					 const DcHorizon *horizon)
 {
 	Move *plan = add_move();
 
 	plan->donor = *donor;
 	plan->base = *base;
 	plan->peer = peer;
-	plan->horizon = horizon;
+	plan->horizon = *horizon;
 	if (dc_standing_joining())
 		return;
 	/* what this node committed itself nobody can tell it */
@@ -96,7 +96,7 @@ dc_vector_at_commit(void)
 	for (Move *plan = plans; plan != NULL; plan = plan->next)
 	{
 		if (!plan->segment)
-			dc_standing_delivered(plan->peer, plan->horizon);
+			dc_standing_delivered(plan->peer, &plan->horizon);
 	}
 	plans = NULL;
 }

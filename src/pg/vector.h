@@ -22,7 +22,7 @@ extern void dc_vector_read(DcVv *vector);
  */
 extern void dc_vector_plan_segment(uint32 source, DcHlc from, DcHlc to);
 extern void dc_vector_plan_adopt(uint32 peer, const DcVv *donor,
-								 const DcVv *base, DcHlc horizon);
+								 const DcVv *base, const DcHorizon *horizon);
 
 /* From the transaction callbacks; cannot fail. */
 extern void dc_vector_at_commit(void);

@@ -97,7 +97,7 @@ welcome(DcWriter *w)
 	check_node_id(got.node_id);
 	check_vector(&got.vector);
 	MUST(!got.incoming[0]);
-	MUST(got.clock <= DC_HLC_MAX && got.horizon <= DC_HLC_MAX);
+	MUST(got.clock <= DC_HLC_MAX && got.horizon.stamp <= DC_HLC_MAX);
 	MUST(got.before < DC_MEMBER_STATES);
 	check_members(&got.members);
 	dc_welcome_encode(w, &got);
@@ -134,8 +134,8 @@ take_part(DcWriter *w, const DcPart *part)
 		case DC_PART_ADOPT:
 			check_vector(&part->base);
 			check_vector(&part->donor);
-			MUST(part->horizon <= DC_HLC_MAX);
-			dc_call_adopt(w, &part->base, &part->donor, part->horizon);
+			MUST(part->horizon.stamp <= DC_HLC_MAX);
+			dc_call_adopt(w, &part->base, &part->donor, &part->horizon);
 			return;
 		case DC_PART_MEMBERS:
 			check_members(&part->members);

@@ -20,6 +20,7 @@ use strict;
 use warnings;
 
 use Carp qw(croak);
+use DatacakeNet;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -41,6 +42,7 @@ END { kill 'CONT', values %frozen if %frozen; }
 #   conf        settings of all nodes, { name => value }
 #   node_conf   settings of single nodes, { 2 => { ... } }
 #   cluster_id  name of the cluster                           (test)
+#   net         1: what nodes send each other goes through a DatacakeNet
 #   wait        0: return before the nodes have met
 #   start       0: only initialise
 sub new
@@ -57,6 +59,7 @@ sub new
 	}, $class;
 	$self->{key_file} = "$self->{dir}/cluster.key";
 	$self->write_key_file($self->{key_file});
+	$self->{net} = DatacakeNet->new("$self->{dir}/net.log") if $args{net};
 
 	my @numbers = 1 .. ($args{nodes} // 3);
 	$self->init_node($_) foreach @numbers;
@@ -78,23 +81,29 @@ sub init_node
 	$node->init(extra => [ '--no-locale', "--encoding=$encoding" ]);
 	$self->{nodes}{$i}     = $node;
 	$self->{udp_ports}{$i} = $port;
+	if ($self->{net})
+	{
+		$self->{relay_ports}{$i} = _free_port();
+		$self->net->add_node($i, $self->{relay_ports}{$i}, $port, $port);
+	}
 
 	my %settings = (
-		'listen_addresses'          => '127.0.0.1',
-		'restart_after_crash'       => 'on',
-		'log_statement'             => 'ddl',
-		'max_connections'           => 40,
-		'max_wal_size'              => '1GB',
-		'shared_preload_libraries'  => 'datacake',
-		'datacake.node_id'          => $i,
-		'datacake.node_name'        => "node$i",
-		'datacake.cluster_id'       => $self->{cluster_id},
-		'datacake.database'         => $self->{database},
-		'datacake.listen_address'   => '127.0.0.1',
-		'datacake.port'             => $port,
-		'datacake.cluster_key_file' => $self->{key_file},
-		'datacake.conninfo'         => $self->conninfo($i),
-		'datacake.seeds'            => "127.0.0.1:$self->{udp_ports}{$self->_first}",
+		'listen_addresses'            => '127.0.0.1',
+		'restart_after_crash'         => 'on',
+		'log_statement'               => 'ddl',
+		'max_connections'             => 40,
+		'max_wal_size'                => '1GB',
+		'shared_preload_libraries'    => 'datacake',
+		'datacake.node_id'            => $i,
+		'datacake.node_name'          => "node$i",
+		'datacake.cluster_id'         => $self->{cluster_id},
+		'datacake.database'           => $self->{database},
+		'datacake.listen_address'     => '127.0.0.1',
+		'datacake.port'               => $port,
+		'datacake.cluster_key_file'   => $self->{key_file},
+		'datacake.conninfo'           => $self->conninfo($i),
+		'datacake.advertise_address'  => $self->{net} ? $self->_gossip_address($i) : undef,
+		'datacake.seeds'              => $self->_gossip_address($self->_first),
 		%{ $self->{conf} },
 		%{ $self->{node_conf}{$i} // {} },
 		%conf);
@@ -184,6 +193,7 @@ sub write_key_file
 
 # ---- asking -----------------------------------------------------------------
 
+sub net      { my ($self) = @_; return $self->{net} // croak 'the cluster was made without a DatacakeNet'; }
 sub node     { my ($self, $i) = @_; return $self->{nodes}{$i} // croak "no node $i"; }
 sub numbers  { my ($self) = @_; return sort { $a <=> $b } keys %{ $self->{nodes} }; }
 sub udp_port { my ($self, $i) = @_; return $self->{udp_ports}{$i}; }
@@ -198,8 +208,8 @@ sub running
 sub conninfo
 {
 	my ($self, $i) = @_;
-	return join ' ', 'host=127.0.0.1', 'port=' . $self->node($i)->port,
-	  "dbname=$self->{database}", 'user=datacake_repl';
+	return join ' ', 'host=127.0.0.1', 'port=' . ($self->{relay_ports}{$i} // $self->node($i)->port),
+	  "dbname=$self->{database}", 'user=datacake_repl', $self->{net} ? 'sslmode=disable' : ();
 }
 
 # sql($i, $query): its result; an error ends the test.
@@ -486,7 +496,7 @@ sub kill9
 
 	# A new postmaster refuses to start while a process of the old number
 	# exists, and a zombie does.  Where init does not reap it, the file goes.
-	$self->_poll(sub { return !-e "/proc/$pids[0]"; }, 5)
+	$self->_poll(sub { return !-e "/proc/$pids[0]"; }, 1)
 	  or unlink $self->node($i)->data_dir . '/postmaster.pid';
 	return;
 }
@@ -586,18 +596,32 @@ sub kill_worker
 
 sub _first { my ($self) = @_; return ($self->numbers)[0]; }
 
-# A server object whose port number is free for UDP too; the number is reserved
-# against other tests that run at the same time.
+# How others reach the gossip of node $i.
+sub _gossip_address
+{
+	my ($self, $i) = @_;
+	return '127.0.0.1:' . ($self->{relay_ports}{$i} // $self->{udp_ports}{$i});
+}
+
+# A server object whose port number is free for UDP too.
 sub _reserve
 {
 	my ($self, $name) = @_;
+	my $port = _free_port();
+	return (PostgreSQL::Test::Cluster->new($name, port => $port), $port);
+}
+
+# A port number that is free for TCP and UDP, and reserved against other tests
+# that run at the same time.
+sub _free_port
+{
 	for (1 .. 100)
 	{
 		my $port = PostgreSQL::Test::Cluster::get_free_port();
 		socket(my $socket, PF_INET, SOCK_DGRAM, 0) or croak "socket: $!";
 		next unless bind($socket, sockaddr_in($port, INADDR_ANY));
 		close $socket;
-		return (PostgreSQL::Test::Cluster->new($name, port => $port), $port);
+		return $port;
 	}
 	croak 'no free port';
 }

@@ -66,15 +66,14 @@ subtest 'a transaction of 200,000 rows' => sub {
 };
 
 subtest 'rollback and savepoints of large transactions' => sub {
-	my $before = $c->sql(1, 'SELECT sum(live), sum(dead) FROM datacake.keyspaces');
+	my $live = $c->sql(1, 'SELECT sum(live) FROM datacake.keyspaces');
 	$c->sql(1, q{BEGIN; INSERT INTO t SELECT g, 'never' FROM generate_series(500001, 550000) g; DELETE FROM t WHERE id < 100000; ROLLBACK});
 	$c->sql(1, q{BEGIN; SAVEPOINT a; INSERT INTO t SELECT g, 'never' FROM generate_series(500001, 550000) g; ROLLBACK TO a;
 		INSERT INTO other VALUES (30000, 'kept'); COMMIT});
 	$c->await_all('SELECT count(*) FROM other WHERE id = 30000', 1, 'what was kept arrives');
 	$c->verify_ok('the nodes are equal');
 	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'never'}, 0, 'and nothing of the rest is there');
-	my ($live, $dead) = split /\|/, $before;
-	is($c->sql(1, 'SELECT sum(live), sum(dead) FROM datacake.keyspaces'), ($live + 1) . "|$dead", 'nor in the metadata');
+	is($c->sql(1, 'SELECT sum(live) FROM datacake.keyspaces'), $live + 1, 'nor in the metadata');
 };
 
 subtest 'capture_memory' => sub {
