@@ -220,7 +220,6 @@ wake_node(void)
 	dc_metadata_reset();
 	dc_shared->incarnation = identity.incarnation;
 	start_standing(&identity, clock);
-	dc_seal_derive("datacake fingerprint", dc_shared->sum_seed);
 	pg_atomic_write_u64(&dc_shared->clock_last, clock);
 	pg_atomic_write_u64(&dc_shared->watermark,
 						dc_shared->vector.at[datacake_node_id]);

@@ -179,8 +179,8 @@ typedef struct DcShared
 	pg_atomic_uint32 phase;
 	uint64 incarnation;
 	pg_atomic_uint32 incarnation_wanted; /* a rival fell silent: a new one */
-	uint8 sum_seed[16];  /* fingerprints; the same in the whole cluster */
-	uint8 hash_seed[16]; /* slot order; this server's own */
+	uint8 sum_seed[16];  /* of fingerprints; both since the server's start, */
+	uint8 hash_seed[16]; /* of the order; the same in the whole cluster */
 
 	/* clock (clock.h) */
 	pg_atomic_uint64 clock_last;
