@@ -83,7 +83,7 @@ start_worker(DcWorkerKind kind)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("could not start datacake %s", dc_worker_name(kind)),
-				 errhint("Raise \"max_worker_processes\"; Datacake needs 4.")));
+				 errhint("Raise \"max_worker_processes\"; Datacake needs 5.")));
 }
 
 static bool
@@ -338,6 +338,7 @@ serve(void)
 		start_worker(DC_WORKER_GOSSIP);
 		start_worker(DC_WORKER_REPLICATOR);
 		start_worker(DC_WORKER_MAINTAINER);
+		start_worker(DC_WORKER_REPAIRER);
 		dc_worker_wait(clock_in_use() ? (long) lead_us() / 4000 : TURN_MS,
 					   PG_WAIT_EXTENSION);
 	}

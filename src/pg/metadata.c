@@ -549,6 +549,30 @@ dc_metadata_count(int slot, DcMetadataCounts *counts)
 	}
 }
 
+static const DcMap *
+open_partition(void *ctx, uint32 partition)
+{
+	int slot = (int) (intptr_t) ctx;
+
+	LWLockAcquire(partition_lock(slot, (int) partition), LW_SHARED);
+	return &dc_keyspace(slot)->maps[partition];
+}
+
+static void
+close_partition(void *ctx, uint32 partition)
+{
+	LWLockRelease(partition_lock((int) (intptr_t) ctx, (int) partition));
+}
+
+DcMapsView
+dc_metadata_view(int slot)
+{
+	return (DcMapsView){.open = open_partition,
+						.close = close_partition,
+						.ctx = (void *) (intptr_t) slot,
+						.env = map_env()};
+}
+
 void
 dc_reconcile_push(int slot, DcKey key)
 {
