@@ -68,6 +68,16 @@ add_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 		dc_row_hash(rel, row, &adding->scratch);
 }
 
+uint64
+dc_image_sum(const DcImageSums *sums)
+{
+	uint64 sum = 0;
+
+	for (int i = 0; i < (int) lengthof(sums->at); i++)
+		sum += sums->at[i];
+	return sum;
+}
+
 void
 dc_image_sums_here(int slot, DcImageSums *sums)
 {

@@ -7,8 +7,9 @@
  *
  *	ROWS    keys, 0 | again | parts, 0     --> applied here
  *	        taken | applied | stale | waiting | parts, 0
- *	IMAGES  again 0 | sums over images     --> leaves that differ
- *	        again 1 | { key, stamp, hash } --> which of them are other rows
+ *	IMAGES  0 | one sum over all rows      --> none of the leaves, or all
+ *	        0 | the sums of 4,096 leaves   --> those that differ
+ *	        1 | { key, stamp, hash }       --> which of them are other rows
  */
 #include "postgres.h"
 
@@ -155,17 +156,21 @@ exchange_rows(int slot, DcReader *r)
 
 /* --- images --- */
 
+/* One sum over all rows, or one for each leaf. */
 static void
 compare_image_sums(int slot, DcReader *r, DcWriter *w)
 {
 	DcImageSums *sums = palloc0(sizeof(DcImageSums));
 	DcLeafSet *differing = palloc(sizeof(DcLeafSet));
+	bool whole = dc_reader_left(r) == sizeof(uint64);
 
-	if (dc_reader_left(r) != sizeof(sums->at))
+	if (!whole && dc_reader_left(r) != sizeof(sums->at))
 		dc_peer_refuse(DC_MALFORMED, NULL);
 	dc_image_sums_here(slot, sums);
 	dc_leaf_set_init(differing, DC_IMAGE_BITS);
-	for (uint32 leaf = 0; leaf < lengthof(sums->at); leaf++)
+	if (whole && dc_read_u64(r) != dc_image_sum(sums))
+		dc_leaf_set_fill(differing, DC_IMAGE_BITS);
+	for (uint32 leaf = 0; !whole && leaf < lengthof(sums->at); leaf++)
 	{
 		if (dc_read_u64(r) != sums->at[leaf])
 			dc_leaf_set_add(differing, leaf);

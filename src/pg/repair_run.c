@@ -488,6 +488,24 @@ compare_leaves(Run *run, const DcLeafSet *leaves)
 	pfree(stamps);
 }
 
+/* Asks which leaves differ: by one sum, or by those of all leaves. */
+static void
+ask_image_sums(Run *run, const uint64 *sums, int count, DcLeafSet *leaves)
+{
+	DcReader answer;
+	DcWriter w;
+
+	begin_question(run, &w, DC_REPAIR_IMAGES);
+	dc_write_u8(&w, 0);
+	for (int i = 0; i < count; i++)
+		dc_write_u64(&w, sums[i]);
+	ask(run, &w, DC_REPAIR_IMAGES, &answer);
+	dc_leaf_set_decode(&answer, leaves);
+	if (answer.status == DC_OK && leaves->bits != DC_IMAGE_BITS)
+		dc_reader_fail(&answer, DC_MALFORMED);
+	require_good(run, dc_reader_finish(&answer));
+}
+
 static void
 compare_images(Run *run)
 {
@@ -496,19 +514,13 @@ compare_images(Run *run)
 	DcLeafSet *leaves = MemoryContextAlloc(run->context, sizeof(DcLeafSet));
 	uint64 fetched = run->out->fetched;
 	uint64 pushed = run->out->pushed;
-	DcReader answer;
-	DcWriter w;
+	uint64 whole;
 
 	dc_image_sums(run->slot, sums, run->check);
-	begin_question(run, &w, DC_REPAIR_IMAGES);
-	dc_write_u8(&w, 0);
-	for (int i = 0; i < (int) lengthof(sums->at); i++)
-		dc_write_u64(&w, sums->at[i]);
-	ask(run, &w, DC_REPAIR_IMAGES, &answer);
-	dc_leaf_set_decode(&answer, leaves);
-	if (leaves->bits != DC_IMAGE_BITS)
-		dc_reader_fail(&answer, DC_MALFORMED);
-	require_good(run, dc_reader_finish(&answer));
+	whole = dc_image_sum(sums);
+	ask_image_sums(run, &whole, 1, leaves);
+	if (leaves->count > 0)
+		ask_image_sums(run, sums->at, lengthof(sums->at), leaves);
 	if (leaves->count > 0)
 		compare_leaves(run, leaves);
 	/* counted as images */

@@ -43,6 +43,9 @@ typedef struct DcImageSums
 	uint64 at[1 << DC_IMAGE_BITS];
 } DcImageSums;
 
+/* Over all rows. */
+extern uint64 dc_image_sum(const DcImageSums *sums);
+
 /* Row hash: key, stamp, and name and value of each column. */
 extern uint64 dc_row_hash(DcRel *rel, TupleTableSlot *row, StringInfo scratch);
 

@@ -246,6 +246,34 @@ look_at_all(int slot, DcKeyList *suspects, void (*check)(void))
 	return rows;
 }
 
+static int
+compare_keys(const void *left, const void *right)
+{
+	const DcSlice *a = left;
+	const DcSlice *b = right;
+	int order = memcmp(a->data, b->data, Min(a->length, b->length));
+
+	if (order == 0 && a->length != b->length)
+		return a->length < b->length ? -1 : 1;
+	return order;
+}
+
+/* A row that is too old was met, and its entry has no row. */
+static void
+remove_duplicates(DcKeyList *list)
+{
+	uint32 kept = 0;
+
+	qsort(list->keys, list->count, sizeof(DcSlice), compare_keys);
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		if (kept == 0 ||
+			compare_keys(&list->keys[kept - 1], &list->keys[i]) != 0)
+			list->keys[kept++] = list->keys[i];
+	}
+	list->count = kept;
+}
+
 /* Keeps the keys whose row and entry still do not agree. */
 static void
 look_again(int slot, DcKeyList *suspects)
@@ -321,6 +349,7 @@ dc_scrub(int slot, DcKeyList *lost, void (*check)(void))
 
 	dc_key_list_init(&suspects, CurrentMemoryContext);
 	done.rows = look_at_all(slot, &suspects, check);
+	remove_duplicates(&suspects);
 	for (int i = 0; i < LOOKS && suspects.count > 0; i++)
 	{
 		(void) WaitLatch(MyLatch,
