@@ -6,7 +6,8 @@
  * datacake.repair_interval, it compares all keyspaces with one peer, another
  * one each time.  Entries cost what differs.  Reading tables costs what
  * exists: scrub and images are due for a keyspace after a hundred times the
- * time that the last ones took, so they take at most a hundredth of it.
+ * time that the last ones took, so they take at most a hundredth of it, and
+ * not before six intervals.
  *
  * A repair that fails says so and is tried again in its turn; the worker
  * itself ends only by what ends any of them.
@@ -28,10 +29,9 @@
 
 extern PGDLLEXPORT void datacake_repairer_main(Datum arg);
 
-#define TURN_MS       1000
-#define PAUSE_MS      20 /* between two keyspaces */
-#define SCRUB_SHARE   100
-#define SCRUB_PAUSE_S 3600 /* and not more often than each hour */
+#define TURN_MS     1000
+#define PAUSE_MS    20 /* between two keyspaces */
+#define SCRUB_SHARE 100
 
 /* When tables are read again; by slot of the keyspace. */
 static TimestampTz *scrub_due;
@@ -148,12 +148,10 @@ scrub_is_due(int slot)
 static void
 put_scrub_off(int slot, const DcRepairOutcome *outcome)
 {
-	int64 pause_us = (int64) outcome->elapsed_us * SCRUB_SHARE;
+	int64 pause_us = (int64) outcome->reading_us * SCRUB_SHARE;
 
-	/* a short interval is for who wants to see it soon */
-	pause_us = Max(pause_us,
-				   (int64) Min(datacake_repair_interval_s * 6, SCRUB_PAUSE_S) *
-					   USECS_PER_SEC);
+	pause_us =
+		Max(pause_us, (int64) datacake_repair_interval_s * 6 * USECS_PER_SEC);
 	scrub_due[slot] = GetCurrentTimestamp() + pause_us;
 }
 

@@ -28,6 +28,7 @@
 #include "message.h"
 #include "scrub.h"
 #include "sql.h"
+#include "vector.h"
 
 #define ROWS_BYTES   (512 * 1024)
 #define ROWS_KEYS    2048
@@ -48,6 +49,7 @@ typedef struct Run
 	DcVv vector;
 	DcKeyList fetch; /* keys whose rows the peer has */
 	DcKeyList push;  /* ... and which it lacks */
+	DcKeyList kept;  /* live on one side, claimed purged by the other */
 	uint8 question[DC_REPAIR_MESSAGE_MAX];
 } Run;
 
@@ -275,6 +277,7 @@ scrub(Run *run)
 {
 	DcScrubbed done = dc_scrub(run->slot, &run->fetch, run->check);
 
+	run->out->reading_us += done.reading_us;
 	run->out->scrubbed = done.rows;
 	run->out->mended = done.mended;
 }
@@ -319,10 +322,114 @@ take_result(Run *run, const DcRepairResult *result)
 			dc_key_list_add(&run->push, result->key.data, result->key.length);
 			break;
 		case DC_REPAIR_KEEP:
+			dc_key_list_add(&run->kept, result->key.data, result->key.length);
+			break;
 		case DC_REPAIR_ALONE:
-			run->out->kept++;
 			break;
 	}
+}
+
+/* A live node that is neither this one nor the peer; 0: none. */
+static uint32
+third_node(uint32 peer)
+{
+	uint32 third = 0;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		DcNode *node = &dc_shared->nodes[i];
+
+		if (node->node_id != 0 && !node->local && node->node_id != peer &&
+			node->state == DC_NODE_ALIVE)
+			third = node->node_id;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return third;
+}
+
+/* Which of these keys live there, from `at` on; how many were asked about. */
+static uint32
+ask_living(Run *run, DcCaller *caller, uint32 at, bool *lives)
+{
+	DcVv *vector = MemoryContextAlloc(run->context, sizeof(DcVv));
+	uint32 count = 0;
+	DcReader answer;
+	DcSlice bytes;
+	DcWriter w;
+
+	begin_question(run, &w, DC_REPAIR_OFFER);
+	dc_vector_read(vector);
+	dc_vv_encode(&w, vector);
+	dc_write_u64(&w, pg_atomic_read_u64(&dc_shared->horizon));
+	for (; at + count < run->kept.count && count < DC_REPAIR_OFFERS_MAX &&
+		   w.length < DC_REPAIR_OFFER_BYTES;
+		 count++)
+		dc_write_string(&w, run->kept.keys[at + count].data,
+						run->kept.keys[at + count].length);
+	dc_write_varint(&w, 0);
+	dc_write_u8(&w, 0);
+	bytes = dc_caller_ask(caller, w.data, w.length);
+	dc_reader_init(&answer, bytes.data, bytes.length);
+	(void) dc_read_bytes(&answer, 3 + 8); /* version, letter, kind, floor */
+	dc_vv_decode(&answer, vector);
+	(void) dc_read_u64(&answer);
+	if (dc_read_varint(&answer, count) != count)
+		dc_reader_fail(&answer, DC_MALFORMED);
+	for (uint32 i = 0; i < count; i++)
+	{
+		uint64 word = dc_read_u64(&answer);
+
+		lives[at + i] = word > 1 && (word & 1) == 0;
+	}
+	require_good(run, answer.status);
+	pfree(vector);
+	return count;
+}
+
+static void
+ask_node(Run *run, uint32 node_id, bool *lives)
+{
+	DcCaller *caller = dc_caller_open(node_id, run->check);
+
+	PG_TRY();
+	{
+		for (uint32 at = 0; at < run->kept.count;)
+			at += ask_living(run, caller, at, lives);
+	}
+	PG_FINALLY();
+	{
+		dc_caller_close(caller);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * R9: the peer and this node disagree about what died long ago.  A third node
+ * that still has the key alive settles it: members have every death up to the
+ * horizon, so two of them cannot both have missed that one.
+ */
+static void
+ask_third(Run *run)
+{
+	uint32 third = third_node(run->plan->node_id);
+	bool *lives = MemoryContextAllocZero(run->context, run->kept.count + 1);
+
+	if (third != 0)
+		ask_node(run, third, lives);
+	for (uint32 i = 0; i < run->kept.count; i++)
+	{
+		DcSlice key = run->kept.keys[i];
+		DcEntry own =
+			dc_metadata_get(run->slot, dc_key_make(key.data, key.length));
+
+		if (!lives[i])
+			run->out->kept++;
+		else
+			dc_key_list_add(own.stamp == DC_HLC_NONE ? &run->fetch : &run->push,
+							key.data, key.length);
+	}
+	move_rows(run, true);
 }
 
 static void
@@ -375,6 +482,8 @@ compare_entries(Run *run)
 			run->check();
 	}
 	pfree(repair);
+	if (run->kept.count > 0)
+		ask_third(run);
 	warn_kept(run);
 }
 
@@ -514,9 +623,11 @@ compare_images(Run *run)
 	DcLeafSet *leaves = MemoryContextAlloc(run->context, sizeof(DcLeafSet));
 	uint64 fetched = run->out->fetched;
 	uint64 pushed = run->out->pushed;
+	TimestampTz started = GetCurrentTimestamp();
 	uint64 whole;
 
 	dc_image_sums(run->slot, sums, run->check);
+	run->out->reading_us += (uint64) (GetCurrentTimestamp() - started);
 	whole = dc_image_sum(sums);
 	ask_image_sums(run, &whole, 1, leaves);
 	if (leaves->count > 0)
@@ -578,6 +689,7 @@ dc_repair_run(const DcRepairPlan *plan, DcRepairOutcome *outcome,
 	MemoryContextSwitchTo(context);
 	dc_key_list_init(&run->fetch, context);
 	dc_key_list_init(&run->push, context);
+	dc_key_list_init(&run->kept, context);
 	require_keyspace(run);
 	if (plan->scrub)
 		scrub(run);

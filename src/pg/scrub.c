@@ -13,6 +13,7 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #include "mend.h"
@@ -346,9 +347,11 @@ dc_scrub(int slot, DcKeyList *lost, void (*check)(void))
 {
 	DcScrubbed done = {0};
 	DcKeyList suspects;
+	TimestampTz started = GetCurrentTimestamp();
 
 	dc_key_list_init(&suspects, CurrentMemoryContext);
 	done.rows = look_at_all(slot, &suspects, check);
+	done.reading_us = (uint64) (GetCurrentTimestamp() - started);
 	remove_duplicates(&suspects);
 	for (int i = 0; i < LOOKS && suspects.count > 0; i++)
 	{

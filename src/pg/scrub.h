@@ -46,6 +46,7 @@ typedef struct DcScrubbed
 {
 	uint64 rows;   /* looked at */
 	uint64 mended; /* settled here */
+	uint64 reading_us;
 } DcScrubbed;
 
 /* From a worker, outside of a transaction; `lost`: to be fetched. */

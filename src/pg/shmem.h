@@ -203,6 +203,7 @@ typedef struct DcRepairOutcome
 	uint64 sent_bytes;
 	uint64 received_bytes;
 	uint64 elapsed_us;
+	uint64 reading_us; /* of it, reading the whole table here */
 } DcRepairOutcome;
 
 /* One repair at a time, asked for by datacake.repair(). */
