@@ -83,7 +83,7 @@ start_worker(DcWorkerKind kind)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("could not start datacake %s", dc_worker_name(kind)),
-				 errhint("Raise \"max_worker_processes\"; Datacake needs 4.")));
+				 errhint("Raise \"max_worker_processes\"; Datacake needs 5.")));
 }
 
 static bool
@@ -239,7 +239,6 @@ wake_node(void)
 	dc_metadata_reset();
 	dc_shared->incarnation = identity.incarnation;
 	start_standing(&identity, clock);
-	dc_seal_derive("datacake fingerprint", dc_shared->sum_seed);
 	pg_atomic_write_u64(&dc_shared->clock_last, clock);
 	pg_atomic_write_u64(&dc_shared->watermark,
 						dc_shared->vector.at[datacake_node_id]);
@@ -379,6 +378,7 @@ serve(void)
 		start_worker(DC_WORKER_GOSSIP);
 		start_worker(DC_WORKER_REPLICATOR);
 		start_worker(DC_WORKER_MAINTAINER);
+		start_worker(DC_WORKER_REPAIRER);
 		dc_worker_wait(clock_in_use() ? (long) lead_us() / 4000 : TURN_MS,
 					   PG_WAIT_EXTENSION);
 	}

@@ -1,6 +1,6 @@
 /*
  * worker.c
- *		What the four background workers have in common.
+ *		What the background workers have in common.
  */
 #include "worker.h"
 

@@ -1,6 +1,6 @@
 /*
  * worker.h
- *		What the four background workers have in common.
+ *		What the background workers have in common.
  *
  * A worker is crash-only: an ERROR ends the process, the launcher (for the
  * launcher itself the postmaster) starts it again, and the restart is a

@@ -158,6 +158,26 @@ CREATE TABLE datacake.conflict (
 );
 COMMENT ON TABLE datacake.conflict IS 'concurrent writes that this node met when it applied changes of others; datacake.conflict_history of them are kept';
 
+CREATE TABLE datacake.repaired (
+    keyspace bigint NOT NULL,
+    node_id integer NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    runs bigint NOT NULL DEFAULT 1,
+    differing bigint NOT NULL,
+    fetched bigint NOT NULL,
+    pushed bigint NOT NULL,
+    kept bigint NOT NULL,
+    mended bigint NOT NULL,
+    lost bigint NOT NULL,
+    images bigint NOT NULL,
+    sent_bytes bigint NOT NULL,
+    received_bytes bigint NOT NULL,
+    elapsed interval NOT NULL,
+    differing_ever bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (keyspace, node_id)
+);
+COMMENT ON TABLE datacake.repaired IS 'the last comparison of each keyspace with each node, and what was found';
+
 CREATE TABLE datacake.keyspace (
     id bigint PRIMARY KEY,
     schema_name text NOT NULL,
@@ -208,6 +228,10 @@ COMMENT ON FUNCTION datacake.apply_batch(bytea) IS 'for peers: applies changes i
 CREATE FUNCTION datacake.peer_fingerprint(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_fingerprint' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_fingerprint(bytea) IS 'for peers: sums over the rows of all keyspaces; takes and returns sealed messages';
+
+CREATE FUNCTION datacake.peer_repair(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_repair' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_repair(bytea) IS 'for peers: answers a question of a repair; takes and returns sealed messages';
 
 -- ---------------------------------------------------------------------------
 -- Keyspaces
@@ -372,6 +396,13 @@ CREATE FUNCTION datacake.verify(timeout interval DEFAULT '10 s') RETURNS boolean
     AS 'MODULE_PATHNAME', 'datacake_verify' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION datacake.verify(interval) IS
     'true as soon as all live nodes hold the same rows in all keyspaces; false after the timeout; reads every row';
+CREATE FUNCTION datacake.repair(relation regclass DEFAULT NULL, node_id integer DEFAULT NULL,
+    OUT keyspace regclass, OUT node integer, OUT differing bigint, OUT fetched bigint, OUT pushed bigint, OUT kept bigint,
+    OUT in_flight bigint, OUT scrubbed bigint, OUT mended bigint, OUT lost bigint, OUT images bigint,
+    OUT bytes_sent bigint, OUT bytes_received bigint, OUT round_trips integer, OUT elapsed_ms float8)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_repair' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.repair(regclass, integer) IS
+    'compares one or all keyspaces with one or all live nodes and mends both; reads the tables, too';
 CREATE FUNCTION datacake.pause(node_id integer DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'datacake_pause' LANGUAGE C;
 COMMENT ON FUNCTION datacake.pause(integer) IS 'stops the exchange with one peer, or with all, both ways, until resume() or a restart';
@@ -433,6 +464,12 @@ CREATE VIEW datacake.conflicts AS
       FROM datacake.conflict c LEFT JOIN datacake.show_keyspaces() s ON s.id = c.keyspace ORDER BY c.id;
 COMMENT ON VIEW datacake.conflicts IS 'concurrent writes: which stamp stayed and which lost, and their rows (NULL: a deletion); seen where the one that lost stood';
 
+CREATE VIEW datacake.repairs AS
+    SELECT s.relation AS keyspace, r.node_id AS node, r.at, r.runs, r.differing, r.fetched, r.pushed, r.kept, r.mended, r.lost, r.images,
+           r.sent_bytes, r.received_bytes, r.elapsed, r.differing_ever
+      FROM datacake.repaired r JOIN datacake.show_keyspaces() s ON s.id = r.keyspace ORDER BY s.relation, r.node_id;
+COMMENT ON VIEW datacake.repairs IS 'the last comparison of each keyspace with each node: entries that differed, rows fetched, pushed, kept and mended, bytes';
+
 CREATE FUNCTION datacake.show_workers(OUT name text, OUT pid integer, OUT started_at timestamptz, OUT starts integer)
     RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_workers' LANGUAGE C VOLATILE;
 CREATE VIEW datacake.workers AS SELECT name, pid, started_at, greatest(starts - 1, 0) AS restarts FROM datacake.show_workers();
@@ -459,10 +496,12 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
 GRANT SELECT ON datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
-    datacake.quarantine, datacake.unrealized, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
+    datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), datacake.drop_keyspace(text),
     datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text), datacake.remove_node(integer), datacake.verify(interval),
-    datacake.pause(integer), datacake.resume(integer), datacake.retry() TO datacake_admin;
-GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea) TO datacake_peer;
+    datacake.pause(integer), datacake.resume(integer), datacake.retry(),
+    datacake.repair(regclass, integer) TO datacake_admin;
+GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
+    datacake.peer_repair(bytea) TO datacake_peer;

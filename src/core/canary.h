@@ -20,7 +20,8 @@ enum
 	DC_CANARY_R10 = 1 << 6, /* floors count under any list */
 	DC_CANARY_R11 = 1 << 9, /* a node is removed before the others closed it */
 	DC_CANARY_R12 = 1 << 7, /* a newcomer need not join */
-	DC_CANARY_R13 = 1 << 8  /* a joiner keeps what others forgot */
+	DC_CANARY_R13 = 1 << 8, /* a joiner keeps what others forgot */
+	DC_CANARY_CHECK = 1 << 24 /* the check of a sketch's cell is linear */
 };
 
 #ifdef DC_CANARIES

@@ -5,9 +5,9 @@
  * dc_key_hash orders the slots of the metadata map.  It is recomputed for
  * each entry that a lookup passes, so it must cost a few nanoseconds: one
  * 64 x 64 -> 128 bit multiplication per 16 bytes, and one to finish (the
- * construction of wyhash).  The seed is secret and differs from node to node,
- * so nobody can choose keys that collide; the values never leave the node and
- * depend on its byte order.
+ * construction of wyhash).  All nodes of a cluster use one seed, and the
+ * values are the same on every machine, so that a range of hashes names the
+ * same keys everywhere: repair compares nodes range by range.
  *
  * dc_siphash is SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast
  * short-input PRF", 2012): a pseudorandom function, equal on every machine.
@@ -36,13 +36,21 @@ uint64_t dc_siphash_rounds(const uint8_t seed[DC_SEED_BYTES],
 						   const uint8_t *data, size_t length, unsigned c,
 						   unsigned d);
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define DC_LITTLE64(value) __builtin_bswap64(value)
+#define DC_LITTLE32(value) __builtin_bswap32(value)
+#else
+#define DC_LITTLE64(value) (value)
+#define DC_LITTLE32(value) (value)
+#endif
+
 static inline uint64_t
 dc_hash_load64(const uint8_t *from)
 {
 	uint64_t value;
 
 	memcpy(&value, from, sizeof(value));
-	return value;
+	return DC_LITTLE64(value);
 }
 
 static inline uint64_t
@@ -51,7 +59,7 @@ dc_hash_load32(const uint8_t *from)
 	uint32_t value;
 
 	memcpy(&value, from, sizeof(value));
-	return value;
+	return DC_LITTLE32(value);
 }
 
 /* The low and the high half of a * b, in place. */

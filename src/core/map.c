@@ -36,6 +36,10 @@
  * is used again for that class only.  A reservation counts on its class, so
  * that it cannot be eaten by keys of other lengths.
  *
+ * The sums of the leaves, where they are kept, change with each entry:
+ *
+ *	leaf[] -> 4 pages of 256 sums     leaf = the first 10 bits of the order
+ *
  * The hash of a resident is computed again when a search passes it: 2 ns for
  * a short key, against 8 bytes an entry for keeping it.
  */
@@ -397,6 +401,123 @@ arena_pop(const DcMap *map, const DcMapEnv *env, uint32_t units)
 	return ref;
 }
 
+/* -------------------------------------------------------------- entries */
+
+static inline uint64_t
+word_of(DcEntry entry)
+{
+	return entry.stamp | (entry.dead ? WORD_DEAD : 0);
+}
+
+static inline DcEntry
+entry_of(uint64_t word)
+{
+	return (DcEntry){.stamp = word & ~WORD_DEAD,
+					 .dead = (word & WORD_DEAD) != 0};
+}
+
+uint64_t
+dc_map_fingerprint(const DcMapEnv *env, const uint8_t *key, size_t length,
+				   DcHlc stamp)
+{
+	return dc_siphash_entry(env->sum_seed, key, length, stamp);
+}
+
+/* ---------------------------------------------------------------- sums */
+
+static inline uint64_t *
+leaf_sum(const DcMap *map, const DcMapEnv *env, uint64_t order)
+{
+	uint32_t leaf = (uint32_t) (order >> (64 - DC_MAP_LEAF_BITS));
+	uint32_t per_page = DC_MAP_LEAVES / DC_MAP_LEAF_PAGES;
+	uint64_t *sums = page_at(env, map->leaf[leaf / per_page]);
+
+	return sums + leaf % per_page;
+}
+
+/* Takes an entry into the counts, or (leaving) out of them. */
+static void
+account(DcMap *map, const DcMapEnv *env, const Probe *p, uint64_t word,
+		bool leaving)
+{
+	DcEntry entry = entry_of(word);
+	uint64_t sum;
+
+	if (entry.dead)
+	{
+		map->dead_count += leaving ? UINT32_MAX : 1;
+		return;
+	}
+	sum = dc_map_fingerprint(env, p->key, p->length, entry.stamp);
+	sum = leaving ? 0 - sum : sum;
+	map->live_sum += sum;
+	if (map->leaf_pages > 0)
+		*leaf_sum(map, env, p->order) += sum;
+}
+
+/* Adds what each live entry has to the sum of its leaf. */
+static void
+sum_leaves(const DcMap *map, const DcMapEnv *env, uint64_t sums[DC_MAP_LEAVES])
+{
+	Walk w = {.map = map, .env = env};
+
+	memset(sums, 0, DC_MAP_LEAVES * sizeof(sums[0]));
+	for (walk_to(&w, 0); w.slot != NULL; walk_next(&w))
+	{
+		const uint8_t *bytes = w.slot->key;
+		DcEntry entry = entry_of(w.slot->word);
+
+		if (w.slot->word != 0 && !entry.dead)
+			sums[slot_order(map, env, bytes) >> (64 - DC_MAP_LEAF_BITS)] +=
+				dc_map_fingerprint(env, slot_key(map, env, bytes),
+								   slot_key_length(map, bytes), entry.stamp);
+	}
+}
+
+void
+dc_map_leaf_sums(const DcMap *map, const DcMapEnv *env,
+				 uint64_t sums[DC_MAP_LEAVES])
+{
+	uint32_t per_page = DC_MAP_LEAVES / DC_MAP_LEAF_PAGES;
+
+	if (map->leaf_pages == 0)
+	{
+		sum_leaves(map, env, sums);
+		return;
+	}
+	for (uint32_t i = 0; i < DC_MAP_LEAF_PAGES; i++)
+		memcpy(sums + (size_t) i * per_page, page_at(env, map->leaf[i]),
+			   DC_PAGE_BYTES);
+}
+
+/* Pages for the sums, or, when there are not enough, none. */
+static void
+keep_leaf_sums(DcMap *map, const DcMapEnv *env)
+{
+	uint64_t sums[DC_MAP_LEAVES];
+	uint32_t per_page = DC_MAP_LEAVES / DC_MAP_LEAF_PAGES;
+	uint32_t taken = 0;
+
+	while (taken < DC_MAP_LEAF_PAGES)
+	{
+		map->leaf[taken] = env->pages.take(env->pages.ctx);
+		if (map->leaf[taken] == DC_PAGE_NONE)
+			break;
+		taken++;
+	}
+	if (taken < DC_MAP_LEAF_PAGES)
+	{
+		while (taken > 0)
+			env->pages.give(env->pages.ctx, map->leaf[--taken]);
+		return;
+	}
+	sum_leaves(map, env, sums);
+	for (uint32_t i = 0; i < DC_MAP_LEAF_PAGES; i++)
+		memcpy(page_at(env, map->leaf[i]), sums + (size_t) i * per_page,
+			   DC_PAGE_BYTES);
+	map->leaf_pages = DC_MAP_LEAF_PAGES;
+}
+
 /* --------------------------------------------------------------- layout */
 
 /*
@@ -540,6 +661,8 @@ grow(DcMap *map, const DcMapEnv *env)
 	if (map->slots == slots_before)
 		return false;
 	lay_out(map, env, slots_before, tail_of(map->slots));
+	if (map->leaf_pages == 0 && map->slots >= DC_MAP_LEAF_SLOTS)
+		keep_leaf_sums(map, env);
 	return true;
 }
 
@@ -622,44 +745,7 @@ place(DcMap *map, const DcMapEnv *env, const Probe *p, uint64_t word)
 	map->used++;
 }
 
-/* -------------------------------------------------------------- entries */
-
-static inline uint64_t
-word_of(DcEntry entry)
-{
-	return entry.stamp | (entry.dead ? WORD_DEAD : 0);
-}
-
-static inline DcEntry
-entry_of(uint64_t word)
-{
-	return (DcEntry){.stamp = word & ~WORD_DEAD,
-					 .dead = (word & WORD_DEAD) != 0};
-}
-
-uint64_t
-dc_map_fingerprint(const DcMapEnv *env, const uint8_t *key, size_t length,
-				   DcHlc stamp)
-{
-	return dc_siphash_entry(env->sum_seed, key, length, stamp);
-}
-
-/* Takes an entry into the counts, or (leaving) out of them. */
-static void
-account(DcMap *map, const DcMapEnv *env, const Probe *p, uint64_t word,
-		bool leaving)
-{
-	DcEntry entry = entry_of(word);
-	uint64_t sum;
-
-	if (entry.dead)
-	{
-		map->dead_count += leaving ? UINT32_MAX : 1;
-		return;
-	}
-	sum = dc_map_fingerprint(env, p->key, p->length, entry.stamp);
-	map->live_sum += leaving ? 0 - sum : sum;
-}
+/* -------------------------------------------------------- keys and stamps */
 
 void
 dc_map_init(DcMap *map, uint32_t key_bytes)
@@ -685,6 +771,8 @@ dc_map_release(DcMap *map, const DcMapEnv *env)
 		env->pages.give(env->pages.ctx, slot_page(map, env, i));
 	for (uint32_t i = 0; i < dir_pages_of(map->slot_pages); i++)
 		env->pages.give(env->pages.ctx, map->dir[i]);
+	for (uint32_t i = 0; i < map->leaf_pages; i++)
+		env->pages.give(env->pages.ctx, map->leaf[i]);
 	dc_map_init(map, map->key_bytes);
 }
 
@@ -841,7 +929,8 @@ dc_map_remove(DcMap *map, const DcMapEnv *env, const uint8_t *key,
 uint32_t
 dc_map_pages(const DcMap *map)
 {
-	return map->slot_pages + dir_pages_of(map->slot_pages) + map->arena_pages;
+	return map->slot_pages + dir_pages_of(map->slot_pages) + map->arena_pages +
+		   map->leaf_pages;
 }
 
 /* Most searches end within the three lines that follow the home. */
@@ -913,6 +1002,12 @@ dc_map_scan(const DcMap *map, const DcMapEnv *env, DcMapCursor *cursor,
 	{
 		if (w.slot->word == 0)
 			continue;
+		if (filter->order_end > 0 &&
+			slot_order(map, env, w.slot->key) >= filter->order_end)
+		{
+			cursor->done = true;
+			return count;
+		}
 		if (room->visits_max > 0 && visits >= room->visits_max)
 			break;
 		if (filter_passes(filter, w.slot->word))
@@ -965,6 +1060,17 @@ check_arena(const DcMap *map, const DcMapEnv *env)
 	return reserved <= map->reserved;
 }
 
+static bool
+check_leaf_sums(const DcMap *map, const DcMapEnv *env)
+{
+	uint64_t kept[DC_MAP_LEAVES];
+	uint64_t counted[DC_MAP_LEAVES];
+
+	dc_map_leaf_sums(map, env, kept);
+	sum_leaves(map, env, counted);
+	return memcmp(kept, counted, sizeof(kept)) == 0;
+}
+
 bool
 dc_map_check(const DcMap *map, const DcMapEnv *env)
 {
@@ -1006,5 +1112,6 @@ dc_map_check(const DcMap *map, const DcMapEnv *env)
 		account(&counted, env, &p, w.slot->word, false);
 	}
 	return counted.used == map->used && counted.dead_count == map->dead_count &&
-		   counted.live_sum == map->live_sum && check_arena(map, env);
+		   counted.live_sum == map->live_sum && check_arena(map, env) &&
+		   check_leaf_sums(map, env);
 }

@@ -123,3 +123,45 @@ dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc registered, bool self,
 		return DC_REJOIN_REISSUE;
 	return DC_REJOIN_QUARANTINE;
 }
+
+/* At or below either floor an entry is dead, with the floor as its stamp. */
+static DcEntry
+below_floor(DcEntry entry, DcHlc floor)
+{
+	if (floor != DC_HLC_NONE && entry.stamp <= floor)
+		return (DcEntry){.stamp = floor, .dead = true};
+	return entry;
+}
+
+/* `here` is known on one side only; `other` does not know it. */
+static DcRepairAction
+repair_absent(DcEntry here, const DcRepairSide *other, DcRepairAction send)
+{
+	if (here.stamp <= other->horizon)
+		return here.dead ? DC_REPAIR_NOTHING : DC_REPAIR_KEEP;
+	return dc_vv_covers(other->vector, here.stamp) ? send : DC_REPAIR_WAIT;
+}
+
+DcRepairAction
+dc_rule_repair(const DcRepairSide *own, const DcRepairSide *peer, bool rejoin)
+{
+	DcHlc floor = own->floor > peer->floor ? own->floor : peer->floor;
+	DcEntry a = below_floor(own->entry, floor);
+	DcEntry b = below_floor(peer->entry, floor);
+
+	if (a.stamp == b.stamp && a.dead == b.dead)
+		return DC_REPAIR_NOTHING;
+	if (b.stamp == DC_HLC_NONE && rejoin)
+		return a.dead ? DC_REPAIR_NOTHING : DC_REPAIR_ALONE;
+	if (b.stamp == DC_HLC_NONE)
+		return repair_absent(a, peer, DC_REPAIR_PUSH);
+	if (rejoin && (b.stamp > a.stamp || (b.stamp == a.stamp && b.dead)))
+		return DC_REPAIR_FETCH;
+	if (a.stamp == DC_HLC_NONE)
+		return repair_absent(b, own, DC_REPAIR_FETCH);
+	if (b.stamp > a.stamp || (b.stamp == a.stamp && b.dead))
+		return dc_vv_covers(own->vector, b.stamp) ? DC_REPAIR_FETCH :
+													DC_REPAIR_WAIT;
+	return !rejoin && dc_vv_covers(peer->vector, a.stamp) ? DC_REPAIR_PUSH :
+															DC_REPAIR_WAIT;
+}

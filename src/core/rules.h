@@ -12,7 +12,9 @@
 #ifndef DC_RULES_H
 #define DC_RULES_H
 
+#include "hlc.h"
 #include "members.h"
+#include "vv.h"
 
 #include <stddef.h>
 
@@ -117,5 +119,36 @@ typedef enum DcRejoin
  */
 DcRejoin dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc registered, bool self,
 						DcMemberState source);
+
+/* One of the two nodes that compare a key (R9). */
+typedef struct DcRepairSide
+{
+	DcEntry entry;
+	DcHlc floor;        /* stamp of the keyspace's last TRUNCATE */
+	DcHlc horizon;      /* g; read before the entry */
+	const DcVv *vector; /* V; read before the entry */
+} DcRepairSide;
+
+/* What the asking node does about a key that was compared. */
+typedef enum DcRepairAction
+{
+	DC_REPAIR_NOTHING, /* they agree, or both deaths are purged */
+	DC_REPAIR_WAIT,    /* not covered yet: the stream will bring it */
+	DC_REPAIR_FETCH,   /* the peer's is newer, and should be here */
+	DC_REPAIR_PUSH,    /* ours is newer, and should be there */
+	DC_REPAIR_KEEP,    /* live on one side, claimed purged by the other */
+	DC_REPAIR_ALONE    /* rejoining, live here alone: dc_rule_rejoin says */
+} DcRepairAction;
+
+/*
+ * R9, R13: `own` asks, `peer` answered.  The newer entry wins on both sides.
+ * What one side has and the other should have (its V covers the stamp) but
+ * does not know is lost there, unless it is at or below g: then it is claimed
+ * to be dead and purged.  Between members that cannot be; it is kept and
+ * reported.  `rejoin`: own is joining, and took the peer's catch-up and g, so
+ * that the peer's word counts; what joins ships nothing, so there is no PUSH.
+ */
+DcRepairAction dc_rule_repair(const DcRepairSide *own, const DcRepairSide *peer,
+							  bool rejoin);
 
 #endif

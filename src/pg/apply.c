@@ -68,7 +68,8 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 		dc_birth_announce(target->slot, item->key.hash);
 	entry =
 		dc_rule_above_floor(dc_metadata_get(target->slot, item->key), floor);
-	if (set->retry && entry.stamp == item->change.entry.stamp)
+	if ((set->retry || (set->again && !entry.dead)) &&
+		entry.stamp == item->change.entry.stamp)
 		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
 	item->entry = entry;
 	/* after the entry: what was purged since lies below what is read now */
@@ -76,8 +77,11 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 		horizon = pg_atomic_read_u64(&dc_shared->horizon);
 	item->decision =
 		dc_rule_apply(item->row, entry, item->change.entry, horizon, floor);
+	if (set->again && item->decision == DC_APPLY_SAME &&
+		item->row == item->change.entry.stamp && !item->change.entry.dead)
+		item->decision = DC_APPLY_STORE;
 	if (item->row == DC_HLC_NONE && entry.stamp <= floor && !set->retry &&
-		item->decision != DC_APPLY_STALE &&
+		!set->again && item->decision != DC_APPLY_STALE &&
 		dc_vv_covers(&set->vector, item->change.entry.stamp))
 		dc_count(DC_COUNT_LOCAL_LOSSES, 1);
 }

@@ -27,6 +27,12 @@ typedef struct DcApplySet DcApplySet;
 /* `retry`: changes that waited in the quarantine. */
 extern DcApplySet *dc_apply_begin(bool retry);
 
+/*
+ * The changes are known here by stamp, but their rows were lost or differ:
+ * they are written again (repair).
+ */
+extern void dc_apply_again(DcApplySet *set);
+
 /* `exact`: the changes say what they replaced, so conflicts can be seen. */
 extern void dc_apply_add(DcApplySet *set, DcSlice batch, bool exact);
 

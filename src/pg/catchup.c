@@ -345,35 +345,92 @@ finish_chunk(Chunk *chunk, StringInfo call)
 	dc_call_append(call, DC_PART_CATCHUP, batch.data, (Size) batch.len);
 }
 
-/* In a transaction.  False: the table is locked by somebody else. */
+/* False: the table is locked by somebody else. */
 static bool
-read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
+open_chunk(Chunk *chunk)
 {
-	Chunk chunk = {.catchup = catchup, .slot = slot};
-	Oid relid = dc_keyspace(slot)->relid;
+	Oid relid = dc_keyspace(chunk->slot)->relid;
 
 	if (OidIsValid(relid))
 	{
 		if (!ConditionalLockRelationOid(relid, AccessShareLock))
 			return false;
-		chunk.relation = try_relation_open(relid, NoLock);
+		chunk->relation = try_relation_open(relid, NoLock);
 	}
-	initStringInfo(&chunk.batch);
-	initStringInfo(&chunk.waiting);
-	initStringInfo(&chunk.image);
-	if (chunk.relation != NULL)
-		chunk.rel = dc_rel(chunk.relation);
-	if (chunk.rel != NULL)
-		chunk.row = table_slot_create(chunk.relation, NULL);
-	send_chunk(&chunk);
-	finish_chunk(&chunk, call);
-	catchup->floor_sent = true;
-	*rows += chunk.rows;
-	if (chunk.row != NULL)
-		ExecDropSingleTupleTableSlot(chunk.row);
-	if (chunk.relation != NULL)
-		relation_close(chunk.relation, NoLock);
+	initStringInfo(&chunk->batch);
+	initStringInfo(&chunk->waiting);
+	initStringInfo(&chunk->image);
+	if (chunk->relation != NULL)
+		chunk->rel = dc_rel(chunk->relation);
+	if (chunk->rel != NULL)
+		chunk->row = table_slot_create(chunk->relation, NULL);
 	return true;
+}
+
+static void
+close_chunk(Chunk *chunk, StringInfo call, uint32 *rows)
+{
+	finish_chunk(chunk, call);
+	*rows += chunk->rows;
+	if (chunk->row != NULL)
+		ExecDropSingleTupleTableSlot(chunk->row);
+	if (chunk->relation != NULL)
+		relation_close(chunk->relation, NoLock);
+}
+
+/* In a transaction.  False: the table is locked by somebody else. */
+static bool
+read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
+{
+	Chunk chunk = {.catchup = catchup, .slot = slot};
+
+	if (!open_chunk(&chunk))
+		return false;
+	send_chunk(&chunk);
+	close_chunk(&chunk, call, rows);
+	catchup->floor_sent = true;
+	return true;
+}
+
+/* What is here of a key; nothing, if that is not settled at the moment. */
+static void
+send_key(Chunk *chunk, DcKey key)
+{
+	DcHlc row = DC_HLC_NONE;
+	DcEntry now;
+
+	if (chunk->rel != NULL &&
+		dc_rel_find(chunk->rel, chunk->relation, key.data, key.length,
+					GetActiveSnapshot(), chunk->row))
+		row = dc_rel_stamp(chunk->rel, chunk->row);
+	now = dc_metadata_get(chunk->slot, key);
+	if (now.dead)
+		append_tombstone(chunk, key, now.stamp);
+	else if (row != DC_HLC_NONE && row == now.stamp)
+		append_row(chunk, key, row);
+	else if (now.stamp != DC_HLC_NONE)
+		(void) append_waiting(chunk, key, now.stamp);
+}
+
+uint32
+dc_catchup_rows(int slot, const DcSlice *keys, uint32 count, Size bytes_max,
+				StringInfo call, uint32 *rows)
+{
+	Chunk chunk = {.slot = slot};
+	uint32 at = 0;
+
+	if (!open_chunk(&chunk))
+		return 0;
+	PushActiveSnapshot(GetLatestSnapshot());
+	while (at < count && (Size) chunk.batch.len < bytes_max)
+	{
+		CHECK_FOR_INTERRUPTS();
+		send_key(&chunk, dc_key_make(keys[at].data, keys[at].length));
+		at++;
+	}
+	PopActiveSnapshot();
+	close_chunk(&chunk, call, rows);
+	return at;
 }
 
 /* Fills items; false: this keyspace has no more. */

@@ -57,6 +57,16 @@ extern void dc_catchup_resume(DcCatchup *catchup, const DcCatchupMark *mark);
 
 extern void dc_catchup_end(DcCatchup *catchup);
 
+/*
+ * Appends, as parts of a call, what is here of these keys of one keyspace:
+ * rows, tombstones, changes that wait.  Stops after `bytes_max`; returns how
+ * many keys were looked at, at least one, or 0 if the table is locked by
+ * somebody else.  In a transaction, SPI connected; the caller flushes WAL
+ * (dc_flush_all) before any of it leaves.
+ */
+extern uint32 dc_catchup_rows(int slot, const DcSlice *keys, uint32 count,
+							  Size bytes_max, StringInfo call, uint32 *rows);
+
 /* Appends a batch part to a call under construction. */
 extern void dc_call_append(StringInfo call, int kind, const void *data,
 						   Size length);

@@ -26,6 +26,7 @@ int datacake_consistency;
 int datacake_consistency_timeout_ms;
 bool datacake_capture;
 int datacake_gossip_interval_ms;
+int datacake_repair_interval_s;
 int datacake_max_clock_drift_ms;
 int datacake_metadata_memory_mb;
 int datacake_capture_memory_kb;
@@ -251,6 +252,11 @@ define_network(void)
 	define_int("datacake.gossip_interval", "Time between gossip rounds.",
 			   &datacake_gossip_interval_ms, 250, 20, 60000, PGC_SIGHUP,
 			   GUC_UNIT_MS);
+	define_int("datacake.repair_interval",
+			   "Time between comparisons with a peer, one peer after the "
+			   "other; 0 turns them off.",
+			   &datacake_repair_interval_s, 600, 0, 30 * 86400, PGC_SIGHUP,
+			   GUC_UNIT_S);
 	define_int("datacake.max_clock_drift",
 			   "Stamps further ahead of the local clock are not taken.",
 			   &datacake_max_clock_drift_ms, 500, 10, 60000, PGC_POSTMASTER,

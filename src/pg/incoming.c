@@ -29,6 +29,13 @@ dc_apply_begin(bool retry)
 	return set;
 }
 
+void
+dc_apply_again(DcApplySet *set)
+{
+	set->again = true;
+	set->below_horizon = true;
+}
+
 /* --- reading --- */
 
 static void

@@ -60,6 +60,7 @@ struct DcApplySet
 	DcHlc latest;
 	uint64 definition; /* for realize() */
 	bool retry; /* changes that waited: their entries are there already */
+	bool again; /* equal stamps: the row is written anew */
 	bool below_horizon; /* R5: takes what the horizon would have refused */
 	DcApplied result;
 	DcVv vector;     /* as it was when the set began */

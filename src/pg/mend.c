@@ -7,11 +7,13 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -100,6 +102,110 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 	}
 	relation_close(relation, NoLock);
 	return mended;
+}
+
+/* --- rows written behind our back --- */
+
+void
+dc_mend_reissue(DcTable *table)
+{
+	Relation relation = table->relation;
+	Oid types[1] = {TIDOID};
+	Datum values[1] = {PointerGetDatum(&table->local->tts_tid)};
+	char *name = quote_qualified_identifier(get_namespace_name(
+												RelationGetNamespace(relation)),
+											RelationGetRelationName(relation));
+	bool applying = dc_applying;
+
+	dc_applying = false; /* stamped and captured like any write */
+	if (SPI_execute_with_args(psprintf("UPDATE ONLY %s SET %s = %s WHERE ctid "
+									   "OPERATOR(pg_catalog.=) $1",
+									   name, DC_STAMP_COLUMN, DC_STAMP_COLUMN),
+							  1, types, values, NULL, false,
+							  0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not write a row of %s anew", name);
+	dc_applying = applying;
+}
+
+/* Does the row in table->local bear a stamp of this transaction now? */
+static void
+check_reissued(DcTable *table, const uint8 *key, Size length)
+{
+	if (dc_transaction_owns(dc_table_find(table, key, length)))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("row (%s) of table \"%s\" could not be taken in",
+					dc_rel_key_text(table->rel, key, length),
+					RelationGetRelationName(table->relation)),
+			 errhint("Enable the triggers of the table: ALTER TABLE ... "
+					 "ENABLE ALWAYS TRIGGER.")));
+}
+
+static DcScrubVerdict
+scrub_row(DcTable *table, int slot, const uint8 *bytes, Size length)
+{
+	DcHlc row;
+	DcEntry entry;
+	bool found;
+
+	ExecClearTuple(table->local);
+	row = dc_table_find(table, bytes, length);
+	found = !TTS_EMPTY(table->local);
+	entry = dc_metadata_get(slot, dc_key_make(bytes, length));
+	if (found && row == entry.stamp && !entry.dead && row != DC_HLC_NONE)
+		return DC_SCRUB_AGREES;
+	if (!found && (entry.dead || entry.stamp == DC_HLC_NONE))
+		return DC_SCRUB_AGREES;
+	if (found && row <= entry.stamp && entry.dead)
+	{
+		dc_table_delete(table);
+		return DC_SCRUB_MENDED;
+	}
+	if (found && (row > entry.stamp || entry.stamp == DC_HLC_NONE))
+	{
+		dc_mend_reissue(table);
+		CommandCounterIncrement();
+		check_reissued(table, bytes, length);
+		return DC_SCRUB_MENDED;
+	}
+	return DC_SCRUB_LOST;
+}
+
+DcScrubVerdict
+dc_mend_scrubbed(int slot, const uint8 *key, Size length)
+{
+	volatile DcScrubVerdict verdict = DC_SCRUB_AGREES;
+	Relation relation = dc_keyspace_open_relation(slot, RowExclusiveLock);
+	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
+	DcRole role;
+	DcTable table;
+
+	if (rel != NULL)
+	{
+		role = dc_role_begin(rel->owner, true);
+		dc_applying = true;
+		PG_TRY();
+		{
+			dc_table_open(&table, relation, rel, false);
+			verdict = scrub_row(&table, slot, key, length);
+			dc_table_close(&table);
+		}
+		PG_FINALLY();
+		{
+			dc_applying = false;
+		}
+		PG_END_TRY();
+		dc_role_end(role);
+	}
+	if (relation != NULL)
+		relation_close(relation, NoLock);
+	if (verdict == DC_SCRUB_LOST && /* the owner must not read it */
+		waits_in_quarantine(slot, key, length,
+							dc_metadata_get(slot, dc_key_make(key, length))
+								.stamp))
+		verdict = DC_SCRUB_AGREES;
+	return verdict;
 }
 
 /* Queues a row that does not agree with its entry. */

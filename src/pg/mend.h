@@ -12,6 +12,7 @@
 #include "lib/stringinfo.h"
 
 #include "hlc.h"
+#include "table.h"
 
 /*
  * Makes heap row and entry of one key agree (P2): erases a row that outlived
@@ -19,6 +20,23 @@
  * is newer than what is here and does not wait; look again later.
  */
 extern bool dc_mend_key(uint64 id, const uint8 *key, Size length);
+
+/* What the scrub finds under the lock of a row (scrub.h). */
+typedef enum DcScrubVerdict
+{
+	DC_SCRUB_AGREES,
+	DC_SCRUB_MENDED,
+	DC_SCRUB_LOST /* the entry is live and newer than what is here */
+} DcScrubVerdict;
+
+/*
+ * Locks the row of a key and settles what was written behind our back.  A row
+ * that the metadata does not know is written anew by this node.
+ */
+extern DcScrubVerdict dc_mend_scrubbed(int slot, const uint8 *key, Size length);
+
+/* Writes the locked row of table->local once more, as this node's own. */
+extern void dc_mend_reissue(DcTable *table);
 
 /* Compares every row of every keyspace with its entry; mends what differs. */
 extern void dc_mend_all(void);

@@ -9,6 +9,7 @@
 
 #include "clock.h"
 #include "guc.h"
+#include "seal.h"
 
 typedef struct ReconcileKey
 {
@@ -91,29 +92,23 @@ dc_metadata_attach(void)
 		SpinLockInit(&metadata->pool_lock);
 		SpinLockInit(&metadata->reconcile_lock);
 		dc_page_pool_init(&metadata->pool, page_bytes());
-		if (!pg_strong_random(dc_shared->hash_seed, DC_SEED_BYTES))
-			elog(FATAL, "could not generate random hash seed");
+		if (dc_configured())
+		{
+			/* before anybody hashes a key: they follow from settings alone */
+			dc_seal_derive("datacake place", dc_shared->hash_seed);
+			dc_seal_derive("datacake fingerprint", dc_shared->sum_seed);
+		}
 	}
+	memcpy(env.hash_seed, dc_shared->hash_seed, DC_SEED_BYTES);
+	memcpy(env.sum_seed, dc_shared->sum_seed, DC_SEED_BYTES);
 	env.pages.base = (uint8 *) metadata + header_bytes();
 	env.pages.take = take_page;
 	env.pages.give = give_page;
 }
 
-/*
- * The seeds are in shared memory: hash_seed since the start, sum_seed since
- * the launcher derived it, which is before any entry is made.
- */
 static const DcMapEnv *
 map_env(void)
 {
-	static bool complete = false;
-
-	if (unlikely(!complete))
-	{
-		memcpy(env.hash_seed, dc_shared->hash_seed, DC_SEED_BYTES);
-		memcpy(env.sum_seed, dc_shared->sum_seed, DC_SEED_BYTES);
-		complete = dc_phase() != DC_PHASE_IDLE;
-	}
 	return &env;
 }
 
@@ -666,6 +661,30 @@ dc_metadata_count(int slot, DcMetadataCounts *counts)
 		counts->sum += map->live_sum;
 		LWLockRelease(partition_lock(slot, i));
 	}
+}
+
+static const DcMap *
+open_partition(void *ctx, uint32 partition)
+{
+	int slot = (int) (intptr_t) ctx;
+
+	LWLockAcquire(partition_lock(slot, (int) partition), LW_SHARED);
+	return &dc_keyspace(slot)->maps[partition];
+}
+
+static void
+close_partition(void *ctx, uint32 partition)
+{
+	LWLockRelease(partition_lock((int) (intptr_t) ctx, (int) partition));
+}
+
+DcMapsView
+dc_metadata_view(int slot)
+{
+	return (DcMapsView){.open = open_partition,
+						.close = close_partition,
+						.ctx = (void *) (intptr_t) slot,
+						.env = map_env()};
 }
 
 void

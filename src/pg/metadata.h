@@ -26,6 +26,7 @@
 #include "map.h"
 #include "rules.h"
 #include "shmem.h"
+#include "sketch.h"
 
 #define DC_PARTITION_BITS  6
 #define DC_PARTITIONS      (1 << DC_PARTITION_BITS)
@@ -200,6 +201,9 @@ extern int dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon,
 							 bool *done);
 
 extern void dc_metadata_count(int slot, DcMetadataCounts *counts);
+
+/* The maps of a keyspace, for repair (sketch.h). */
+extern DcMapsView dc_metadata_view(int slot);
 
 /* --- keys whose heap row and entry may disagree (P2) --- */
 

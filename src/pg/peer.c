@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "guc.h"
 #include "message.h"
+#include "peer.h"
 #include "seal.h"
 #include "shmem.h"
 #include "sql.h"
@@ -49,8 +50,8 @@ typedef struct Session
 
 static Session session;
 
-static void
-raise_status(DcStatus status, const char *hint)
+void
+dc_peer_refuse(DcStatus status, const char *hint)
 {
 	const char *s = dc_status_sqlstate(status);
 
@@ -58,6 +59,7 @@ raise_status(DcStatus status, const char *hint)
 			(errcode(MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4])),
 			 errmsg("call of a peer is refused: %s", dc_status_text(status)),
 			 hint != NULL ? errhint("%s", hint) : 0));
+	pg_unreachable();
 }
 
 /* --- who streams here --- */
@@ -123,9 +125,9 @@ open_sealed(bytea *sealed, const DcAssociated *binding)
 
 	if (!dc_open((const uint8 *) VARDATA_ANY(sealed), length, ad, ad_length,
 				 plain, &plain_length))
-		raise_status(DC_FORGED,
-					 "Check that both nodes have the same cluster key, and "
-					 "that no third program calls this function.");
+		dc_peer_refuse(DC_FORGED,
+					   "Check that both nodes have the same cluster key, and "
+					   "that no third program calls this function.");
 	return (DcSlice){plain, plain_length};
 }
 
@@ -150,14 +152,14 @@ check_caller(uint32 node_id, uint64 incarnation)
 	bool removed;
 
 	if (complaint != NULL)
-		raise_status(DC_IDENTITY, complaint);
+		dc_peer_refuse(DC_IDENTITY, complaint);
 	complaint = dc_standing_complaint(node_id, incarnation, &removed);
 	if (complaint != NULL)
-		raise_status(removed ? DC_REMOVED : DC_IDENTITY, complaint);
+		dc_peer_refuse(removed ? DC_REMOVED : DC_IDENTITY, complaint);
 	if (dc_paused(node_id))
-		raise_status(DC_PAUSED, "Use SELECT datacake.resume().");
+		dc_peer_refuse(DC_PAUSED, "Use SELECT datacake.resume().");
 	if (dc_phase() != DC_PHASE_READY)
-		raise_status(DC_REBUILDING, NULL);
+		dc_peer_refuse(DC_REBUILDING, NULL);
 }
 
 /* --- hello --- */
@@ -170,7 +172,7 @@ check_hello(const DcHello *hello)
 	if (hello->cluster.length != strlen(datacake_cluster_id) ||
 		memcmp(hello->cluster.data, datacake_cluster_id,
 			   hello->cluster.length) != 0)
-		raise_status(DC_CLUSTER, "Set \"datacake.cluster_id\" alike.");
+		dc_peer_refuse(DC_CLUSTER, "Set \"datacake.cluster_id\" alike.");
 	if (hello->receiver != (uint32) datacake_node_id)
 		ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '1')),
 						errmsg("this is node %d, and node %u was called",
@@ -178,8 +180,8 @@ check_hello(const DcHello *hello)
 						errhint("Check \"datacake.conninfo\" of node %u.",
 								hello->receiver)));
 	if (hello->sender == (uint32) datacake_node_id)
-		raise_status(DC_IDENTITY, "Give each node its own "
-								  "\"datacake.node_id\".");
+		dc_peer_refuse(DC_IDENTITY, "Give each node its own "
+									"\"datacake.node_id\".");
 	if (hello->encoding.length != strlen(encoding) ||
 		memcmp(hello->encoding.data, encoding, hello->encoding.length) != 0)
 		ereport(ERROR,
@@ -242,7 +244,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	plain = open_sealed(sealed, &binding);
 	status = dc_hello_decode(plain.data, plain.length, &hello);
 	if (status != DC_OK)
-		raise_status(status, "Run compatible versions of Datacake.");
+		dc_peer_refuse(status, "Run compatible versions of Datacake.");
 	check_hello(&hello);
 	prepare_session();
 
@@ -279,8 +281,35 @@ check_session(void)
 	/* a joiner's peers must know it, or they do not send it everything */
 	if (session.peer == 0 || session.in_call ||
 		(dc_standing_joining() && !session.joining))
-		raise_status(DC_SESSION, "A session starts with peer_hello().");
+		dc_peer_refuse(DC_SESSION, "A session starts with peer_hello().");
 	check_caller(session.peer, session.incarnation);
+}
+
+DcSlice
+dc_peer_open(bytea *sealed, char direction)
+{
+	DcAssociated binding;
+
+	check_session();
+	session.in_call = true;
+	session.sequence++;
+	binding = associated(direction, session.peer, session.incarnation);
+	return open_sealed(sealed, &binding);
+}
+
+bytea *
+dc_peer_seal(char direction, const void *plain, Size length)
+{
+	DcAssociated binding =
+		associated(direction, session.peer, session.incarnation);
+
+	return seal(plain, length, &binding);
+}
+
+uint32
+dc_peer_node(void)
+{
+	return session.peer;
 }
 
 /* Reads all parts before anything is done about one. */
@@ -321,7 +350,7 @@ read_call(DcSlice plain, DcMembers **members)
 		}
 	}
 	if (dc_reader_finish(&r) != DC_OK)
-		raise_status(r.status, NULL);
+		dc_peer_refuse(r.status, NULL);
 	return set;
 }
 
@@ -329,7 +358,6 @@ static bytea *
 make_ack(DcApplied result)
 {
 	DcAck *ack = palloc0(sizeof(DcAck));
-	DcAssociated binding = associated('A', session.peer, session.incarnation);
 	DcWriter w;
 	uint8 *out;
 
@@ -343,7 +371,7 @@ make_ack(DcApplied result)
 	out = palloc(w.length);
 	dc_writer_init(&w, out, w.length);
 	dc_ack_encode(&w, ack);
-	return seal(out, w.length, &binding);
+	return dc_peer_seal('A', out, w.length);
 }
 
 /* datacake.apply_batch(bytea) returns bytea */
@@ -351,7 +379,6 @@ Datum
 datacake_apply_batch(PG_FUNCTION_ARGS)
 {
 	bytea *sealed = PG_GETARG_BYTEA_PP(0);
-	DcAssociated binding;
 	DcSlice plain;
 	DcApplySet *set;
 	DcMembers *members = NULL;
@@ -359,11 +386,7 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 	DcRole role;
 
 	dc_require_loaded();
-	check_session();
-	session.in_call = true;
-	session.sequence++;
-	binding = associated('C', session.peer, session.incarnation);
-	plain = open_sealed(sealed, &binding);
+	plain = dc_peer_open(sealed, 'C');
 	if (!session.counted)
 		count_incoming(1); /* not before it authenticates: hellos replay */
 

@@ -71,6 +71,7 @@ init_shared(void)
 	pg_atomic_init_u64(&dc_shared->wall_offset_us, 0);
 	pg_atomic_init_u64(&dc_shared->clock_drawn_at_us, 0);
 	ConditionVariableInit(&dc_shared->clock_renewed);
+	ConditionVariableInit(&dc_shared->repair_job.changed);
 	pg_atomic_init_u64(&dc_shared->flush_lsn, 0);
 	pg_atomic_init_u64(&dc_shared->watermark, 0);
 	pg_atomic_init_u32(&dc_shared->standing_stale, 0);
@@ -194,6 +195,7 @@ dc_worker_name(DcWorkerKind kind)
 		[DC_WORKER_GOSSIP] = "gossip",
 		[DC_WORKER_REPLICATOR] = "replicator",
 		[DC_WORKER_MAINTAINER] = "maintainer",
+		[DC_WORKER_REPAIRER] = "repairer",
 	};
 
 	return names[kind];

@@ -10,6 +10,7 @@
  *	 ------------------   ---------------------------   ----------------------
  *	 every backend        clock_last, slots, flush_lsn  atomics
  *	 launcher             clock_bound, identity         atomic; before READY
+ *	 repair()             repair_job                    DC_LOCK_REPAIR
  *	 launcher and links   standing                      DC_LOCK_STANDING
  *	 gossip               nodes                         DC_LOCK_NODES
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
@@ -47,6 +48,7 @@ enum
 	DC_LOCK_VECTOR,
 	DC_LOCK_KEYSPACES,
 	DC_LOCK_QUEUE,
+	DC_LOCK_REPAIR,
 	DC_LOCK_STANDING,
 	DC_LOCK_COUNT
 };
@@ -65,6 +67,7 @@ typedef enum DcWorkerKind
 	DC_WORKER_GOSSIP,
 	DC_WORKER_REPLICATOR,
 	DC_WORKER_MAINTAINER,
+	DC_WORKER_REPAIRER,
 	DC_WORKER_COUNT
 } DcWorkerKind;
 
@@ -175,14 +178,62 @@ typedef struct DcStanding
 	bool ghosts[DC_NODE_IDS];    /* ... and had to compare */
 } DcStanding;
 
+/* What is to be done about one keyspace with one peer (repair_run.h). */
+typedef struct DcRepairPlan
+{
+	uint64 keyspace;
+	uint32 node_id; /* 0: only the scrub */
+	bool scrub;     /* compare table and metadata first */
+	bool images;    /* compare the images of rows with equal stamps */
+} DcRepairPlan;
+
+/* And what came of it. */
+typedef struct DcRepairOutcome
+{
+	uint64 keyspace;
+	uint32 node_id;
+	uint32 round_trips;
+	uint64 differing; /* keys whose entries differ */
+	uint64 fetched;   /* rows and deaths taken from the peer */
+	uint64 pushed;    /* ... and given to it */
+	uint64 kept;      /* live on one side, claimed purged by the other */
+	uint64 in_flight; /* left to the stream */
+	uint64 scrubbed;  /* rows that were compared with their entries */
+	uint64 mended;    /* rows that were changed behind the back, settled */
+	uint64 lost;      /* ... and whose image nobody asked has */
+	uint64 images;    /* rows with equal stamps and other images, settled */
+	uint64 sent_bytes;
+	uint64 received_bytes;
+	uint64 elapsed_us;
+	uint64 reading_us; /* of it, reading the whole table here */
+} DcRepairOutcome;
+
+/* One repair at a time, asked for by datacake.repair(). */
+typedef struct DcRepairJob
+{
+	ConditionVariable changed;
+	enum
+	{
+		DC_JOB_NONE,
+		DC_JOB_ASKED,
+		DC_JOB_RUNS,
+		DC_JOB_DONE
+	} state;        /* DC_LOCK_REPAIR, like the rest */
+	bool abandoned; /* nobody waits for it any more */
+	DcRepairPlan plan;
+	DcRepairOutcome outcome;
+	int sqlstate; /* 0: it went well */
+	char error[DC_ERROR_BYTES];
+} DcRepairJob;
+
 typedef struct DcShared
 {
 	/* identity; written by the launcher before the phase leaves IDLE */
 	pg_atomic_uint32 phase;
 	uint64 incarnation;
 	pg_atomic_uint32 incarnation_wanted; /* a rival fell silent: a new one */
-	uint8 sum_seed[16];  /* fingerprints; the same in the whole cluster */
-	uint8 hash_seed[16]; /* slot order; this server's own */
+	uint8 sum_seed[16];  /* of fingerprints; both since the server's start, */
+	uint8 hash_seed[16]; /* of the order; the same in the whole cluster */
 
 	/* clock (clock.h) */
 	pg_atomic_uint64 clock_last;
@@ -209,6 +260,8 @@ typedef struct DcShared
 	uint32 incoming[DC_NODE_IDS];  /* apply sessions by source; VECTOR */
 	pg_atomic_uint64 counters[16]; /* DcCounter */
 
+	DcRepairJob repair_job;
+
 	int slot_count;
 	int node_count; /* = datacake.max_nodes */
 	DcSlot *slots;  /* by pgprocno */
@@ -227,6 +280,7 @@ typedef enum DcCounter
 	DC_COUNT_APPLIED_BATCHES,
 	DC_COUNT_STAMPS_TWICE,
 	DC_COUNT_PURGED,
+	DC_COUNT_REPAIR_KEPT,
 	DC_COUNTERS
 } DcCounter;
 

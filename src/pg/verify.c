@@ -15,7 +15,6 @@
 #include "fmgr.h"
 #include "libpq-fe.h"
 #include "miscadmin.h"
-#include "port/pg_bswap.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -27,6 +26,7 @@
 #include "keyhash.h"
 #include "keyspace.h"
 #include "rel.h"
+#include "repair_run.h"
 #include "seal.h"
 #include "shmem.h"
 #include "wire.h"
@@ -46,38 +46,6 @@ typedef struct Binding
 
 /* --- here --- */
 
-/* Row hash: the sum over columns of hash(name, value), with key and stamp. */
-static uint64
-hash_row(DcRel *rel, TupleTableSlot *row, StringInfo scratch)
-{
-	uint64 sum = 0;
-	uint64 parts[2]; /* in network order: they are hashed on every node */
-	DcColumn *all = rel->columns;
-	int count = rel->column_count;
-
-	slot_getallattrs(row);
-	for (int i = 0; i < count; i++)
-	{
-		resetStringInfo(scratch);
-		appendStringInfoString(scratch, all[i].name);
-		appendStringInfoChar(scratch, '\0');
-		rel->columns = &all[i];
-		rel->column_count = 1;
-		dc_rel_image(rel, row->tts_values, row->tts_isnull, scratch);
-		sum += dc_siphash(dc_shared->sum_seed, (uint8 *) scratch->data,
-						  (Size) scratch->len);
-	}
-	rel->columns = all;
-	rel->column_count = count;
-	resetStringInfo(scratch);
-	dc_rel_key(rel, row->tts_values, row->tts_isnull, scratch);
-	parts[0] = pg_hton64(sum);
-	parts[1] = pg_hton64(dc_rel_stamp(rel, row));
-	appendBinaryStringInfo(scratch, (char *) parts, sizeof(parts));
-	return dc_siphash(dc_shared->sum_seed, (uint8 *) scratch->data,
-					  (Size) scratch->len);
-}
-
 typedef struct Sum
 {
 	uint64 sum;
@@ -89,7 +57,7 @@ add_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 {
 	Sum *sum = arg;
 
-	sum->sum += hash_row(rel, row, &sum->scratch);
+	sum->sum += dc_row_hash(rel, row, &sum->scratch);
 }
 
 static void

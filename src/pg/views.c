@@ -350,6 +350,7 @@ datacake_counters(PG_FUNCTION_ARGS)
 		[DC_COUNT_QUEUE_OVERFLOWS] = "queue_overflows",
 		[DC_COUNT_APPLIED_BATCHES] = "calls_applied",
 		[DC_COUNT_STAMPS_TWICE] = "stamps_twice",
+		[DC_COUNT_REPAIR_KEPT] = "repair_kept",
 		[DC_COUNT_PURGED] = "tombstones_purged",
 	};
 	Row row;

@@ -1,0 +1,247 @@
+/*
+ * repairer.c
+ *		Compares this node with the others, one at a time.
+ *
+ * Jobs of datacake.repair() come first.  By itself, each
+ * datacake.repair_interval, it compares all keyspaces with one peer, another
+ * one each time.  Entries cost what differs.  Reading tables costs what
+ * exists: scrub and images are due for a keyspace after a hundred times the
+ * time that the last ones took, so they take at most a hundredth of it, and
+ * not before six intervals.
+ *
+ * A repair that fails says so and is tried again in its turn; the worker
+ * itself ends only by what ends any of them.
+ */
+#include "worker.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "guc.h"
+#include "metadata.h"
+#include "repair_job.h"
+#include "repair_run.h"
+#include "standing.h"
+
+extern PGDLLEXPORT void datacake_repairer_main(Datum arg);
+
+#define TURN_MS     1000
+#define PAUSE_MS    20 /* between two keyspaces */
+#define SCRUB_SHARE 100
+
+/* When tables are read again; by slot of the keyspace. */
+static TimestampTz *scrub_due;
+
+static void
+check_job(void)
+{
+	dc_worker_check();
+	dc_repair_job_check();
+}
+
+/* A request that waits is served before the round goes on. */
+static bool
+background_wanted(void)
+{
+	return datacake_repair_interval_s > 0 && dc_phase() == DC_PHASE_READY &&
+		   !dc_standing_joining();
+}
+
+static void
+check_background(void)
+{
+	dc_worker_check();
+	if (!background_wanted())
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("repair is not wanted any more")));
+}
+
+static void
+note(const DcRepairOutcome *outcome)
+{
+	dc_worker_begin_transaction();
+	dc_repair_note(outcome);
+	dc_worker_commit();
+}
+
+/* Runs a plan; an error is put into *error (palloc'd), NULL: none. */
+static void
+run(const DcRepairPlan *plan, DcRepairOutcome *outcome, void (*check)(void),
+	ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	*error = NULL;
+	PG_TRY();
+	{
+		dc_repair_run(plan, outcome, check);
+		if (plan->node_id != 0)
+			note(outcome);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		FlushErrorState();
+		if (IsTransactionState())
+			AbortCurrentTransaction();
+		LWLockReleaseAll();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+static void
+serve_jobs(void)
+{
+	DcRepairPlan plan;
+	DcRepairOutcome outcome;
+	ErrorData *error;
+
+	while (dc_repair_job_take(&plan))
+	{
+		memset(&outcome, 0, sizeof(outcome));
+		run(&plan, &outcome, check_job, &error);
+		dc_repair_job_end(&outcome, error != NULL ? error->sqlerrcode : 0,
+						  error != NULL ? error->message : NULL);
+		if (error != NULL)
+			FreeErrorData(error);
+		dc_worker_check();
+	}
+}
+
+/* The live peer that follows this one; 0: there is none. */
+static uint32
+next_peer(uint32 after)
+{
+	uint32 first = 0;
+	uint32 next = 0;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		DcNode *node = &dc_shared->nodes[i];
+		uint32 id = node->node_id;
+
+		if (id == 0 || node->local || node->state != DC_NODE_ALIVE ||
+			((dc_shared->paused[id / 32] >> (id % 32)) & 1))
+			continue;
+		if (first == 0 || id < first)
+			first = id;
+		if (id > after && (next == 0 || id < next))
+			next = id;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return next != 0 ? next : first;
+}
+
+static bool
+scrub_is_due(int slot)
+{
+	return GetCurrentTimestamp() >= scrub_due[slot];
+}
+
+static void
+put_scrub_off(int slot, const DcRepairOutcome *outcome)
+{
+	int64 pause_us = (int64) outcome->reading_us * SCRUB_SHARE;
+
+	pause_us =
+		Max(pause_us, (int64) datacake_repair_interval_s * 6 * USECS_PER_SEC);
+	scrub_due[slot] = GetCurrentTimestamp() + pause_us;
+}
+
+/* All keyspaces with one peer. */
+static void
+make_round(uint32 peer)
+{
+	for (int slot = 0; slot < datacake_max_keyspaces && background_wanted();
+		 slot++)
+	{
+		uint64 id = dc_keyspace(slot)->id;
+		bool full = scrub_is_due(slot);
+		DcRepairPlan plan = {.keyspace = id,
+							 .node_id = peer,
+							 .scrub = full,
+							 .images = full};
+		DcRepairOutcome outcome;
+		ErrorData *error;
+
+		if (id == 0 || id == UINT64_MAX)
+			continue;
+		memset(&outcome, 0, sizeof(outcome));
+		run(&plan, &outcome, check_background, &error);
+		if (error != NULL)
+			ereport(LOG, (errmsg("repair with node %u ended: %s", peer,
+								 error->message)));
+		else if (full)
+			put_scrub_off(slot, &outcome);
+		if (outcome.differing + outcome.mended + outcome.images > 0)
+			ereport(LOG,
+					(errmsg("repair with node %u: keyspace %llu had %llu "
+							"entries that differed, %llu rows changed behind "
+							"its back, %llu other images",
+							peer, (unsigned long long) id,
+							(unsigned long long) outcome.differing,
+							(unsigned long long) outcome.mended,
+							(unsigned long long) outcome.images)));
+		if (error != NULL)
+		{
+			FreeErrorData(error);
+			return;
+		}
+		serve_jobs();
+		dc_worker_wait(PAUSE_MS, PG_WAIT_EXTENSION);
+	}
+}
+
+static void
+serve(void)
+{
+	TimestampTz last = GetCurrentTimestamp();
+	uint32 peer = 0;
+
+	for (;;)
+	{
+		MemoryContext old = CurrentMemoryContext;
+		MemoryContext turn =
+			AllocSetContextCreate(TopMemoryContext, "datacake repairer turn",
+								  ALLOCSET_DEFAULT_SIZES);
+
+		MemoryContextSwitchTo(turn);
+		serve_jobs();
+		if (background_wanted() &&
+			TimestampDifferenceExceeds(last, GetCurrentTimestamp(),
+									   datacake_repair_interval_s * 1000))
+		{
+			peer = next_peer(peer);
+			if (peer != 0)
+				make_round(peer);
+			last = GetCurrentTimestamp();
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(turn);
+		dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);
+	}
+}
+
+void
+datacake_repairer_main(Datum arg)
+{
+	dc_worker_begin(DC_WORKER_REPAIRER, true);
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SET, true, 0, false);
+	scrub_due =
+		MemoryContextAllocZero(TopMemoryContext,
+							   sizeof(TimestampTz) * datacake_max_keyspaces);
+	dc_repair_job_recover();
+	while (dc_phase() != DC_PHASE_READY)
+		dc_worker_wait(100, PG_WAIT_EXTENSION);
+	serve();
+}
