@@ -308,25 +308,6 @@ purge(void)
 	purged = horizon;
 }
 
-/* --- joining --- */
-
-static bool
-dc_rejoin(uint32 donor)
-{
-	return donor != 0;
-} /* XXX placeholder */
-
-/* R13: what the donor does not know died, or is this node's alone. */
-static void
-join(void)
-{
-	uint32 donor;
-
-	if (dc_standing_joining() && dc_standing_pulled(&donor) &&
-		(donor == 0 || dc_rejoin(donor)))
-		dc_standing_joined();
-}
-
 static void
 serve(void)
 {
@@ -343,7 +324,6 @@ serve(void)
 			dc_worker_begin_transaction();
 			dc_mend_waiting();
 			dc_worker_commit();
-			join();
 			purge();
 			retried_at = now;
 		}

@@ -23,6 +23,7 @@
 
 #include "guc.h"
 #include "metadata.h"
+#include "rejoin.h"
 #include "repair_job.h"
 #include "repair_run.h"
 #include "standing.h"
@@ -199,6 +200,63 @@ make_round(uint32 peer)
 	}
 }
 
+/* --- joining --- */
+
+static void
+check_joining(void)
+{
+	dc_worker_check();
+	if (!dc_standing_joining())
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("node does not join any more")));
+}
+
+/* R13, one keyspace. */
+static bool
+compare_with_donor(int slot, uint32 donor)
+{
+	DcRepairPlan plan = {.keyspace = dc_keyspace(slot)->id,
+						 .node_id = donor,
+						 .rejoin = true};
+	DcRepairOutcome outcome = {0};
+	uint64 deaths = dc_rejoin_deaths(slot, check_joining);
+	ErrorData *error;
+
+	run(&plan, &outcome, check_joining, &error);
+	if (error != NULL)
+		ereport(LOG, (errmsg("joining is tried again: %s", error->message)));
+	else if (deaths + outcome.rejoined + outcome.fetched > 0)
+		ereport(LOG, (errmsg("joining, keyspace %llu: compared with node %u, "
+							 "settled %llu rows and %llu deaths that it does "
+							 "not know, took %llu from it",
+							 (unsigned long long) plan.keyspace, donor,
+							 (unsigned long long) outcome.rejoined,
+							 (unsigned long long) deaths,
+							 (unsigned long long) outcome.fetched)));
+	return error == NULL;
+}
+
+/* What the donor does not know died, or is this node's alone. */
+static void
+join(void)
+{
+	bool done = true;
+	uint32 donor;
+
+	if (!dc_standing_joining() || !dc_standing_pulled(&donor))
+		return;
+	for (int slot = 0; slot < datacake_max_keyspaces && donor != 0 && done;
+		 slot++)
+	{
+		uint64 id = dc_keyspace(slot)->id;
+
+		if (id != 0 && id != UINT64_MAX)
+			done = compare_with_donor(slot, donor);
+	}
+	if (done)
+		dc_standing_joined();
+}
+
 static void
 serve(void)
 {
@@ -213,6 +271,7 @@ serve(void)
 								  ALLOCSET_DEFAULT_SIZES);
 
 		MemoryContextSwitchTo(turn);
+		join();
 		serve_jobs();
 		if (background_wanted() &&
 			TimestampDifferenceExceeds(last, GetCurrentTimestamp(),

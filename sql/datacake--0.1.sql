@@ -145,6 +145,16 @@ CREATE TABLE datacake.unrealized (
 );
 COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, and why';
 
+CREATE TABLE datacake.orphan (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    keyspace bigint NOT NULL,
+    key text NOT NULL,
+    stamp datacake.hlc NOT NULL,
+    "row" jsonb NOT NULL
+);
+COMMENT ON TABLE datacake.orphan IS 'rows that this node wrote, nobody else had when it came back after its removal, and whose death may be forgotten; not in their table any more';
+
 CREATE TABLE datacake.conflict (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -495,7 +505,7 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.require_level(text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
-GRANT SELECT ON datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
+GRANT SELECT ON datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;

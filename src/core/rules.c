@@ -155,13 +155,15 @@ dc_rule_repair(const DcRepairSide *own, const DcRepairSide *peer, bool rejoin)
 		return a.dead ? DC_REPAIR_NOTHING : DC_REPAIR_ALONE;
 	if (b.stamp == DC_HLC_NONE)
 		return repair_absent(a, peer, DC_REPAIR_PUSH);
-	if (rejoin && (b.stamp > a.stamp || (b.stamp == a.stamp && b.dead)))
-		return DC_REPAIR_FETCH;
+	if (rejoin)
+		return b.stamp > a.stamp || (b.stamp == a.stamp && b.dead) ?
+				   DC_REPAIR_FETCH :
+				   DC_REPAIR_WAIT;
 	if (a.stamp == DC_HLC_NONE)
 		return repair_absent(b, own, DC_REPAIR_FETCH);
 	if (b.stamp > a.stamp || (b.stamp == a.stamp && b.dead))
 		return dc_vv_covers(own->vector, b.stamp) ? DC_REPAIR_FETCH :
 													DC_REPAIR_WAIT;
-	return !rejoin && dc_vv_covers(peer->vector, a.stamp) ? DC_REPAIR_PUSH :
-															DC_REPAIR_WAIT;
+	return dc_vv_covers(peer->vector, a.stamp) ? DC_REPAIR_PUSH :
+												 DC_REPAIR_WAIT;
 }

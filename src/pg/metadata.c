@@ -646,6 +646,22 @@ dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon, bool *done)
 	return purged;
 }
 
+bool
+dc_metadata_forget(int slot, DcKey key, DcHlc stamp)
+{
+	int partition = partition_of(key.hash);
+	LWLock *lock = partition_lock(slot, partition);
+	DcMap *map = &dc_keyspace(slot)->maps[partition];
+	bool free;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	free = dc_keyspace(slot)->pins[partition] == 0;
+	if (free && dc_map_get(map, map_env(), key.data, key.length).stamp == stamp)
+		(void) dc_map_remove(map, map_env(), key.data, key.length);
+	LWLockRelease(lock);
+	return free;
+}
+
 void
 dc_metadata_count(int slot, DcMetadataCounts *counts)
 {

@@ -200,6 +200,12 @@ extern int dc_metadata_scan(int slot, DcMetadataCursor *cursor,
 extern int dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon,
 							 bool *done);
 
+/*
+ * Forgets the key if its entry bears this stamp.  False: a commit under way
+ * relies on the partition; try again.
+ */
+extern bool dc_metadata_forget(int slot, DcKey key, DcHlc stamp);
+
 extern void dc_metadata_count(int slot, DcMetadataCounts *counts);
 
 /* The maps of a keyspace, for repair (sketch.h). */

@@ -26,6 +26,7 @@
 #include "guc.h"
 #include "keyspace.h"
 #include "message.h"
+#include "rejoin.h"
 #include "scrub.h"
 #include "sql.h"
 #include "vector.h"
@@ -49,6 +50,8 @@ typedef struct Run
 	DcVv vector;
 	DcKeyList fetch; /* keys whose rows the peer has */
 	DcKeyList push;  /* ... and which it lacks */
+	DcKeyList dead;  /* joining: rows the peer does not know, but covers */
+	DcKeyList alone; /* ... and does not cover */
 	DcKeyList kept;  /* live on one side, claimed purged by the other */
 	uint8 question[DC_REPAIR_MESSAGE_MAX];
 } Run;
@@ -325,6 +328,8 @@ take_result(Run *run, const DcRepairResult *result)
 			dc_key_list_add(&run->kept, result->key.data, result->key.length);
 			break;
 		case DC_REPAIR_ALONE:
+			dc_key_list_add(result->peer_covers ? &run->dead : &run->alone,
+							result->key.data, result->key.length);
 			break;
 	}
 }
@@ -452,12 +457,22 @@ warn_kept(const Run *run)
 }
 
 static void
+settle_alone(Run *run, DcKeyList *keys, bool covered)
+{
+	for (uint32 i = 0; i < keys->count; i++)
+		run->out->rejoined +=
+			dc_rejoin_row(run->slot, keys->keys[i].data, keys->keys[i].length,
+						  covered, run->check);
+	dc_key_list_clear(keys);
+}
+
+static void
 compare_entries(Run *run)
 {
 	DcRepair *repair = MemoryContextAllocHuge(run->context, sizeof(DcRepair));
 	DcWriter w;
 
-	dc_repair_begin(repair, run->plan->keyspace, false);
+	dc_repair_begin(repair, run->plan->keyspace, run->plan->rejoin);
 	for (;;)
 	{
 		DcRepairNode self;
@@ -477,7 +492,10 @@ compare_entries(Run *run)
 					 dc_repair_take(repair, &self, answer.data, answer.length));
 		while (dc_repair_result(repair, &self, &result))
 			take_result(run, &result);
-		move_rows(run, false);
+		/* a joiner takes also what lies at or below its horizon */
+		move_rows(run, run->plan->rejoin);
+		settle_alone(run, &run->dead, true);
+		settle_alone(run, &run->alone, false);
 		if (run->check != NULL)
 			run->check();
 	}
@@ -689,6 +707,8 @@ dc_repair_run(const DcRepairPlan *plan, DcRepairOutcome *outcome,
 	MemoryContextSwitchTo(context);
 	dc_key_list_init(&run->fetch, context);
 	dc_key_list_init(&run->push, context);
+	dc_key_list_init(&run->dead, context);
+	dc_key_list_init(&run->alone, context);
 	dc_key_list_init(&run->kept, context);
 	require_keyspace(run);
 	if (plan->scrub)

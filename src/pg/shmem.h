@@ -185,6 +185,7 @@ typedef struct DcRepairPlan
 	uint32 node_id; /* 0: only the scrub */
 	bool scrub;     /* compare table and metadata first */
 	bool images;    /* compare the images of rows with equal stamps */
+	bool rejoin;    /* what the peer does not know is settled (rejoin.h) */
 } DcRepairPlan;
 
 /* And what came of it. */
@@ -196,6 +197,7 @@ typedef struct DcRepairOutcome
 	uint64 differing; /* keys whose entries differ */
 	uint64 fetched;   /* rows and deaths taken from the peer */
 	uint64 pushed;    /* ... and given to it */
+	uint64 rejoined;  /* rows the peer did not know, settled */
 	uint64 kept;      /* live on one side, claimed purged by the other */
 	uint64 in_flight; /* left to the stream */
 	uint64 scrubbed;  /* rows that were compared with their entries */

@@ -94,6 +94,15 @@ dc_standing_joining(void)
 }
 
 void
+dc_standing_joiner(DcMemberState *before, DcHlc *registered)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	*before = standing()->before;
+	*registered = standing()->registered;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}
+
+void
 dc_standing_horizon(DcHorizon *horizon)
 {
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
@@ -608,7 +617,7 @@ dc_standing_delivered(uint32 node_id, const DcHorizon *horizon)
 	if (!joining)
 		return;
 	adopt_horizon(horizon);
-	dc_worker_wake(DC_WORKER_MAINTAINER);
+	dc_worker_wake(DC_WORKER_REPAIRER);
 }
 
 static bool

@@ -37,6 +37,9 @@ extern bool dc_standing_claims(void);
 
 extern bool dc_standing_joining(void);
 
+/* What a joiner knows of its own past (DcStanding). */
+extern void dc_standing_joiner(DcMemberState *before, DcHlc *registered);
+
 /* g as it is used here. */
 extern void dc_standing_horizon(DcHorizon *horizon);
 

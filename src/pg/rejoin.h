@@ -1,0 +1,33 @@
+/*
+ * rejoin.h
+ *		What a joining node does with what its donor knows nothing of (R13).
+ *
+ *	own deaths that nobody heard of    first: forgotten
+ *	compare with the donor             repair.h, in rejoin mode
+ *	live rows that the donor lacks     dc_rule_rejoin: erased, written anew,
+ *	                                   set aside in datacake.orphan, or kept
+ *
+ * From the repairer, outside of a transaction, while the node joins.
+ */
+#ifndef DATACAKE_REJOIN_H
+#define DATACAKE_REJOIN_H
+
+#include "postgres.h"
+
+#include "metadata.h"
+
+/*
+ * Deaths of this node's own that no member's vector covers, from before it was
+ * taken in, are forgotten, so that the donor's rows come back: they may lie
+ * below a horizon, where others would not take them.  Returns how many.
+ */
+extern uint64 dc_rejoin_deaths(int slot, void (*check)(void));
+
+/*
+ * One live row that the donor does not know; `covered`: its vector covers the
+ * row's stamp.  True if anything was done.
+ */
+extern bool dc_rejoin_row(int slot, const uint8 *key, Size length, bool covered,
+						  void (*check)(void));
+
+#endif
