@@ -326,7 +326,7 @@ static bool
 node_settled(Sim *sim, const Node *node, bool tombstones)
 {
 	if (!node->up || node->mem.joining || node->mem.outcast ||
-		!work_idle(node) || node->repair.rejoin ||
+		!work_idle(node) || (node->repair.running && node->repair.rejoin) ||
 		list_digest(sim, &node->mem.list) !=
 			list_digest(sim, &sim->node[0].mem.list) ||
 		!covers_all(sim, node))

@@ -263,6 +263,7 @@ typedef struct Link
 	uint64_t sequence;
 	uint64_t answer; /* sequence of the next answer */
 	uint64_t relay_at_us;
+	uint64_t hello_us;
 	uint64_t heard_us;
 	uint64_t epoch; /* digest of the own list at the hello */
 	uint32_t peer;  /* node index */

@@ -9,21 +9,18 @@
 #define RETRY_US   2000
 #define SILENCE_US 100000
 #define RELAY_US   3000
+#define EPOCH_US   3000
 
 void
 link_init(Link *link, uint32_t from, uint32_t to)
 {
+	/* all but the bytes that once were in its pipes */
+	memset(link, 0, offsetof(Link, forth));
 	link->from = from;
 	link->to = to;
-	link->up = link->open = false;
-	link->retry_us = 0;
-	link->sent_count = 0;
-	link->relayed = 0;
-	link->relay_at_us = 0;
 	link->forth.first = link->forth.count = 0;
 	link->back.first = link->back.count = 0;
 	link->forth.last_due_us = link->back.last_due_us = 0;
-	memset(link->covered, 0, sizeof(link->covered));
 	dc_stream_init(&link->stream);
 }
 
@@ -69,7 +66,7 @@ connect_peer(Sim *sim, Link *link, Node *node)
 		return;
 	m = net_push(sim, &link->forth);
 	link->up = true;
-	link->heard_us = sim->now_us;
+	link->heard_us = link->hello_us = sim->now_us;
 	link->nonce = ++sim->next_number;
 	link->epoch = list_digest(sim, &node->mem.list);
 	link->sequence = 0;
@@ -489,6 +486,15 @@ is_wanted(Sim *sim, const Link *link, const Node *node)
 		   sim->node[link->to].used;
 }
 
+/* Gossip says so for a while: then only a hello unites the lists. */
+static bool
+lists_differ(const Sim *sim, const Link *link, const Node *node)
+{
+	const Report *r = &node->report[sim->node[link->to].self];
+
+	return r->version > link->hello_us + EPOCH_US && r->epoch != link->epoch;
+}
+
 void
 link_step(Sim *sim, Link *link)
 {
@@ -517,6 +523,11 @@ link_step(Sim *sim, Link *link)
 	if (link->epoch != list_digest(sim, &node->mem.list))
 	{
 		link_close(sim, link, "the list changed");
+		return;
+	}
+	if (lists_differ(sim, link, node))
+	{
+		link_close(sim, link, "the peer's list is another one");
 		return;
 	}
 	if (link->sent_count < PIPE_MAX - 1 && link->forth.count < PIPE_MAX - 1)

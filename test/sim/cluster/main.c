@@ -121,6 +121,7 @@ static const char *const fault_names[FAULTS] = {
 static Sim *sim;
 static unsigned claims;
 static unsigned failed;
+static bool tracing;
 
 static double
 seconds(void)
@@ -154,7 +155,7 @@ search(const Canary *canary, uint64_t seed, uint64_t runs, double until)
 {
 	for (uint64_t i = 0; i < runs && seconds() < until; i++)
 	{
-		if (!run_with(canary, seed + i, false))
+		if (!run_with(canary, seed + i, tracing))
 			return seed + i;
 	}
 	return 0;
@@ -270,7 +271,6 @@ main(int argc, char **argv)
 	double budget = 120;
 	bool suite = false;
 	bool list = false;
-	bool trace = false;
 	int status = 0;
 
 	for (int i = 1; i < argc; i++)
@@ -282,7 +282,7 @@ main(int argc, char **argv)
 		else if (strcmp(argv[i], "--canaries") == 0)
 			list = true;
 		else if (strcmp(argv[i], "--trace") == 0)
-			trace = true;
+			tracing = true;
 		else if (strcmp(argv[i], "--seed") == 0 && ++i)
 			seed = strtoull(value, NULL, 10);
 		else if (strcmp(argv[i], "--from") == 0 && ++i)
@@ -320,7 +320,7 @@ main(int argc, char **argv)
 	{
 		double start = seconds();
 
-		seed = seed != 0 ? (run_with(canary, seed, trace) ? 0 : seed) :
+		seed = seed != 0 ? (run_with(canary, seed, tracing) ? 0 : seed) :
 						   search(canary, from, runs, start + budget);
 		status = seed != 0;
 		if (status)

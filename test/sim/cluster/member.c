@@ -128,10 +128,16 @@ member_reach(Sim *sim, uint32_t counted, const DcHlc *vector, DcHlc horizon)
 
 /* ---- what a node may ---------------------------------------------------- */
 
+/* Never in a cluster: not so who is the last of one. */
 static bool
 is_alone(const Node *node)
 {
-	return (list_present(&node->mem.list) & ~BIT(node->self)) == 0;
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		if (i != node->self && node->mem.list.state[i] != DC_MEMBER_ABSENT)
+			return false;
+	}
+	return true;
 }
 
 bool
@@ -372,6 +378,30 @@ join_step(Sim *sim, Node *node)
 
 /* ---- removal ------------------------------------------------------------ */
 
+/*
+ * The operator removes one node at a time, and not by two consoles at once:
+ * without a majority (R10's register, which is not there yet) two halves that
+ * remove each other end as two clusters.
+ */
+static bool
+operator_may(const Sim *sim, const Node *coordinator)
+{
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	{
+		const Node *node = &sim->node[i];
+
+		if (node->contacts && memcmp(&node->disk.list, &coordinator->mem.list,
+									 sizeof(List)) != 0)
+			return false;
+	}
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		if (coordinator->mem.list.state[i] > DC_MEMBER_PRESENT)
+			return false;
+	}
+	return true;
+}
+
 /* R11: nobody talks to it any more; it is still waited for. */
 void
 operator_remove(Sim *sim, Node *coordinator, uint32_t target)
@@ -381,7 +411,8 @@ operator_remove(Sim *sim, Node *coordinator, uint32_t target)
 
 	if (!coordinator->up || coordinator->mem.joining ||
 		coordinator->mem.outcast || target == coordinator->self ||
-		list->state[target] != DC_MEMBER_PRESENT)
+		list->state[target] != DC_MEMBER_PRESENT ||
+		!operator_may(sim, coordinator))
 		return;
 	list->state[target] = DC_MEMBER_FENCED;
 	if (!node_commit_state(sim, coordinator))

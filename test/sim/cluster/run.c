@@ -405,6 +405,8 @@ reset(Sim *sim)
 	sim->last_call.length = 0;
 	for (uint32_t i = 0; i < DATAGRAMS; i++)
 		sim->datagram[i].used = false;
+	for (uint32_t i = 0; i < SERVERS_MAX * SERVERS_MAX; i++)
+		sim->link[i].up = false;
 	for (int i = 0; i < 3; i++)
 		dc_vv_init(&sim->vv[i]);
 	memset(&sim->welcome, 0, sizeof(sim->welcome));
