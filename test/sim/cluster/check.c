@@ -55,6 +55,7 @@ check_committed(Sim *sim, Node *node, uint32_t cell, Cell to)
 					 node->index + 1, cell, (unsigned long long) to.stamp,
 					 i + 1, (unsigned long long) other->mem.vector[node->self]);
 		if (other->mem.horizon >= to.stamp && !node->mem.outcast &&
+			(!node->mem.joining || to.stamp > node->mem.registered) &&
 			member_includes(&other->mem.list, node->self,
 							node->mem.incarnation))
 			sim_fail(sim,
@@ -295,16 +296,22 @@ check_erased(Sim *sim, const Node *node, uint32_t cell, Cell what)
 			 node->index + 1, cell, (unsigned long long) what.stamp);
 }
 
-/* A row was put into the quarantine, or written anew. */
+/*
+ * A row was put into the quarantine, or written anew; what it had replaced
+ * here goes with it.
+ */
 void
 check_set_aside(Sim *sim, const Node *node, uint32_t cell, Cell what)
 {
-	Version *v = version_of(sim, cell, what.stamp);
+	for (uint32_t i = sim->last_of[cell]; i != 0; i = sim->older[i - 1])
+	{
+		Version *v = &sim->version[i - 1];
 
-	if (v == NULL)
-		return;
-	v->had &= ~BIT(node->index);
-	v->gone |= v->had == 0;
+		if (v->to.stamp > what.stamp)
+			continue;
+		v->had &= ~BIT(node->index);
+		v->gone |= v->had == 0;
+	}
 }
 
 /* ---- calm --------------------------------------------------------------- */
@@ -360,9 +367,31 @@ is_settled(Sim *sim, bool tombstones)
 	return true;
 }
 
+static void
+describe(const Sim *sim, const Node *node)
+{
+	const State *s = &node->mem;
+
+	sim_trace(sim,
+			  "node %u: incarnation %llu%s%s, delivered %x, g %llu, R %llu, "
+			  "before %u, contacts %d, closed %x, repair of %u",
+			  node->index + 1, (unsigned long long) s->incarnation,
+			  s->joining ? " joining" : "", s->ghosts ? " ghosts" : "",
+			  node->delivered, (unsigned long long) s->horizon,
+			  (unsigned long long) s->registered, s->before, node->contacts,
+			  node->closed, node->repair.running ? node->repair.peer + 1 : 0);
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+		sim_trace(sim, "    %u: incarnation %llu state %u, V %llu, disk %llu",
+				  i + 1, (unsigned long long) s->list.incarnation[i],
+				  s->list.state[i], (unsigned long long) s->vector[i],
+				  (unsigned long long) node->disk.vector[i]);
+}
+
 void
 explain_unsettled(Sim *sim)
 {
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+		describe(sim, &sim->node[i]);
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 	{
 		const Node *node = &sim->node[i];

@@ -149,6 +149,7 @@ typedef struct Manners
 	bool known;
 	uint8_t before;
 	bool own_wanted;
+	bool ghosts;
 	DcHlc vector[NODES_MAX];
 	List list;
 } Manners;
@@ -213,6 +214,7 @@ typedef struct Node
 	uint64_t oldest;
 	DcHlc at_start; /* durable watermark at the start */
 	DcHlc bound_at_start;
+	uint32_t haunted; /* members that said they must compare */
 	uint32_t delivered; /* members that brought a catch-up since the start */
 	uint32_t incoming[NODES_MAX];
 	uint32_t relayed; /* see link.c */
@@ -268,6 +270,7 @@ typedef struct Link
 	uint64_t epoch; /* digest of the own list at the hello */
 	uint32_t peer;  /* node index */
 	bool peer_joining;
+	uint64_t peer_boot;
 	uint64_t nonce;
 	uint32_t sent_count;
 	SentKind sent[PIPE_MAX + 1];
@@ -278,6 +281,7 @@ typedef struct Link
 	uint64_t fence_epoch;  /* the catch-up that runs closes under this list */
 	DcHlc scan[NODES_MAX]; /* own vector before the scan */
 	DcHlc scan_horizon;
+	uint32_t scan_counted;
 	DcStream stream;
 	Pipe forth;
 	Pipe back;
@@ -336,6 +340,7 @@ typedef enum Defect
 	DEFECT_R13_WAIT = 1 << 26,    /* a rejoiner does not wait for all */
 	DEFECT_R5_DEAD = 1 << 27,     /* at equal keys the last comer wins */
 	DEFECT_R13_SHIP = 1 << 28,    /* who was removed is served as before */
+	DEFECT_R12_OPEN = INT32_MIN, /* open transactions are not waited for */
 	DEFECT_R12_KNOWN = 1 << 30,   /* who is in the peer's list need not join */
 	DEFECT_P15_SKIP = 1 << 29     /* tombstones are left out of a catch-up */
 } Defect;
@@ -390,6 +395,7 @@ typedef struct Stats
 	uint64_t joins;
 	uint64_t rejoins;
 	uint64_t removals;
+	uint64_t resorts;
 	uint64_t repairs;
 	uint64_t erased;
 	uint64_t reissued;

@@ -9,6 +9,7 @@
 #define RETRY_US   2000
 #define SILENCE_US 100000
 #define RELAY_US   3000
+#define KEEPALIVE_US 20000
 #define EPOCH_US   3000
 
 void
@@ -152,6 +153,7 @@ take_welcome(Sim *sim, Link *link, Node *node, const Message *m)
 	link->answer = 1;
 	link->epoch = list_digest(sim, &node->mem.list);
 	link->peer_joining = manners.joining;
+	link->peer_boot = manners.boot;
 	link->own_wanted = manners.own_wanted;
 	note_incoming(link, node, answer->incoming);
 	(void) dc_stream_hello(&link->stream, &answer->vector,
@@ -312,7 +314,7 @@ send_call(Sim *sim, Link *link, Node *node, Message *m, DcWriter *w,
 	envelope_middle(m, w);
 	dc_write_u64(w, node->clock);
 	dc_write_u64(w, kind == SENT_CALL ? node->mem.horizon : link->scan_horizon);
-	dc_write_u32(w, node->mem.counted);
+	dc_write_u32(w, kind == SENT_CALL ? node->mem.counted : link->scan_counted);
 	dc_write_u64(w, list_digest(sim, &node->mem.list));
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 		dc_write_u64(w, link->scan[i]);
@@ -386,6 +388,7 @@ begin_catchup(Sim *sim, Link *link, Node *node)
 	vector_expand(node->mem.vector, own);
 	memcpy(link->scan, node->mem.vector, sizeof(link->scan));
 	link->scan_horizon = node->mem.horizon;
+	link->scan_counted = node->mem.counted;
 	link->fence_epoch = list_digest(sim, &node->mem.list);
 	dc_stream_catchup_begin(&link->stream, own, link->covered, node_id(node));
 	link->cursor = 0;
@@ -523,6 +526,14 @@ link_step(Sim *sim, Link *link)
 	if (link->epoch != list_digest(sim, &node->mem.list))
 	{
 		link_close(sim, link, "the list changed");
+		return;
+	}
+	/* keepalive: an idle connection to a server that started again */
+	if (link->sent_count == 0 && link->peer_boot != sim->node[link->to].boot &&
+		sim->now_us - link->heard_us > KEEPALIVE_US &&
+		!DEFECT(sim, DEFECT_R6_SESSION))
+	{
+		link_close(sim, link, "the peer started again");
 		return;
 	}
 	if (lists_differ(sim, link, node))

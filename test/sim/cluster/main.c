@@ -188,9 +188,10 @@ print_stats(const Stats *s, double took)
 		   NUMBER(s->messages), NUMBER(s->datagrams), NUMBER(s->applied),
 		   NUMBER(s->stale), NUMBER(s->catchups), NUMBER(s->segments));
 	printf("# %llu horizons, %llu tombstones purged, %llu joined, %llu new "
-		   "incarnations, %llu removals, %llu comparisons\n",
+		   "incarnations, %llu removals, %llu comparisons, %llu donors of last resort\n",
 		   NUMBER(s->horizons), NUMBER(s->purged), NUMBER(s->joins),
-		   NUMBER(s->rejoins), NUMBER(s->removals), NUMBER(s->repairs));
+		   NUMBER(s->rejoins), NUMBER(s->removals), NUMBER(s->repairs),
+		   NUMBER(s->resorts));
 	printf("# %llu ghosts erased, %llu rows issued anew, %llu set aside, %llu "
 		   "mended by repair, %llu refusals, %llu waits for drift\n",
 		   NUMBER(s->erased), NUMBER(s->reissued), NUMBER(s->quarantined),

@@ -178,6 +178,7 @@ member_manners(const Sim *sim, const Node *node)
 				 .horizon = node->mem.horizon,
 				 .counted = node->mem.counted,
 				 .joining = node->mem.joining,
+				 .ghosts = node->mem.ghosts,
 				 .alone = is_alone(node),
 				 .own_wanted = !member_owns_complete(sim, node),
 				 .list = node->mem.list};
@@ -210,7 +211,7 @@ member_reincarnate(Sim *sim, Node *node, const char *why)
 	}
 	sim_trace(sim, "node %u: new incarnation %llu, %s", node->index + 1,
 			  (unsigned long long) s->incarnation, why);
-	node->delivered = 0;
+	node->delivered = node->haunted = 0;
 	node->repair.running = false;
 	for (uint32_t i = 0; i < SERVERS_MAX; i++)
 	{
@@ -273,6 +274,10 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 		member_reincarnate(sim, node, "a peer knows more of it");
 		return false;
 	}
+	if (m->ghosts)
+		node->haunted |= BIT(peer);
+	else
+		node->haunted &= ~BIT(peer);
 	hear_of_self(sim, node, &m->list);
 	if (s->incarnation != own)
 		return false;
@@ -286,6 +291,15 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 	{
 		if (!fresh && !s->joining)
 		{
+			for (uint32_t i = 0; i < NODES_MAX; i++)
+			{
+				if (m->counted & BIT(i))
+					sim_trace(sim, "node %u: g of node %u is %llu, V of node "
+								   "%u is %llu",
+							  node->index + 1, peer + 1,
+							  (unsigned long long) m->horizon, i + 1,
+							  (unsigned long long) s->vector[i]);
+			}
 			s->ghosts = true;
 			member_reincarnate(sim, node, "it fell behind a horizon");
 			return false;
@@ -349,6 +363,19 @@ member_end_joining(Sim *sim, Node *node)
 	check_vector(sim, node, (DcHlc[NODES_MAX]){0});
 }
 
+/* Transactions from before it was taken in: their rows must be compared. */
+static bool
+old_work(const Sim *sim, const Node *node)
+{
+	for (uint32_t i = 0; i < TXNS && !DEFECT(sim, DEFECT_R12_OPEN); i++)
+	{
+		if (node->txn[i].phase != TXN_IDLE &&
+			node->txn[i].stamp <= node->mem.registered)
+			return true;
+	}
+	return false;
+}
+
 static void
 join_step(Sim *sim, Node *node)
 {
@@ -358,8 +385,21 @@ join_step(Sim *sim, Node *node)
 		node->mem.before != DC_MEMBER_ABSENT && !DEFECT(sim, DEFECT_R13_WAIT);
 
 	if (node->mem.registered == DC_HLC_NONE || donors == 0 ||
-		node->repair.running || (all && donors != others))
+		node->repair.running || (all && donors != others) || old_work(sim, node))
 		return;
+	/*
+	 * Every disk was set back: nobody is left who could tell a ghost from a
+	 * row.  What there is, is what there is: the least of them begins.
+	 */
+	if (node->mem.ghosts && donors == others &&
+		(node->haunted & others) == others && BIT(node->self) < others &&
+		(others & (BIT(node->self) - 1)) == 0)
+	{
+		sim_trace(sim, "node %u is the donor of last resort", node->index + 1);
+		sim->stats.resorts++;
+		member_end_joining(sim, node);
+		return;
+	}
 	if (!node->mem.ghosts)
 	{
 		member_end_joining(sim, node);

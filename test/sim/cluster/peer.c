@@ -59,7 +59,7 @@ manners_write(DcWriter *w, const Manners *m)
 	dc_write_u64(w, m->horizon);
 	dc_write_u32(w, m->counted);
 	dc_write_u8(w, (uint8_t) (m->joining | m->alone << 1 | m->known << 2 |
-							  m->own_wanted << 3));
+							  m->own_wanted << 3 | m->ghosts << 4));
 	dc_write_u8(w, m->before);
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 		dc_write_u64(w, m->vector[i]);
@@ -81,6 +81,7 @@ manners_read(DcReader *r, Manners *m)
 	m->alone = (flags & 2) != 0;
 	m->known = (flags & 4) != 0;
 	m->own_wanted = (flags & 8) != 0;
+	m->ghosts = (flags & 16) != 0;
 	m->before = dc_read_u8(r);
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 		m->vector[i] = dc_read_u64(r);

@@ -56,7 +56,10 @@ node_persist_vector(Sim *sim, Node *node)
 		return false;
 	memcpy(node->disk.vector, node->mem.vector, sizeof(node->disk.vector));
 	if (!DEFECT(sim, DEFECT_R8_DURABLE))
+	{
 		node->disk.horizon = node->mem.horizon;
+		node->disk.counted = node->mem.counted;
+	}
 	return true;
 }
 
@@ -68,7 +71,7 @@ forget_volatile(Sim *sim, Node *node)
 {
 	memset(node->txn, 0, sizeof(node->txn));
 	node->head = node->oldest = 0;
-	node->delivered = 0;
+	node->delivered = node->haunted = 0;
 	memset(node->report, 0, sizeof(node->report));
 	memset(&node->repair, 0, sizeof(node->repair));
 	node->relayed = 0;
