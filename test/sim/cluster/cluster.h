@@ -214,7 +214,7 @@ typedef struct Node
 	uint64_t oldest;
 	DcHlc at_start; /* durable watermark at the start */
 	DcHlc bound_at_start;
-	uint32_t haunted; /* members that said they must compare */
+	uint32_t haunted;   /* members that said they must compare */
 	uint32_t delivered; /* members that brought a catch-up since the start */
 	uint32_t incoming[NODES_MAX];
 	uint32_t relayed; /* see link.c */
@@ -340,7 +340,7 @@ typedef enum Defect
 	DEFECT_R13_WAIT = 1 << 26,    /* a rejoiner does not wait for all */
 	DEFECT_R5_DEAD = 1 << 27,     /* at equal keys the last comer wins */
 	DEFECT_R13_SHIP = 1 << 28,    /* who was removed is served as before */
-	DEFECT_R12_OPEN = INT32_MIN, /* open transactions are not waited for */
+	DEFECT_R12_OPEN = INT32_MIN,  /* open transactions are not waited for */
 	DEFECT_R12_KNOWN = 1 << 30,   /* who is in the peer's list need not join */
 	DEFECT_P15_SKIP = 1 << 29     /* tombstones are left out of a catch-up */
 } Defect;

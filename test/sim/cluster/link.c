@@ -6,11 +6,11 @@
 
 #include <string.h>
 
-#define RETRY_US   2000
-#define SILENCE_US 100000
-#define RELAY_US   3000
+#define RETRY_US     2000
+#define SILENCE_US   100000
+#define RELAY_US     3000
 #define KEEPALIVE_US 20000
-#define EPOCH_US   3000
+#define EPOCH_US     3000
 
 void
 link_init(Link *link, uint32_t from, uint32_t to)

@@ -294,8 +294,9 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 			for (uint32_t i = 0; i < NODES_MAX; i++)
 			{
 				if (m->counted & BIT(i))
-					sim_trace(sim, "node %u: g of node %u is %llu, V of node "
-								   "%u is %llu",
+					sim_trace(sim,
+							  "node %u: g of node %u is %llu, V of node "
+							  "%u is %llu",
 							  node->index + 1, peer + 1,
 							  (unsigned long long) m->horizon, i + 1,
 							  (unsigned long long) s->vector[i]);
@@ -385,7 +386,8 @@ join_step(Sim *sim, Node *node)
 		node->mem.before != DC_MEMBER_ABSENT && !DEFECT(sim, DEFECT_R13_WAIT);
 
 	if (node->mem.registered == DC_HLC_NONE || donors == 0 ||
-		node->repair.running || (all && donors != others) || old_work(sim, node))
+		node->repair.running || (all && donors != others) ||
+		old_work(sim, node))
 		return;
 	/*
 	 * Every disk was set back: nobody is left who could tell a ghost from a
@@ -430,8 +432,8 @@ operator_may(const Sim *sim, const Node *coordinator)
 	{
 		const Node *node = &sim->node[i];
 
-		if (node->contacts && memcmp(&node->disk.list, &coordinator->mem.list,
-									 sizeof(List)) != 0)
+		if (node->contacts &&
+			memcmp(&node->disk.list, &coordinator->mem.list, sizeof(List)) != 0)
 			return false;
 	}
 	for (uint32_t i = 0; i < NODES_MAX; i++)

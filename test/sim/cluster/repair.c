@@ -70,7 +70,19 @@ goes_on(Sim *sim, const Node *node, const Node *other)
 		   list_digest(sim, &other->mem.list) == r->epoch;
 }
 
-/* R13: a live row that the donor has nothing of. */
+/* What the donor has of a key, if no TRUNCATE of ours killed it. */
+static Cell
+donated(const Sim *sim, const Node *node, uint32_t cell)
+{
+	DcHlc floor = node->mem.cell[floor_cell(sim, cell)].stamp;
+
+	return node->repair.answer.stamp > floor ? node->repair.answer : (Cell){0};
+}
+
+/*
+ * R13: a live row that the donor has nothing of, or a death that it does not
+ * know.  A death that is set aside gives way to what the donor has.
+ */
 static void
 judge(Sim *sim, Node *node, uint32_t cell, Cell here)
 {
@@ -86,6 +98,8 @@ judge(Sim *sim, Node *node, uint32_t cell, Cell here)
 		case DC_REJOIN_KEEP:
 			break;
 		case DC_REJOIN_ERASE:
+			if (here.dead)
+				break; /* it goes with the next purge */
 			check_erased(sim, node, cell, here);
 			node->mem.cell[cell] = (Cell){0};
 			sim->stats.erased++;
@@ -94,12 +108,16 @@ judge(Sim *sim, Node *node, uint32_t cell, Cell here)
 			break;
 		case DC_REJOIN_REISSUE:
 			check_set_aside(sim, node, cell, here);
-			work_write(sim, node, cell, false);
+			if (here.dead)
+				node->mem.cell[cell] = donated(sim, node, cell);
+			else
+				work_write(sim, node, cell, false);
 			sim->stats.reissued++;
 			break;
 		case DC_REJOIN_QUARANTINE:
 			check_set_aside(sim, node, cell, here);
-			node->mem.cell[cell] = (Cell){0};
+			node->mem.cell[cell] =
+				here.dead ? donated(sim, node, cell) : (Cell){0};
 			node->mem.quarantined++;
 			sim->stats.quarantined++;
 			sim_trace(sim, "node %u sets key %u at %llu aside", node->index + 1,
@@ -153,8 +171,9 @@ compare(Sim *sim, Node *node, Node *other)
 
 	if (r->answer.stamp > here.stamp)
 		take(sim, node, r->cell, r->answer);
-	else if (r->rejoin && r->answer.stamp == DC_HLC_NONE && !here.dead &&
-			 here.stamp != DC_HLC_NONE && !is_floor(r->cell))
+	else if (r->rejoin && here.stamp > r->answer.stamp &&
+			 (here.dead || r->answer.stamp == DC_HLC_NONE) &&
+			 !is_floor(r->cell))
 		judge(sim, node, r->cell, here);
 	else if (!r->rejoin && here.stamp > r->answer.stamp &&
 			 node_flush(sim, node))

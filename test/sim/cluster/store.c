@@ -302,7 +302,8 @@ node_purge_step(Sim *sim, Node *node)
 	uint32_t start = rng_below(&sim->rng, sim->config.keys);
 	uint32_t count = 1 + rng_below(&sim->rng, sim->config.keys);
 
-	if (!disk_takes(sim, node))
+	/* R13: a joiner's own deaths may be news to the others */
+	if (!disk_takes(sim, node) || node->mem.joining)
 		return;
 	for (uint32_t i = 0; i < count; i++)
 	{
