@@ -131,6 +131,21 @@ check_rolled_back(Sim *sim, Node *node, const State *state)
 	}
 }
 
+/* What only they have who were removed may be lost; if it comes, it comes. */
+void
+check_removed(Sim *sim, const List *list)
+{
+	uint32_t removed = 0;
+
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	{
+		if (list->state[sim->node[i].self] == DC_MEMBER_REMOVED)
+			removed |= BIT(i);
+	}
+	for (uint32_t i = 0; i < sim->version_count; i++)
+		sim->version[i].gone |= (sim->version[i].had & ~removed) == 0;
+}
+
 void
 check_taken(Sim *sim, Node *node, uint32_t cell, Cell to)
 {

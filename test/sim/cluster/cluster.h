@@ -310,39 +310,44 @@ typedef struct Version
 
 typedef enum Defect
 {
-	DEFECT_NONE = 0,
-	DEFECT_R3 = 1 << 0,           /* shipped before it is flushed */
-	DEFECT_R4_DISK = 1 << 1,      /* V durable ahead of its rows */
-	DEFECT_R4_GREATEST = 1 << 2,  /* V = greatest stamp seen */
-	DEFECT_R6 = 1 << 3,           /* catch-up claims V as read at its end */
-	DEFECT_R6_BASE = 1 << 4,      /* adopts without the base check */
-	DEFECT_R6_SESSION = 1 << 5,   /* a session outlives a crash of one side */
-	DEFECT_R7 = 1 << 6,           /* floor from V in memory */
-	DEFECT_R8_CLOCK = 1 << 7,     /* purge when the own clock has passed */
-	DEFECT_R8_GRACE = 1 << 8,     /* purge after a grace period */
-	DEFECT_R8_LOCAL = 1 << 9,     /* purge at the own floor */
-	DEFECT_R8_DURABLE = 1 << 10,  /* purge before g is durable */
-	DEFECT_R11_CLOSE = 1 << 11,   /* removed without closing */
-	DEFECT_R11_DURABLE = 1 << 12, /* closing acknowledged before the flush */
-	DEFECT_R11_LIST = 1 << 13,    /* closings count under any list */
-	DEFECT_R14 = 1 << 14,         /* clock restarts below its bound */
-	DEFECT_R15 = 1 << 15,         /* a restored backup keeps its identity */
-	DEFECT_R12_EARLY = 1 << 16,   /* a joiner ships at once */
-	DEFECT_SEAL = 1 << 17,        /* what is damaged is taken */
-	DEFECT_REPLAY = 1 << 18,      /* what was taken is taken again */
-	DEFECT_OBSERVE = 1 << 19,     /* the clock does not follow what is taken */
-	DEFECT_TRUNCATE = 1 << 20,    /* a TRUNCATE kills only what is here */
-	DEFECT_FULL = 1 << 21,        /* acknowledged though the disk is full */
-	DEFECT_CLONE = 1 << 22,       /* a second server of an id is served */
-	DEFECT_R12_HORIZON = 1 << 23, /* a joiner does not take the donor's g */
-	DEFECT_R9_ORDER = 1 << 24,    /* repair reads the peer's V after its rows */
-	DEFECT_R15_OWN = 1 << 25,     /* own source is not asked back */
-	DEFECT_R13_WAIT = 1 << 26,    /* a rejoiner does not wait for all */
-	DEFECT_R5_DEAD = 1 << 27,     /* at equal keys the last comer wins */
-	DEFECT_R13_SHIP = 1 << 28,    /* who was removed is served as before */
-	DEFECT_R12_OPEN = INT32_MIN,  /* open transactions are not waited for */
-	DEFECT_R12_KNOWN = 1 << 30,   /* who is in the peer's list need not join */
-	DEFECT_P15_SKIP = 1 << 29     /* tombstones are left out of a catch-up */
+	DEFECT_NONE,
+	DEFECT_R3,          /* shipped before it is flushed */
+	DEFECT_R4_DISK,     /* V durable ahead of its rows */
+	DEFECT_R4_GREATEST, /* V = greatest stamp seen */
+	DEFECT_R6,          /* catch-up claims V as read at its end */
+	DEFECT_R6_BASE,     /* adopts without the base check */
+	DEFECT_R6_SESSION,  /* a session outlives a crash of one side */
+	DEFECT_R7,          /* floor from V in memory */
+	DEFECT_R8_CLOCK,    /* purge when the own clock has passed */
+	DEFECT_R8_GRACE,    /* purge after a grace period */
+	DEFECT_R8_LOCAL,    /* purge at the own floor */
+	DEFECT_R8_DURABLE,  /* purge before g is durable */
+	DEFECT_R11_CLOSE,   /* removed without closing */
+	DEFECT_R11_DURABLE, /* closing acknowledged before the flush */
+	DEFECT_R11_LIST,    /* closings count under any list */
+	DEFECT_R14,         /* clock restarts below its bound */
+	DEFECT_R15,         /* a restored backup keeps its identity */
+	DEFECT_R12_EARLY,   /* a joiner ships at once */
+	DEFECT_SEAL,        /* what is damaged is taken */
+	DEFECT_REPLAY,      /* what was taken is taken again */
+	DEFECT_OBSERVE,     /* the clock does not follow what is taken */
+	DEFECT_TRUNCATE,    /* a TRUNCATE kills only what is here */
+	DEFECT_FULL,        /* acknowledged though the disk is full */
+	DEFECT_CLONE,       /* a second server of an id is served */
+	DEFECT_R12_HORIZON, /* a joiner does not take the donor's g */
+	DEFECT_R9_ORDER,    /* repair reads the peer's V after its rows */
+	DEFECT_R15_OWN,     /* own source is not asked back */
+	DEFECT_R13_WAIT,    /* a rejoiner does not wait for all */
+	DEFECT_R5_DEAD,     /* at equal keys the last comer wins */
+	DEFECT_R13_SHIP,    /* who was removed is served as before */
+	DEFECT_R12_OPEN,    /* open transactions are not waited for */
+	DEFECT_R12_KNOWN,   /* who is in the peer's list need not join */
+	DEFECT_P15_SKIP,    /* tombstones are left out of a catch-up */
+	DEFECT_R15_OWE,     /* no catch-up is owed when own writes came back */
+	DEFECT_R13_PURGE,   /* a joiner purges before it has compared */
+	DEFECT_R13_DEATHS,  /* a joiner's own deaths are not judged */
+	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
+	DEFECT_R8_COUNTED   /* g without the set that it counted */
 } Defect;
 
 /* What a seed may draw; each must occur in a suite. */
@@ -463,7 +468,7 @@ typedef struct Config
 typedef struct Sim
 {
 	uint64_t seed;
-	uint32_t defects;
+	Defect defect; /* what is left out of the model, if not of the core */
 	Trouble trouble;
 	bool trace;
 	bool calm;
@@ -496,10 +501,10 @@ typedef struct Sim
 	Stats stats;
 } Sim;
 
-#define DEFECT(sim, d) (((sim)->defects & (d)) != 0)
+#define DEFECT(sim, d) ((sim)->defect == (d))
 
 /* run.c */
-bool cluster_run(Sim *sim, uint64_t seed, uint32_t defects, Trouble trouble,
+bool cluster_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble,
 				 bool trace);
 void sim_print(const Sim *sim, const char *text, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -644,6 +649,7 @@ void check_committed(Sim *sim, Node *node, uint32_t cell, Cell to);
 void check_flushed(Sim *sim, Node *node);
 void check_crashed(Sim *sim, Node *node);
 void check_rolled_back(Sim *sim, Node *node, const State *state);
+void check_removed(Sim *sim, const List *list);
 void check_taken(Sim *sim, Node *node, uint32_t cell, Cell to);
 void check_shipped(Sim *sim, const Node *node, const Change *change);
 void check_vector(Sim *sim, const Node *node, const DcHlc *before);

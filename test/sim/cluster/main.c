@@ -21,22 +21,23 @@ typedef struct Canary
 {
 	const char *name;
 	unsigned canary;
-	uint32_t defect;
+	Defect defect;
 	Trouble trouble;
 	const char *claim;
 } Canary;
 
 static const Canary canaries[] = {
-	{"R2", DC_CANARY_R2, 0, TROUBLE_ANY,
+	{"R2", DC_CANARY_R2, DEFECT_NONE, TROUBLE_ANY,
 	 "the watermark ignores transactions in flight"},
 	{"R3", 0, DEFECT_R3, TROUBLE_CRASH,
 	 "a change is shipped before it is flushed"},
-	{"R4", DC_CANARY_R4, 0, TROUBLE_NET, "a vector moves over gaps"},
+	{"R4", DC_CANARY_R4, DEFECT_NONE, TROUBLE_NET, "a vector moves over gaps"},
 	{"R4-greatest", 0, DEFECT_R4_GREATEST, TROUBLE_ANY,
 	 "V is the greatest stamp seen"},
 	{"R4-disk", 0, DEFECT_R4_DISK, TROUBLE_CRASH,
 	 "V is durable ahead of its rows"},
-	{"R5", DC_CANARY_R5, 0, TROUBLE_PURGE, "what was forgotten is taken again"},
+	{"R5", DC_CANARY_R5, DEFECT_NONE, TROUBLE_PURGE,
+	 "what was forgotten is taken again"},
 	{"R5-order", 0, DEFECT_R5_DEAD, TROUBLE_ANY,
 	 "the last comer wins, not the greater stamp"},
 	{"R6", 0, DEFECT_R6, TROUBLE_ANY, "catch-up claims the V read at its end"},
@@ -46,7 +47,8 @@ static const Canary canaries[] = {
 	 "a session outlives a crash of one side"},
 	{"R7", 0, DEFECT_R7, TROUBLE_CRASH,
 	 "the floor comes from V not yet durable"},
-	{"R8", DC_CANARY_R8, 0, TROUBLE_PURGE, "who is silent is not waited for"},
+	{"R8", DC_CANARY_R8, DEFECT_NONE, TROUBLE_PURGE,
+	 "who is silent is not waited for"},
 	{"R8-clock", 0, DEFECT_R8_CLOCK, TROUBLE_PURGE,
 	 "purge when the deleter's own clock has passed"},
 	{"R8-grace", 0, DEFECT_R8_GRACE, TROUBLE_PURGE,
@@ -54,22 +56,34 @@ static const Canary canaries[] = {
 	{"R8-local", 0, DEFECT_R8_LOCAL, TROUBLE_PURGE, "purge at the local floor"},
 	{"R8-durable", 0, DEFECT_R8_DURABLE, TROUBLE_CRASH,
 	 "purge before g is durable"},
-	{"R10", DC_CANARY_R10, 0, TROUBLE_JOIN, "floors count under any list"},
+	{"R8-counted", 0, DEFECT_R8_COUNTED, TROUBLE_JOIN,
+	 "g is kept without the set that it counted"},
+	{"R10", DC_CANARY_R10, DEFECT_NONE, TROUBLE_JOIN,
+	 "floors count under any list"},
 	{"R11", 0, DEFECT_R11_CLOSE, TROUBLE_REMOVE, "removed without closing"},
 	{"R11-durable", 0, DEFECT_R11_DURABLE, TROUBLE_REMOVE,
 	 "a closing is acknowledged before its flush"},
 	{"R11-list", 0, DEFECT_R11_LIST, TROUBLE_REMOVE,
 	 "closings count under any list"},
-	{"R12", DC_CANARY_R12, 0, TROUBLE_JOIN, "a newcomer need not join"},
+	{"R12", DC_CANARY_R12, DEFECT_NONE, TROUBLE_JOIN,
+	 "a newcomer need not join"},
 	{"R12-known", 0, DEFECT_R12_KNOWN, TROUBLE_JOIN,
 	 "who is in the peer's list need not join"},
+	{"R12-open", 0, DEFECT_R12_OPEN, TROUBLE_JOIN,
+	 "a joiner's open transactions are not waited for"},
 	{"R12-early", 0, DEFECT_R12_EARLY, TROUBLE_JOIN, "a joiner ships at once"},
 	{"R12-horizon", 0, DEFECT_R12_HORIZON, TROUBLE_JOIN,
 	 "a joiner does not take the donor's g"},
-	{"R13", DC_CANARY_R13, 0, TROUBLE_RESTORE,
+	{"R13", DC_CANARY_R13, DEFECT_NONE, TROUBLE_RESTORE,
 	 "a joiner keeps what others forgot"},
 	{"R13-wait", 0, DEFECT_R13_WAIT, TROUBLE_RESTORE,
 	 "who comes back does not wait for all"},
+	{"R13-purge", 0, DEFECT_R13_PURGE, TROUBLE_REMOVE,
+	 "a joiner purges before it has compared"},
+	{"R13-deaths", 0, DEFECT_R13_DEATHS, TROUBLE_REMOVE,
+	 "a joiner's own deaths are not judged"},
+	{"R13-resort", 0, DEFECT_R13_RESORT, TROUBLE_RESTORE,
+	 "nobody is a donor when all must compare"},
 	{"R13-ship", 0, DEFECT_R13_SHIP, TROUBLE_REMOVE,
 	 "who was removed is served as before"},
 	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound"},
@@ -77,6 +91,8 @@ static const Canary canaries[] = {
 	 "a restored backup keeps its identity"},
 	{"R15-own", 0, DEFECT_R15_OWN, TROUBLE_RESTORE,
 	 "own writes are not asked back after a start"},
+	{"R15-owe", 0, DEFECT_R15_OWE, TROUBLE_RESTORE,
+	 "own writes come back and no link owes a catch-up"},
 	{"seal", 0, DEFECT_SEAL, TROUBLE_NET, "a damaged message is taken"},
 	{"replay", 0, DEFECT_REPLAY, TROUBLE_NET, "a message is taken again"},
 	{"truncate", 0, DEFECT_TRUNCATE, TROUBLE_ANY,
@@ -136,7 +152,7 @@ static bool
 run_with(const Canary *canary, uint64_t seed, bool trace)
 {
 	dc_canaries = canary != NULL ? canary->canary : 0;
-	return cluster_run(sim, seed, canary != NULL ? canary->defect : 0,
+	return cluster_run(sim, seed, canary != NULL ? canary->defect : DEFECT_NONE,
 					   canary != NULL ? canary->trouble : TROUBLE_ANY, trace);
 }
 
@@ -233,13 +249,13 @@ check(double budget)
 }
 
 static void
-list_canaries(void)
+list_canaries(double budget)
 {
 	for (size_t i = 0; i < CANARIES; i++)
 	{
 		double start = seconds();
 		uint64_t before = sim->stats.runs;
-		uint64_t seed = search(&canaries[i], 1, 20000, start + 60);
+		uint64_t seed = search(&canaries[i], 1, 20000, start + budget);
 
 		printf("%-12s seed %-6llu runs %-6llu %5.1f s  %s -> %s\n",
 			   canaries[i].name, NUMBER(seed), NUMBER(sim->stats.runs - before),
@@ -265,7 +281,7 @@ int
 main(int argc, char **argv)
 {
 	const Canary *canary = NULL;
-	static Canary any = {"", 0, 0, TROUBLE_ANY, ""};
+	static Canary any = {"", 0, DEFECT_NONE, TROUBLE_ANY, ""};
 	uint64_t seed = 0;
 	uint64_t from = 1;
 	uint64_t runs = UINT64_MAX;
@@ -316,7 +332,7 @@ main(int argc, char **argv)
 	if (suite)
 		status = check(budget);
 	else if (list)
-		list_canaries();
+		list_canaries(budget);
 	else
 	{
 		double start = seconds();

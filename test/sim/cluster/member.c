@@ -336,12 +336,28 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 
 /* ---- joining ------------------------------------------------------------ */
 
+/*
+ * What came back is in no queue: before a segment closes over it, each link
+ * owes a catch-up.
+ */
+static void
+owe_all(Sim *sim, const Node *node)
+{
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+		dc_stream_owe(&link_of(sim, node->index, i)->stream);
+}
+
 void
 member_delivered(Sim *sim, Node *node, uint32_t peer)
 {
+	bool complete = member_owns_complete(sim, node);
+
 	if (!(node->delivered & BIT(peer)))
 		sim_trace(sim, "node %u: node %u delivered", node->index + 1, peer + 1);
 	node->delivered |= BIT(peer);
+	if (!complete && member_owns_complete(sim, node) &&
+		!DEFECT(sim, DEFECT_R15_OWE))
+		owe_all(sim, node);
 }
 
 void
@@ -394,8 +410,8 @@ join_step(Sim *sim, Node *node)
 	 * row.  What there is, is what there is: the least of them begins.
 	 */
 	if (node->mem.ghosts && donors == others &&
-		(node->haunted & others) == others && BIT(node->self) < others &&
-		(others & (BIT(node->self) - 1)) == 0)
+		!DEFECT(sim, DEFECT_R13_RESORT) && (node->haunted & others) == others &&
+		BIT(node->self) < others && (others & (BIT(node->self) - 1)) == 0)
 	{
 		sim_trace(sim, "node %u is the donor of last resort", node->index + 1);
 		sim->stats.resorts++;
@@ -513,6 +529,7 @@ removal_step(Sim *sim, Node *node)
 	if (node_commit_state(sim, node))
 	{
 		sim->stats.removals++;
+		check_removed(sim, &node->mem.list);
 		sim_trace(sim, "node %u: removal is complete", node->index + 1);
 	}
 	else

@@ -172,7 +172,8 @@ compare(Sim *sim, Node *node, Node *other)
 	if (r->answer.stamp > here.stamp)
 		take(sim, node, r->cell, r->answer);
 	else if (r->rejoin && here.stamp > r->answer.stamp &&
-			 (here.dead || r->answer.stamp == DC_HLC_NONE) &&
+			 ((here.dead && !DEFECT(sim, DEFECT_R13_DEATHS)) ||
+			  (!here.dead && r->answer.stamp == DC_HLC_NONE)) &&
 			 !is_floor(r->cell))
 		judge(sim, node, r->cell, here);
 	else if (!r->rejoin && here.stamp > r->answer.stamp &&

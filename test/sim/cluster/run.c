@@ -143,6 +143,9 @@ configure(Sim *sim)
 		aggravate(sim, sim->trouble);
 	else if (rng_chance(rng, 1, 2))
 		aggravate(sim, (Trouble) rng_below(rng, TROUBLE_KINDS));
+	/* what a disk lost unnoticed only a comparison brings back */
+	if (c->restore > 0 && c->repair == 0)
+		c->repair = 50;
 }
 
 /* ---- the cluster -------------------------------------------------------- */
@@ -203,6 +206,20 @@ crash(Sim *sim, Node *node)
 			   outage ? 1000 + rng_below(rng, 4000) : rng_below(rng, 200));
 }
 
+/*
+ * What nobody can notice: that the stamps given out since are above the clock,
+ * too.  Putting a snapshot back takes longer than clocks may differ.
+ */
+static void
+keep_time(const Sim *sim, Node *node)
+{
+	uint64_t at = dc_hlc_time_us(node->clock) + 1;
+	uint64_t now = node_now(sim, node);
+
+	if (now < at)
+		node->skew_us += (int64_t) (at - now);
+}
+
 static void
 set_back(Sim *sim, Node *node)
 {
@@ -216,6 +233,8 @@ set_back(Sim *sim, Node *node)
 	count_fault(sim, !noticed                    ? FAULT_ROLLBACK :
 					 rng_chance(&sim->rng, 1, 2) ? FAULT_BACKUP :
 												   FAULT_STANDBY);
+	if (!noticed)
+		keep_time(sim, node);
 	node_restore(sim, node, &backup, noticed);
 }
 
@@ -224,6 +243,8 @@ clock_jump(Sim *sim, Node *node)
 {
 	int64_t skew = (int64_t) rng_below(&sim->rng, sim->config.skew_us);
 
+	if (!node->up)
+		return;
 	count_fault(sim, skew < node->skew_us ? FAULT_JUMP_BACK : FAULT_SKEW);
 	node->skew_us = skew;
 }
@@ -414,11 +435,10 @@ reset(Sim *sim)
 }
 
 bool
-cluster_run(Sim *sim, uint64_t seed, uint32_t defects, Trouble trouble,
-			bool trace)
+cluster_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
 {
 	sim->seed = seed;
-	sim->defects = defects;
+	sim->defect = defect;
 	sim->trouble = trouble;
 	sim->trace = trace;
 	reset(sim);

@@ -58,7 +58,8 @@ node_persist_vector(Sim *sim, Node *node)
 	if (!DEFECT(sim, DEFECT_R8_DURABLE))
 	{
 		node->disk.horizon = node->mem.horizon;
-		node->disk.counted = node->mem.counted;
+		if (!DEFECT(sim, DEFECT_R8_COUNTED))
+			node->disk.counted = node->mem.counted;
 	}
 	return true;
 }
@@ -303,7 +304,8 @@ node_purge_step(Sim *sim, Node *node)
 	uint32_t count = 1 + rng_below(&sim->rng, sim->config.keys);
 
 	/* R13: a joiner's own deaths may be news to the others */
-	if (!disk_takes(sim, node) || node->mem.joining)
+	if (!disk_takes(sim, node) ||
+		(node->mem.joining && !DEFECT(sim, DEFECT_R13_PURGE)))
 		return;
 	for (uint32_t i = 0; i < count; i++)
 	{
