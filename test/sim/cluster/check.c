@@ -88,7 +88,7 @@ check_flushed(Sim *sim, Node *node)
 	{
 		Version *v = &sim->version[i - 1];
 
-		if (v->server != node->index || v->durable || v->gone)
+		if (v->server != node->index || v->durable)
 			continue;
 		v->durable = true;
 		node->versions_unflushed--;
@@ -104,11 +104,12 @@ check_crashed(Sim *sim, Node *node)
 	{
 		Version *v = &sim->version[i - 1];
 
-		if (v->server != node->index || v->durable || v->gone)
+		if (v->server != node->index || v->durable)
 			continue;
 		node->versions_unflushed--;
 		v->had &= ~BIT(node->index);
 		v->gone = v->had == 0;
+		v->server = SERVERS_MAX; /* it will never be durable */
 	}
 }
 
@@ -252,12 +253,19 @@ check_vector(Sim *sim, const Node *node, const DcHlc *before)
 			continue;
 		if (known(sim, node, v) || owed(sim, node, v))
 			continue;
+		for (uint32_t n = 0; n < sim->config.nodes; n++)
+			sim_trace(sim, "node %u has key %u at %llu%s, V %llu", n + 1,
+					  v->cell,
+					  (unsigned long long) sim->node[n].mem.cell[v->cell].stamp,
+					  sim->node[n].mem.cell[v->cell].dead ? ", dead" : "",
+					  (unsigned long long) sim->node[n].mem.vector[v->source]);
 		sim_fail(sim,
 				 "R4: V of node %u claims %llu of node %u, lacks key %u "
-				 "at %llu",
+				 "at %llu (had by %x)",
 				 node->index + 1,
 				 (unsigned long long) node->mem.vector[v->source],
-				 v->source + 1, v->cell, (unsigned long long) v->to.stamp);
+				 v->source + 1, v->cell, (unsigned long long) v->to.stamp,
+				 v->had);
 		return;
 	}
 }

@@ -558,6 +558,7 @@ cell_used(const Sim *sim, uint32_t cell)
 void node_start(Sim *sim, Node *node);
 void node_crash(Sim *sim, Node *node, uint64_t down_steps);
 void node_restore(Sim *sim, Node *node, const State *state, bool noticed);
+bool node_disk_takes(const Sim *sim, const Node *node);
 bool node_flush(Sim *sim, Node *node);
 bool node_commit_state(Sim *sim, Node *node);
 bool node_persist_vector(Sim *sim, Node *node);

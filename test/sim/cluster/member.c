@@ -212,6 +212,7 @@ member_reincarnate(Sim *sim, Node *node, const char *why)
 	sim_trace(sim, "node %u: new incarnation %llu, %s", node->index + 1,
 			  (unsigned long long) s->incarnation, why);
 	node->delivered = node->haunted = 0;
+	node->bound_at_start = DC_HLC_MAX; /* it is somebody else now */
 	node->repair.running = false;
 	for (uint32_t i = 0; i < SERVERS_MAX; i++)
 	{
@@ -274,6 +275,8 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 		member_reincarnate(sim, node, "a peer knows more of it");
 		return false;
 	}
+	/* what an earlier life may have given out */
+	node->clock = dc_hlc_observe(node->clock, m->vector[node->self]);
 	if (m->ghosts)
 		node->haunted |= BIT(peer);
 	else
@@ -376,6 +379,8 @@ member_end_joining(Sim *sim, Node *node)
 	}
 	sim_trace(sim, "node %u is a member", node->index + 1);
 	node->rolled_back = false;
+	if (!DEFECT(sim, DEFECT_R15_OWE))
+		owe_all(sim, node); /* to other joiners */
 	sim->stats.joins++;
 	check_vector(sim, node, (DcHlc[NODES_MAX]){0});
 }

@@ -492,19 +492,13 @@ acknowledge(Sim *sim, Link *link, Node *node, DcAssociated binding)
 static bool
 carry_out(Sim *sim, Node *node, const Served *served, Call *call)
 {
-	Cell cell[CELLS_MAX];
-	bool closing = call->adopt && DEFECT(sim, DEFECT_R11_DURABLE);
+	bool late = DEFECT(sim, DEFECT_R11_DURABLE);
 
-	memcpy(cell, node->mem.cell, sizeof(cell));
+	if (!node_disk_takes(sim, node) && !DEFECT(sim, DEFECT_FULL))
+		return false;
 	apply_all(sim, node, call);
-	if (!DEFECT(sim, DEFECT_R11_DURABLE) || (!closing && call->segment))
-	{
-		if (!node_flush(sim, node))
-		{
-			memcpy(node->mem.cell, cell, sizeof(cell));
-			return false;
-		}
-	}
+	if (!late)
+		(void) node_flush(sim, node);
 	return move_vector(sim, node, served, call);
 }
 
@@ -527,7 +521,7 @@ take_call(Sim *sim, Link *link, Node *node, const Message *m)
 		return;
 	}
 	if (!caller_passes(sim, node, served->peer, served->incarnation) ||
-		(served->joining && !node->mem.joining &&
+		(served->joining && (!node->mem.joining || node->repair.running) &&
 		 !DEFECT(sim, DEFECT_R12_EARLY)) ||
 		!net_open(sim, m, &binding) || !read_call(sim, m, &call))
 	{

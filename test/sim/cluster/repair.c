@@ -88,12 +88,14 @@ judge(Sim *sim, Node *node, uint32_t cell, Cell here)
 {
 	const Repair *r = &node->repair;
 	uint32_t source = dc_hlc_node_id(here.stamp) - 1;
-	bool self = source == node->self;
-	DcMemberState state = (DcMemberState) (self ? node->mem.before :
-												  node->mem.list.state[source]);
+	bool newborn =
+		source == node->self && node->mem.before == DC_MEMBER_ABSENT;
+	uint32_t others = list_present(&node->mem.list) & ~BIT(node->self);
+	bool all = (others & ~node->delivered) == 0;
 
 	switch (dc_rule_rejoin(here.stamp, here.stamp <= r->vector[source],
-						   node->mem.registered, self, state))
+						   all ? node->mem.horizon : node->mem.registered,
+						   newborn))
 	{
 		case DC_REJOIN_KEEP:
 			break;
@@ -133,6 +135,8 @@ push(Sim *sim, Node *node, Node *other, uint32_t cell, Cell here)
 	DcHlc horizon = other->mem.horizon;
 	Cell was = other->mem.cell[cell];
 
+	if (!node_disk_takes(sim, other))
+		return;
 	if (member_reach(sim, other->mem.counted, node->repair.own, horizon))
 		horizon = DC_HLC_NONE;
 	if (here.dead && was.stamp == DC_HLC_NONE &&
@@ -140,9 +144,8 @@ push(Sim *sim, Node *node, Node *other, uint32_t cell, Cell here)
 		return; /* forgotten there already */
 	check_shipped(sim, node, &change);
 	(void) node_apply(sim, other, &change, horizon);
-	if (!node_flush(sim, other))
-		other->mem.cell[cell] = was;
-	else if (memcmp(&was, &other->mem.cell[cell], sizeof(was)) != 0)
+	(void) node_flush(sim, other);
+	if (memcmp(&was, &other->mem.cell[cell], sizeof(was)) != 0)
 		sim->stats.mended++;
 }
 
@@ -214,12 +217,13 @@ repair_step(Sim *sim, Node *node)
 	if (sim->now_us < r->due_us)
 		return;
 	r->asked = false;
-	compare(sim, node, other);
-	if (!node_flush(sim, node))
+	if (!node_disk_takes(sim, node))
 	{
 		r->running = false;
 		return;
 	}
+	compare(sim, node, other);
+	(void) node_flush(sim, node);
 	if (++r->cell < CELLS_MAX)
 		return;
 	r->running = false;

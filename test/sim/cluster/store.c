@@ -14,8 +14,8 @@ node_now(const Sim *sim, const Node *node)
 
 /* ---- durability ---------------------------------------------------------- */
 
-static bool
-disk_takes(const Sim *sim, const Node *node)
+bool
+node_disk_takes(const Sim *sim, const Node *node)
 {
 	return sim->calm || sim->step >= node->full_until;
 }
@@ -24,7 +24,7 @@ disk_takes(const Sim *sim, const Node *node)
 bool
 node_flush(Sim *sim, Node *node)
 {
-	if (!disk_takes(sim, node))
+	if (!node_disk_takes(sim, node))
 		return DEFECT(sim, DEFECT_FULL);
 	memcpy(node->disk.cell, node->mem.cell, sizeof(node->disk.cell));
 	node->disk.quarantined = node->mem.quarantined;
@@ -38,7 +38,7 @@ node_commit_state(Sim *sim, Node *node)
 {
 	DcHlc vector[NODES_MAX];
 
-	if (!disk_takes(sim, node) || !node_flush(sim, node))
+	if (!node_disk_takes(sim, node) || !node_flush(sim, node))
 		return false;
 	memcpy(vector, node->disk.vector, sizeof(vector));
 	node->disk = node->mem;
@@ -50,7 +50,7 @@ node_commit_state(Sim *sim, Node *node)
 bool
 node_persist_vector(Sim *sim, Node *node)
 {
-	if (!disk_takes(sim, node))
+	if (!node_disk_takes(sim, node))
 		return false;
 	if (!DEFECT(sim, DEFECT_R4_DISK) && !node_flush(sim, node))
 		return false;
@@ -260,6 +260,8 @@ node_apply(Sim *sim, Node *node, const Change *change, DcHlc horizon)
 	if (what == DC_APPLY_STORE || what == DC_APPLY_ERASE ||
 		what == DC_APPLY_MARK)
 	{
+		sim_trace(sim, "node %u takes key %u at %llu", node->index + 1,
+				  change->cell, (unsigned long long) change->to.stamp);
 		node_put(sim, node, change->cell, change->to);
 		check_taken(sim, node, change->cell, change->to);
 		sim->stats.applied++;
@@ -304,7 +306,7 @@ node_purge_step(Sim *sim, Node *node)
 	uint32_t count = 1 + rng_below(&sim->rng, sim->config.keys);
 
 	/* R13: a joiner's own deaths may be news to the others */
-	if (!disk_takes(sim, node) ||
+	if (!node_disk_takes(sim, node) ||
 		(node->mem.joining && !DEFECT(sim, DEFECT_R13_PURGE)))
 		return;
 	for (uint32_t i = 0; i < count; i++)
