@@ -152,6 +152,18 @@ build/obj/sim/%.o: test/sim/%.c build/flags
 	@mkdir -p $(@D)
 	$(CC) $(PROGRAM_CFLAGS) $(sim_flags) $(WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -c -o $@ $<
 
+# Several nodes and the network between them.
+CLUSTER_SRCS := $(sort $(wildcard test/sim/cluster/*.c))
+CLUSTER_OBJS := $(CLUSTER_SRCS:test/sim/%.c=build/obj/sim/%.o)
+
+build/obj/sim/cluster/%.o: test/sim/cluster/%.c build/flags
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_CFLAGS) $(sim_flags) $(WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -c -o $@ $<
+
+build/sim-cluster: $(CLUSTER_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES))
+	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
+-include $(CLUSTER_OBJS:.o=.d)
+
 build/sim: $(SIM_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES))
 	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
 -include $(SIM_OBJS:.o=.d)
@@ -177,7 +189,7 @@ build/bench/%: bench/%.c $(CORE_OBJS)
 .PHONY: build-bench build-unit build-sim build-fuzz list-unit list-fuzz
 build-bench: $(BENCH_PROGRAMS)
 build-unit: $(UNIT_PROGRAMS)
-build-sim: $(if $(SIM_SRCS),build/sim)
+build-sim: $(if $(SIM_SRCS),build/sim) $(if $(CLUSTER_SRCS),build/sim-cluster)
 build-fuzz: $(FUZZ_PROGRAMS)
 list-unit: ; @printf '%s\n' $(UNIT_PROGRAMS)
 list-fuzz: ; @printf '%s\n' $(FUZZ_PROGRAMS)

@@ -108,20 +108,15 @@ dc_rule_reconcile(DcHlc row, DcEntry entry)
 }
 
 DcRejoin
-dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc registered, bool self,
-			   DcMemberState source)
+dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc horizon, bool newborn)
 {
 	if (DC_CANARY(DC_CANARY_R13))
 		return DC_REJOIN_KEEP;
 	if (covered)
 		return DC_REJOIN_ERASE;
-	/* no horizon passes a member's own stamps before all have them */
-	if (stamp > registered || source == DC_MEMBER_PRESENT ||
-		source == DC_MEMBER_FENCED)
+	if (stamp > horizon)
 		return DC_REJOIN_KEEP;
-	if (self && source == DC_MEMBER_ABSENT)
-		return DC_REJOIN_REISSUE;
-	return DC_REJOIN_QUARANTINE;
+	return newborn ? DC_REJOIN_REISSUE : DC_REJOIN_QUARANTINE;
 }
 
 /* At or below either floor an entry is dead, with the floor as its stamp. */

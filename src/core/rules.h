@@ -111,14 +111,13 @@ typedef enum DcRejoin
 } DcRejoin;
 
 /*
- * R13: `stamp` is the row's, `covered` whether the donor's vector covers it,
- * `registered` the stamp observed when the cluster took this node in (no
- * horizon had passed it by then), `source` the state of the row's source in
- * the member list; `self` that the source is this node, and then `source` is
- * the state the list had of it before it was taken in.
+ * R13: `stamp` is the entry's, `covered` whether the donor's vector covers
+ * it.  `horizon`: no g of a member is above it; that is the greatest g when
+ * all present members have delivered to this life of the node, and the stamp
+ * observed when the cluster took it in before that.  `newborn`: the entry is
+ * this node's own, and no life of this node was in the cluster before.
  */
-DcRejoin dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc registered, bool self,
-						DcMemberState source);
+DcRejoin dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc horizon, bool newborn);
 
 /* One of the two nodes that compare a key (R9). */
 typedef struct DcRepairSide

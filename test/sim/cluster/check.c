@@ -1,0 +1,501 @@
+/*
+ * check.c
+ *		The oracle: what was committed anywhere, and what follows.
+ */
+#include "cluster.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void
+sim_fail(Sim *sim, const char *text, ...)
+{
+	va_list args;
+
+	if (sim->failure[0] != '\0')
+		return;
+	va_start(args, text);
+	vsnprintf(sim->failure, sizeof(sim->failure), text, args);
+	va_end(args);
+	sim_trace(sim, "FAILURE %s", sim->failure);
+}
+
+/* ---- versions ----------------------------------------------------------- */
+
+static Version *
+version_of(Sim *sim, uint32_t cell, DcHlc stamp)
+{
+	for (uint32_t i = sim->last_of[cell]; i != 0; i = sim->older[i - 1])
+	{
+		if (sim->version[i - 1].to.stamp == stamp)
+			return &sim->version[i - 1];
+	}
+	return NULL;
+}
+
+void
+check_committed(Sim *sim, Node *node, uint32_t cell, Cell to)
+{
+	uint32_t n = sim->version_count;
+
+	if (version_of(sim, cell, to.stamp) != NULL)
+		sim_fail(sim, "stamp %llu was given twice",
+				 (unsigned long long) to.stamp);
+	for (uint32_t i = 0; i < SERVERS_MAX; i++)
+	{
+		const Node *other = &sim->node[i];
+
+		if (!other->used)
+			continue;
+		if (other->mem.vector[node->self] >= to.stamp)
+			sim_fail(sim,
+					 "R2: node %u commits key %u at %llu, V of node %u claims "
+					 "%llu",
+					 node->index + 1, cell, (unsigned long long) to.stamp,
+					 i + 1, (unsigned long long) other->mem.vector[node->self]);
+		if (other->mem.horizon >= to.stamp && !node->mem.outcast &&
+			(!node->mem.joining || to.stamp > node->mem.registered) &&
+			member_includes(&other->mem.list, node->self,
+							node->mem.incarnation))
+			sim_fail(sim,
+					 "R12: node %u commits key %u at %llu, g of node %u is "
+					 "%llu",
+					 node->index + 1, cell, (unsigned long long) to.stamp,
+					 i + 1, (unsigned long long) other->mem.horizon);
+	}
+	if (n == VERSIONS_MAX)
+	{
+		sim_fail(sim, "the oracle is full");
+		return;
+	}
+	sim->version[n] = (Version){.cell = cell,
+								.to = to,
+								.source = node->self,
+								.server = node->index,
+								.had = BIT(node->index)};
+	sim->older[n] = sim->last_of[cell];
+	sim->last_of[cell] = ++sim->version_count;
+	node->versions_unflushed++;
+}
+
+/* A commit became durable: nobody may lose it from here on. */
+void
+check_flushed(Sim *sim, Node *node)
+{
+	for (uint32_t i = sim->version_count; node->versions_unflushed > 0 && i > 0;
+		 i--)
+	{
+		Version *v = &sim->version[i - 1];
+
+		if (v->server != node->index || v->durable)
+			continue;
+		v->durable = true;
+		node->versions_unflushed--;
+	}
+	node->versions_unflushed = 0;
+}
+
+void
+check_crashed(Sim *sim, Node *node)
+{
+	for (uint32_t i = sim->version_count; node->versions_unflushed > 0 && i > 0;
+		 i--)
+	{
+		Version *v = &sim->version[i - 1];
+
+		if (v->server != node->index || v->durable)
+			continue;
+		node->versions_unflushed--;
+		v->had &= ~BIT(node->index);
+		v->gone = v->had == 0;
+		v->server = SERVERS_MAX; /* it will never be durable */
+	}
+}
+
+/* What only this disk had is lost with it, and that is nobody's fault. */
+void
+check_rolled_back(Sim *sim, Node *node, const State *state)
+{
+	node->rolled_back = true;
+	for (uint32_t i = 0; i < sim->version_count; i++)
+	{
+		Version *v = &sim->version[i];
+
+		if (!(v->had & BIT(node->index)) ||
+			state->cell[v->cell].stamp >= v->to.stamp ||
+			(!is_floor(v->cell) &&
+			 state->cell[floor_cell(sim, v->cell)].stamp >= v->to.stamp))
+			continue;
+		v->had &= ~BIT(node->index);
+		v->gone |= v->had == 0;
+	}
+}
+
+/* What only they have who were removed may be lost; if it comes, it comes. */
+void
+check_removed(Sim *sim, const List *list)
+{
+	uint32_t removed = 0;
+
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	{
+		if (list->state[sim->node[i].self] == DC_MEMBER_REMOVED)
+			removed |= BIT(i);
+	}
+	for (uint32_t i = 0; i < sim->version_count; i++)
+		sim->version[i].gone |= (sim->version[i].had & ~removed) == 0;
+}
+
+void
+check_taken(Sim *sim, Node *node, uint32_t cell, Cell to)
+{
+	Version *v = version_of(sim, cell, to.stamp);
+
+	if (v == NULL)
+		sim_fail(sim, "node %u takes key %u at %llu, which nobody wrote",
+				 node->index + 1, cell, (unsigned long long) to.stamp);
+	else if (v->to.dead != to.dead || v->to.value != to.value)
+		sim_fail(sim, "node %u takes key %u at %llu with another image",
+				 node->index + 1, cell, (unsigned long long) to.stamp);
+	else
+	{
+		v->had |= BIT(node->index);
+		v->gone = false;
+	}
+}
+
+/* R3: what leaves a node is durable at its source, and is what it was. */
+void
+check_shipped(Sim *sim, const Node *node, const Change *change)
+{
+	const Version *v = version_of(sim, change->cell, change->to.stamp);
+
+	if (v == NULL)
+		sim_fail(sim, "node %u ships key %u at %llu, which nobody wrote",
+				 node->index + 1, change->cell,
+				 (unsigned long long) change->to.stamp);
+	else if (!v->durable)
+		sim_fail(sim, "R3: node %u ships key %u at %llu, not flushed",
+				 node->index + 1, change->cell,
+				 (unsigned long long) change->to.stamp);
+}
+
+/* ---- what a node claims -------------------------------------------------- */
+
+/* Dead and rightly forgotten: a death at or above it, up to g. */
+static bool
+forgotten(Sim *sim, const Node *node, const Version *v)
+{
+	if (node->mem.cell[v->cell].stamp != DC_HLC_NONE || is_floor(v->cell))
+		return false;
+	for (uint32_t i = sim->last_of[v->cell]; i != 0; i = sim->older[i - 1])
+	{
+		const Version *w = &sim->version[i - 1];
+
+		if (w->to.dead && w->to.stamp >= v->to.stamp &&
+			w->to.stamp <= node->mem.horizon)
+			return true;
+	}
+	return false;
+}
+
+static bool
+known(Sim *sim, const Node *node, const Version *v)
+{
+	if (node->mem.cell[v->cell].stamp >= v->to.stamp)
+		return true;
+	if (!is_floor(v->cell) &&
+		node->mem.cell[floor_cell(sim, v->cell)].stamp >= v->to.stamp)
+		return true;
+	return forgotten(sim, node, v);
+}
+
+static bool
+covers(const DcHlc *vector, DcHlc stamp)
+{
+	return stamp <= vector[dc_hlc_node_id(stamp) - 1];
+}
+
+/* ... or still owed: a newer version that the vector does not claim. */
+static bool
+owed(Sim *sim, const Node *node, const Version *v)
+{
+	uint32_t cells[2] = {v->cell, is_floor(v->cell) ? v->cell :
+													  floor_cell(sim, v->cell)};
+
+	for (int c = 0; c < 2; c++)
+	{
+		for (uint32_t i = sim->last_of[cells[c]]; i != 0; i = sim->older[i - 1])
+		{
+			const Version *w = &sim->version[i - 1];
+
+			if (w->to.stamp > v->to.stamp && !w->gone &&
+				!covers(node->mem.vector, w->to.stamp))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* R4: what V claims beyond `before` is here. */
+void
+check_vector(Sim *sim, const Node *node, const DcHlc *before)
+{
+	if (node->mem.joining || node->rolled_back)
+		return;
+	for (uint32_t i = sim->version_count; i > 0; i--)
+	{
+		const Version *v = &sim->version[i - 1];
+
+		if (v->to.stamp > node->mem.vector[v->source] ||
+			v->to.stamp <= before[v->source] || v->gone)
+			continue;
+		if (known(sim, node, v) || owed(sim, node, v))
+			continue;
+		for (uint32_t n = 0; n < sim->config.nodes; n++)
+			sim_trace(sim, "node %u has key %u at %llu%s, V %llu", n + 1,
+					  v->cell,
+					  (unsigned long long) sim->node[n].mem.cell[v->cell].stamp,
+					  sim->node[n].mem.cell[v->cell].dead ? ", dead" : "",
+					  (unsigned long long) sim->node[n].mem.vector[v->source]);
+		sim_fail(sim,
+				 "R4: V of node %u claims %llu of node %u, lacks key %u "
+				 "at %llu (had by %x)",
+				 node->index + 1,
+				 (unsigned long long) node->mem.vector[v->source],
+				 v->source + 1, v->cell, (unsigned long long) v->to.stamp,
+				 v->had);
+		return;
+	}
+}
+
+/* R8: no g above the durable floor of anybody who counts. */
+void
+check_horizon(Sim *sim, const Node *node)
+{
+	for (uint32_t i = 0; i < SERVERS_MAX; i++)
+	{
+		const Node *other = &sim->node[i];
+
+		if (!other->used || other->rolled_back || other->disk.outcast ||
+			!member_includes(&node->mem.list, other->self,
+							 other->disk.incarnation))
+			continue;
+		for (uint32_t s = 0; s < NODES_MAX; s++)
+		{
+			if (!(node->mem.counted & BIT(s)) ||
+				other->disk.vector[s] >= node->mem.horizon)
+				continue;
+			sim_fail(sim,
+					 "R8: g of node %u is %llu, node %u has only %llu of "
+					 "node %u on disk",
+					 node->index + 1, (unsigned long long) node->mem.horizon,
+					 i + 1, (unsigned long long) other->disk.vector[s], s + 1);
+			return;
+		}
+	}
+}
+
+/* R13: only what somebody deleted, or nobody counts any more. */
+void
+check_erased(Sim *sim, const Node *node, uint32_t cell, Cell what)
+{
+	uint32_t cells[2] = {cell, floor_cell(sim, cell)};
+
+	for (int c = 0; c < 2; c++)
+	{
+		for (uint32_t i = sim->last_of[cells[c]]; i != 0; i = sim->older[i - 1])
+		{
+			const Version *w = &sim->version[i - 1];
+
+			if (w->to.stamp > what.stamp && (w->to.dead || c == 1))
+				return;
+			if (c == 0 && w->to.stamp == what.stamp && w->gone)
+				return;
+		}
+	}
+	sim_fail(sim, "R13: node %u erases key %u at %llu, which nobody deleted",
+			 node->index + 1, cell, (unsigned long long) what.stamp);
+}
+
+/*
+ * A row was put into the quarantine, or written anew; what it had replaced
+ * here goes with it.
+ */
+void
+check_set_aside(Sim *sim, const Node *node, uint32_t cell, Cell what)
+{
+	for (uint32_t i = sim->last_of[cell]; i != 0; i = sim->older[i - 1])
+	{
+		Version *v = &sim->version[i - 1];
+
+		if (v->to.stamp > what.stamp)
+			continue;
+		v->had &= ~BIT(node->index);
+		v->gone |= v->had == 0;
+	}
+}
+
+/* ---- calm --------------------------------------------------------------- */
+
+static bool
+covers_all(const Sim *sim, const Node *node)
+{
+	for (uint32_t i = 0; i < sim->version_count; i++)
+	{
+		const Version *v = &sim->version[i];
+
+		if (!v->gone && !covers(node->mem.vector, v->to.stamp))
+			return false;
+	}
+	return true;
+}
+
+static bool
+node_settled(Sim *sim, const Node *node, bool tombstones)
+{
+	if (!node->up || node->mem.joining || node->mem.outcast ||
+		!work_idle(node) || (node->repair.running && node->repair.rejoin) ||
+		list_digest(sim, &node->mem.list) !=
+			list_digest(sim, &sim->node[0].mem.list) ||
+		!covers_all(sim, node))
+		return false;
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		if (node->mem.list.state[i] == DC_MEMBER_FENCED)
+			return false;
+	}
+	for (uint32_t key = 0; tombstones && key < KEYS_MAX; key++)
+	{
+		if (node->mem.cell[key].dead)
+			return false;
+	}
+	return true;
+}
+
+bool
+is_settled(Sim *sim, bool tombstones)
+{
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	{
+		if (!node_settled(sim, &sim->node[i], tombstones))
+			return false;
+		for (uint32_t to = 0; to < sim->config.nodes; to++)
+		{
+			if (i != to && !link_idle(sim, link_of(sim, i, to)))
+				return false;
+		}
+	}
+	return true;
+}
+
+static void
+describe(const Sim *sim, const Node *node)
+{
+	const State *s = &node->mem;
+
+	sim_trace(sim,
+			  "node %u: incarnation %llu%s%s, delivered %x, g %llu, R %llu, "
+			  "before %u, contacts %d, closed %x, repair of %u",
+			  node->index + 1, (unsigned long long) s->incarnation,
+			  s->joining ? " joining" : "", s->ghosts ? " ghosts" : "",
+			  node->delivered, (unsigned long long) s->horizon,
+			  (unsigned long long) s->registered, s->before, node->contacts,
+			  node->closed, node->repair.running ? node->repair.peer + 1 : 0);
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+		sim_trace(sim, "    %u: incarnation %llu state %u, V %llu, disk %llu",
+				  i + 1, (unsigned long long) s->list.incarnation[i],
+				  s->list.state[i], (unsigned long long) s->vector[i],
+				  (unsigned long long) node->disk.vector[i]);
+}
+
+void
+explain_unsettled(Sim *sim)
+{
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+		describe(sim, &sim->node[i]);
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	{
+		const Node *node = &sim->node[i];
+
+		if (node_settled(sim, node, true))
+			continue;
+		for (uint32_t key = 0; key < KEYS_MAX; key++)
+		{
+			if (node->mem.cell[key].dead && node_settled(sim, node, false))
+				sim_fail(sim,
+						 "node %u keeps the tombstone of key %u at %llu, g is "
+						 "%llu",
+						 i + 1, key,
+						 (unsigned long long) node->mem.cell[key].stamp,
+						 (unsigned long long) node->mem.horizon);
+		}
+		sim_fail(sim, "node %u does not settle:%s%s%s%s%s delivered %x", i + 1,
+				 node->up ? "" : " down", node->mem.joining ? " joining" : "",
+				 node->mem.outcast ? " outcast" : "",
+				 node->mem.ghosts ? " ghosts" : "",
+				 covers_all(sim, node) ? "" : " V", node->delivered);
+	}
+	sim_fail(sim, "does not settle");
+}
+
+static const Version *
+winner(const Sim *sim, uint32_t cell)
+{
+	const Version *best = NULL;
+
+	for (uint32_t i = sim->last_of[cell]; i != 0; i = sim->older[i - 1])
+	{
+		const Version *v = &sim->version[i - 1];
+
+		if (!v->gone && (best == NULL || v->to.stamp > best->to.stamp))
+			best = v;
+	}
+	return best;
+}
+
+/* What all must hold of a cell in the end. */
+static Cell
+expected(const Sim *sim, uint32_t cell)
+{
+	const Version *best = winner(sim, cell);
+	const Version *floor =
+		is_floor(cell) ? NULL : winner(sim, floor_cell(sim, cell));
+
+	if (best == NULL || best->to.dead ||
+		(floor != NULL && floor->to.stamp >= best->to.stamp))
+		return (Cell){0};
+	return best->to;
+}
+
+void
+check_settled(Sim *sim)
+{
+	for (uint32_t cell = 0; cell < CELLS_MAX; cell++)
+	{
+		Cell wanted;
+
+		if (!cell_used(sim, cell))
+			continue;
+		wanted = expected(sim, cell);
+		for (uint32_t i = 0; i < sim->config.nodes; i++)
+		{
+			const Node *node = &sim->node[i];
+			Cell here = node->mem.cell[cell];
+
+			if (here.stamp == wanted.stamp && here.value == wanted.value &&
+				here.dead == wanted.dead)
+				continue;
+			sim_fail(sim,
+					 "node %u: key %u is %s %llu, the last write left %s %llu",
+					 i + 1, cell,
+					 here.stamp == 0 ? "nothing" :
+					 here.dead       ? "dead" :
+									   "live",
+					 (unsigned long long) here.stamp,
+					 wanted.stamp == 0 ? "nothing" : "live",
+					 (unsigned long long) wanted.stamp);
+		}
+	}
+}

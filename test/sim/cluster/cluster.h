@@ -1,0 +1,664 @@
+/*
+ * cluster.h
+ *		Several nodes and what lies between them: what each file shares.
+ *
+ *	  run.c: the seed's choices, faults, who steps next
+ *	    |
+ *	  work.c: local transactions     member.c: identity, joining, removal
+ *	    |                              |
+ *	  store.c: rows, what is durable, crash, purge
+ *	    |                              |
+ *	  link.c: the calling side       peer.c: the called side
+ *	    |                              |
+ *	  net.c: sessions of bytes, datagrams, the seal; loss, delay, partitions
+ *	    |                              |
+ *	  gossip.c: reports, horizon     repair.c: two nodes compared
+ *
+ *	  check.c: the oracle   directed.c: no chance   main.c: the suite
+ *
+ * Coarse inside a node, where test/sim is fine: a commit is one step, heap
+ * and metadata are one thing.  What a crash leaves and what it takes are kept
+ * apart (`disk`, `mem`), stamps are drawn some time before the commit, and
+ * everything that travels is bytes of the core's own codecs.
+ *
+ * Everything lies in Sim: no globals but dc_canaries, no allocation during a
+ * run, no clock, so a seed is a run.
+ */
+#ifndef CLUSTER_H
+#define CLUSTER_H
+
+#include "../rng.h"
+#include "batch.h"
+#include "canary.h"
+#include "gossip_wire.h"
+#include "keyhash.h"
+#include "members.h"
+#include "message.h"
+#include "rules.h"
+#include "stream.h"
+
+#define NODES_MAX     6
+#define SERVERS_MAX   (NODES_MAX + 1) /* one may be a copy of another */
+#define KEYS_MAX      12
+#define KEYSPACES_MAX 3
+#define CELLS_MAX     (KEYS_MAX + KEYSPACES_MAX) /* a TRUNCATE is a cell, too */
+#define TXNS          3
+#define WRITES_MAX    4
+#define QUEUE_MAX     12
+#define PIPE_MAX      4
+#define BYTES_MAX     1600
+#define DATAGRAMS     64
+#define CHUNK_CELLS   4
+#define VERSIONS_MAX  4096
+#define BATCH_CELLS   CELLS_MAX
+
+#define BIT(i) (UINT32_C(1) << (i))
+
+/* What a node holds of a key.  stamp == DC_HLC_NONE: nothing. */
+typedef struct Cell
+{
+	DcHlc stamp;
+	uint32_t value; /* names the write; 0 when dead */
+	bool dead;
+} Cell;
+
+/* The few members there are, by node index (id - 1). */
+typedef struct List
+{
+	uint64_t incarnation[NODES_MAX];
+	uint8_t state[NODES_MAX];
+} List;
+
+/* What a node may lose, or not: one copy in memory, one on disk. */
+typedef struct State
+{
+	Cell cell[CELLS_MAX];
+	DcHlc vector[NODES_MAX];
+	DcHlc horizon;
+	uint32_t counted; /* members that were counted when it moved last */
+	DcHlc bound;
+	DcHlc registered; /* R of a joiner; DC_HLC_NONE: not taken in yet */
+	uint64_t incarnation;
+	uint64_t timeline; /* grows with each restore that the server notices */
+	List list;
+	uint8_t before; /* state the cluster had of this id, as a joiner heard */
+	bool joining;   /* pulls only */
+	bool ghosts;    /* may hold what others forgot: must compare */
+	bool outcast;   /* the lists have it fenced or removed */
+	uint32_t quarantined; /* rows set aside */
+} State;
+
+typedef struct Write
+{
+	uint32_t cell;
+	bool dead;
+} Write;
+
+typedef enum TxnPhase
+{
+	TXN_IDLE,
+	TXN_OPEN /* stamp drawn; commits or aborts at `due_us` */
+} TxnPhase;
+
+typedef struct Txn
+{
+	TxnPhase phase;
+	bool async;
+	bool aborts;
+	DcHlc slot;
+	DcHlc stamp;
+	uint64_t due_us;
+	uint32_t count;
+	Write write[WRITES_MAX];
+} Txn;
+
+typedef struct Change
+{
+	uint32_t cell;
+	Cell to;
+} Change;
+
+typedef struct Batch
+{
+	uint32_t count;
+	Change change[BATCH_CELLS];
+} Batch;
+
+/* What a node says of itself and hands on of others. */
+typedef struct Report
+{
+	uint64_t incarnation;
+	uint64_t version; /* 0: none */
+	uint64_t boot;
+	uint64_t epoch;
+	uint64_t heard_us;
+	DcHlc floor;
+	DcHlc clock;
+	uint32_t closed; /* peers to which it has closed, under that epoch */
+} Report;
+
+/* What travels beside the core's own hello and welcome. */
+typedef struct Manners
+{
+	uint64_t boot;
+	DcHlc clock;
+	DcHlc horizon;
+	uint32_t counted;
+	bool joining;
+	bool alone;
+	bool known;
+	uint8_t before;
+	bool own_wanted;
+	bool ghosts;
+	DcHlc vector[NODES_MAX];
+	List list;
+} Manners;
+
+/* One comparison with a peer, key by key. */
+typedef struct Repair
+{
+	bool running;
+	bool rejoin;
+	bool asked; /* the peer's answer about `cell` is under way */
+	uint32_t peer;
+	uint32_t cell;
+	uint64_t due_us;
+	uint64_t epoch;
+	uint64_t own_boot;
+	uint64_t peer_boot;
+	uint64_t peer_incarnation;
+	DcHlc vector[NODES_MAX]; /* of the peer, read first */
+	DcHlc horizon;           /* of the peer, read first */
+	DcHlc own[NODES_MAX];    /* own vector, read first */
+	Cell answer;
+} Repair;
+
+/* The called side of a session. */
+typedef struct Served
+{
+	bool open;
+	bool counted;
+	uint64_t incarnation;
+	uint64_t boot;
+	uint64_t session;
+	uint64_t sequence;
+	uint32_t peer; /* node index that called */
+	bool joining;  /* as it said */
+} Served;
+
+typedef struct Node
+{
+	uint32_t index; /* of the server */
+	uint32_t self;  /* node id - 1 */
+	bool up;
+	bool used;
+	bool contacts;         /* knows somebody to talk to */
+	uint64_t down_until;   /* steps */
+	uint64_t full_until;   /* steps: the disk takes nothing */
+	uint64_t slow_until;   /* steps */
+	uint64_t rejoin_after; /* steps: the operator brings it back */
+	State mem;
+	State disk;
+	State backup;
+	bool has_backup;
+	bool rolled_back; /* its disk was set back, and it is no member since */
+
+	/* volatile */
+	uint64_t boot;
+	DcHlc clock;
+	int64_t skew_us;
+	DcHlc death[CELLS_MAX]; /* dmax */
+	Txn txn[TXNS];
+	Batch queue[QUEUE_MAX];
+	uint64_t head;
+	uint64_t oldest;
+	DcHlc at_start; /* durable watermark at the start */
+	DcHlc bound_at_start;
+	uint32_t haunted;   /* members that said they must compare */
+	uint32_t delivered; /* members that brought a catch-up since the start */
+	uint32_t incoming[NODES_MAX];
+	uint32_t relayed; /* see link.c */
+	Report report[NODES_MAX];
+	uint64_t clash_until;
+	Served served[SERVERS_MAX];
+	Repair repair;
+	uint64_t repair_at;
+	uint32_t closed; /* peers closed to, under `closed_epoch` */
+	uint64_t closed_epoch;
+	uint32_t versions_unflushed;
+} Node;
+
+typedef struct Message
+{
+	uint64_t due_us;
+	uint64_t tag;
+	uint32_t length;
+	uint8_t bytes[BYTES_MAX];
+} Message;
+
+typedef struct Pipe
+{
+	uint32_t first;
+	uint32_t count;
+	uint64_t last_due_us;
+	Message item[PIPE_MAX];
+} Pipe;
+
+typedef enum SentKind
+{
+	SENT_HELLO,
+	SENT_CALL,
+	SENT_CHUNK,
+	SENT_CLOSE
+} SentKind;
+
+/* The calling side, from one server to another. */
+typedef struct Link
+{
+	uint32_t from;
+	uint32_t to;
+	bool up;
+	bool open; /* welcomed */
+	uint64_t retry_us;
+	uint64_t incarnation; /* of the peer, as welcomed */
+	uint64_t session;
+	uint64_t sequence;
+	uint64_t answer; /* sequence of the next answer */
+	uint64_t relay_at_us;
+	uint64_t hello_us;
+	uint64_t heard_us;
+	uint64_t epoch; /* digest of the own list at the hello */
+	uint32_t peer;  /* node index */
+	bool peer_joining;
+	uint64_t peer_boot;
+	uint64_t nonce;
+	uint32_t sent_count;
+	SentKind sent[PIPE_MAX + 1];
+	uint32_t cursor; /* of the running catch-up */
+	bool own_wanted; /* the peer asked for its own source */
+	bool covered[DC_NODE_IDS];
+	uint32_t relayed;      /* sources that were owed a relay, and got it */
+	uint64_t fence_epoch;  /* the catch-up that runs closes under this list */
+	DcHlc scan[NODES_MAX]; /* own vector before the scan */
+	DcHlc scan_horizon;
+	uint32_t scan_counted;
+	DcStream stream;
+	Pipe forth;
+	Pipe back;
+} Link;
+
+typedef struct Datagram
+{
+	bool used;
+	uint32_t from;
+	uint32_t to;
+	Message message;
+} Datagram;
+
+/* What was committed anywhere. */
+typedef struct Version
+{
+	uint32_t cell;
+	Cell to;
+	uint32_t source; /* node index */
+	uint32_t server;
+	uint32_t had; /* servers that took it */
+	bool durable; /* on the disk of its source */
+	bool acknowledged;
+	bool gone; /* lost with a disk, or set aside: nobody has it */
+} Version;
+
+typedef enum Defect
+{
+	DEFECT_NONE,
+	DEFECT_R3,          /* shipped before it is flushed */
+	DEFECT_R4_DISK,     /* V durable ahead of its rows */
+	DEFECT_R4_GREATEST, /* V = greatest stamp seen */
+	DEFECT_R6,          /* catch-up claims V as read at its end */
+	DEFECT_R6_BASE,     /* adopts without the base check */
+	DEFECT_R6_SESSION,  /* a session outlives a crash of one side */
+	DEFECT_R7,          /* floor from V in memory */
+	DEFECT_R8_CLOCK,    /* purge when the own clock has passed */
+	DEFECT_R8_GRACE,    /* purge after a grace period */
+	DEFECT_R8_LOCAL,    /* purge at the own floor */
+	DEFECT_R8_DURABLE,  /* purge before g is durable */
+	DEFECT_R11_CLOSE,   /* removed without closing */
+	DEFECT_R11_DURABLE, /* closing acknowledged before the flush */
+	DEFECT_R11_LIST,    /* closings count under any list */
+	DEFECT_R14,         /* clock restarts below its bound */
+	DEFECT_R15,         /* a restored backup keeps its identity */
+	DEFECT_R12_EARLY,   /* a joiner ships at once */
+	DEFECT_SEAL,        /* what is damaged is taken */
+	DEFECT_REPLAY,      /* what was taken is taken again */
+	DEFECT_OBSERVE,     /* the clock does not follow what is taken */
+	DEFECT_TRUNCATE,    /* a TRUNCATE kills only what is here */
+	DEFECT_FULL,        /* acknowledged though the disk is full */
+	DEFECT_CLONE,       /* a second server of an id is served */
+	DEFECT_R12_HORIZON, /* a joiner does not take the donor's g */
+	DEFECT_R9_ORDER,    /* repair reads the peer's V after its rows */
+	DEFECT_R15_OWN,     /* own source is not asked back */
+	DEFECT_R13_WAIT,    /* a rejoiner does not wait for all */
+	DEFECT_R5_DEAD,     /* at equal keys the last comer wins */
+	DEFECT_R13_SHIP,    /* who was removed is served as before */
+	DEFECT_R12_OPEN,    /* open transactions are not waited for */
+	DEFECT_R12_KNOWN,   /* who is in the peer's list need not join */
+	DEFECT_P15_SKIP,    /* tombstones are left out of a catch-up */
+	DEFECT_R15_OWE,     /* no catch-up is owed when own writes came back */
+	DEFECT_R13_PURGE,   /* a joiner purges before it has compared */
+	DEFECT_R13_DEATHS,  /* a joiner's own deaths are not judged */
+	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
+	DEFECT_R8_COUNTED   /* g without the set that it counted */
+} Defect;
+
+/* What a seed may draw; each must occur in a suite. */
+typedef enum FaultClass
+{
+	FAULT_LOSS,
+	FAULT_DUPLICATE,
+	FAULT_REORDER,
+	FAULT_DELAY,
+	FAULT_CORRUPT,
+	FAULT_REPLAY,
+	FAULT_BREAK,
+	FAULT_PARTITION,
+	FAULT_ONE_WAY,
+	FAULT_ISOLATE,
+	FAULT_SLOW,
+	FAULT_CRASH,
+	FAULT_OUTAGE,
+	FAULT_SKEW,
+	FAULT_JUMP_BACK,
+	FAULT_DISK_FULL,
+	FAULT_BACKUP,
+	FAULT_STANDBY,
+	FAULT_ROLLBACK,
+	FAULT_CLONE,
+	FAULT_JOIN,
+	FAULT_JOIN_ROWS,
+	FAULT_REMOVE,
+	FAULT_RETURN,
+	FAULT_ABORT,
+	FAULT_ASYNC,
+	FAULT_TRUNCATE,
+	FAULTS
+} FaultClass;
+
+typedef struct Stats
+{
+	uint64_t runs;
+	uint64_t steps;
+	uint64_t operations;
+	uint64_t commits;
+	uint64_t messages;
+	uint64_t datagrams;
+	uint64_t applied;
+	uint64_t stale;
+	uint64_t catchups;
+	uint64_t segments;
+	uint64_t purged;
+	uint64_t horizons;
+	uint64_t joins;
+	uint64_t rejoins;
+	uint64_t removals;
+	uint64_t resorts;
+	uint64_t repairs;
+	uint64_t erased;
+	uint64_t reissued;
+	uint64_t quarantined;
+	uint64_t mended; /* by repair between members */
+	uint64_t refused;
+	uint64_t waits;
+	uint64_t fault[FAULTS];
+} Stats;
+
+typedef enum Trouble
+{
+	TROUBLE_ANY,
+	TROUBLE_CRASH,
+	TROUBLE_PURGE,
+	TROUBLE_RESTORE,
+	TROUBLE_JOIN,
+	TROUBLE_REMOVE,
+	TROUBLE_NET,
+	TROUBLE_KINDS,
+	TROUBLE_DIRECTED = TROUBLE_KINDS /* + number of the schedule */
+} Trouble;
+
+typedef struct Config
+{
+	uint32_t nodes;
+	uint32_t founders; /* members from the start */
+	uint32_t keys;
+	uint32_t keyspaces;
+	uint32_t steps;
+	uint32_t queue;
+	uint32_t delay_us;
+	uint32_t loss; /* all rates: of 10,000 */
+	uint32_t duplicate;
+	uint32_t corrupt;
+	uint32_t replay;
+	uint32_t breaks;
+	uint32_t partition;
+	uint32_t slow;
+	uint32_t crash;
+	uint32_t outage;
+	uint32_t full;
+	uint32_t jump;
+	uint32_t backup;
+	uint32_t restore;
+	uint32_t clone;
+	uint32_t removal;
+	uint32_t truncate; /* of 100 */
+	uint32_t deletes;  /* of 100 */
+	uint32_t aborts;   /* of 100 */
+	uint32_t async;    /* of 100 */
+	uint32_t hot;      /* of 100: key 0 */
+	uint32_t skew_us;
+	uint32_t drift_us;
+	uint32_t lead_us;
+	uint32_t work; /* weights */
+	uint32_t link;
+	uint32_t gossip;
+	uint32_t persist;
+	uint32_t purge;
+	uint32_t repair;
+	bool join_rows;
+} Config;
+
+typedef struct Sim
+{
+	uint64_t seed;
+	Defect defect; /* what is left out of the model, if not of the core */
+	Trouble trouble;
+	bool trace;
+	bool calm;
+	uint64_t step;
+	uint64_t now_us;
+	uint64_t next_value;
+	uint64_t next_number; /* boots, sessions, nonces, incarnations */
+	uint64_t repair_hold_us;
+	Rng rng;
+	Config config;
+	char failure[240];
+	uint64_t healed_at; /* step at which partitions are drawn anew */
+	uint8_t cut[SERVERS_MAX][SERVERS_MAX];
+	Node node[SERVERS_MAX];
+	uint32_t version_count;
+	uint32_t last_of[CELLS_MAX]; /* number + 1 of the newest of a cell */
+	uint32_t older[VERSIONS_MAX];
+	Version version[VERSIONS_MAX];
+	Message last_call; /* for replays */
+	uint32_t last_call_link;
+	Datagram datagram[DATAGRAMS];
+	DcVv vv[3]; /* scratch; only the few nodes are ever set */
+	DcMembers members[2];
+	DcWelcome welcome;
+	DcAck ack;
+	DcPart part;
+	Batch parts;
+	DcGossipMessage gossip;
+	Link link[SERVERS_MAX * SERVERS_MAX];
+	Stats stats;
+} Sim;
+
+#define DEFECT(sim, d) ((sim)->defect == (d))
+
+/* run.c */
+bool cluster_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble,
+				 bool trace);
+void sim_print(const Sim *sim, const char *text, ...)
+	__attribute__((format(printf, 2, 3)));
+#define sim_trace(sim, ...)                                                    \
+	do                                                                         \
+	{                                                                          \
+		if ((sim)->trace)                                                      \
+			sim_print(sim, __VA_ARGS__);                                       \
+	} while (0)
+
+static inline void
+count_fault(Sim *sim, FaultClass kind)
+{
+	sim->stats.fault[kind]++;
+}
+
+static inline Link *
+link_of(Sim *sim, uint32_t from, uint32_t to)
+{
+	return &sim->link[from * SERVERS_MAX + to];
+}
+
+static inline uint32_t
+node_id(const Node *node)
+{
+	return node->self + 1;
+}
+
+/* Is this cell the TRUNCATE of a keyspace? */
+static inline bool
+is_floor(uint32_t cell)
+{
+	return cell >= KEYS_MAX;
+}
+
+static inline uint32_t
+floor_cell(const Sim *sim, uint32_t cell)
+{
+	return KEYS_MAX + cell % sim->config.keyspaces;
+}
+
+/* Cells in the order of every node's map. */
+static inline bool
+cell_used(const Sim *sim, uint32_t cell)
+{
+	return is_floor(cell) ? cell - KEYS_MAX < sim->config.keyspaces :
+							cell < sim->config.keys;
+}
+
+/* store.c */
+void node_start(Sim *sim, Node *node);
+void node_crash(Sim *sim, Node *node, uint64_t down_steps);
+void node_restore(Sim *sim, Node *node, const State *state, bool noticed);
+bool node_disk_takes(const Sim *sim, const Node *node);
+bool node_flush(Sim *sim, Node *node);
+bool node_commit_state(Sim *sim, Node *node);
+bool node_persist_vector(Sim *sim, Node *node);
+uint64_t node_now(const Sim *sim, const Node *node);
+DcHlc node_draw(Sim *sim, Node *node);
+void node_bound_step(Sim *sim, Node *node);
+void node_publish_step(Sim *sim, Node *node);
+void node_purge_step(Sim *sim, Node *node);
+DcApply node_apply(Sim *sim, Node *node, const Change *change, DcHlc horizon);
+Cell node_read(const Sim *sim, const Node *node, uint32_t cell);
+void node_put(Sim *sim, Node *node, uint32_t cell, Cell to);
+
+/* work.c */
+void work_step(Sim *sim, Node *node);
+void work_write(Sim *sim, Node *node, uint32_t cell, bool dead);
+bool work_idle(const Node *node);
+
+/* net.c */
+void net_seal(const Sim *sim, Message *m, const DcAssociated *binding);
+bool net_open(Sim *sim, const Message *m, const DcAssociated *binding);
+bool net_cut(const Sim *sim, uint32_t from, uint32_t to);
+Message *net_push(Sim *sim, Pipe *pipe);
+bool net_send(Sim *sim, Link *link, Pipe *pipe, Message *m);
+Message *net_due(Sim *sim, Pipe *pipe);
+void net_pop(Pipe *pipe);
+Datagram *net_datagram(Sim *sim, uint32_t from, uint32_t to);
+void net_datagram_send(Sim *sim, Datagram *d);
+void net_deliver_step(Sim *sim);
+void net_faults(Sim *sim);
+void net_heal(Sim *sim);
+
+/* link.c */
+void link_init(Link *link, uint32_t from, uint32_t to);
+void link_close(Sim *sim, Link *link, const char *why);
+void link_step(Sim *sim, Link *link);
+bool link_idle(const Sim *sim, const Link *link);
+
+/* peer.c */
+void manners_write(DcWriter *w, const Manners *manners);
+bool manners_read(DcReader *r, Manners *manners);
+uint32_t envelope_begin(Message *m, DcWriter *w);
+void envelope_middle(Message *m, DcWriter *w);
+void envelope_end(Message *m, const DcWriter *w);
+bool envelope_split(const Message *m, DcSlice *core, DcReader *extra);
+void peer_step(Sim *sim, Link *link);
+void peer_end(Node *node, uint32_t from);
+
+/* gossip.c */
+void gossip_step(Sim *sim, Node *node);
+void gossip_receive(Sim *sim, Node *node, const Datagram *d);
+void horizon_step(Sim *sim, Node *node);
+Report report_own(Sim *sim, const Node *node);
+
+/* member.c */
+DcMembers *list_expand(const List *list, DcMembers *members);
+void list_compact(const DcMembers *members, List *list);
+uint64_t list_digest(Sim *sim, const List *list);
+bool list_merge(List *list, const List *other);
+uint32_t list_present(const List *list);
+void vector_expand(const DcHlc *from, DcVv *to);
+void vector_compact(const DcVv *from, DcHlc *to);
+bool member_may_talk(const Sim *sim, const Node *node);
+bool member_writes(const Sim *sim, const Node *node);
+bool member_owns_complete(const Sim *sim, const Node *node);
+void member_reincarnate(Sim *sim, Node *node, const char *why);
+Manners member_manners(const Sim *sim, const Node *node);
+bool member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
+				 bool known, const Manners *manners);
+bool member_includes(const List *list, uint32_t index, uint64_t incarnation);
+bool member_reach(Sim *sim, uint32_t counted, const DcHlc *vector,
+				  DcHlc horizon);
+void member_step(Sim *sim, Node *node);
+void member_end_joining(Sim *sim, Node *node);
+void member_delivered(Sim *sim, Node *node, uint32_t peer);
+void operator_remove(Sim *sim, Node *coordinator, uint32_t target);
+
+/* repair.c */
+void repair_step(Sim *sim, Node *node);
+void repair_begin(Sim *sim, Node *node, uint32_t peer, bool rejoin);
+
+/* directed.c */
+extern const uint32_t directed_count;
+void directed_run(Sim *sim, uint32_t number);
+
+/* check.c */
+void sim_fail(Sim *sim, const char *text, ...)
+	__attribute__((format(printf, 2, 3)));
+void check_committed(Sim *sim, Node *node, uint32_t cell, Cell to);
+void check_flushed(Sim *sim, Node *node);
+void check_crashed(Sim *sim, Node *node);
+void check_rolled_back(Sim *sim, Node *node, const State *state);
+void check_removed(Sim *sim, const List *list);
+void check_taken(Sim *sim, Node *node, uint32_t cell, Cell to);
+void check_shipped(Sim *sim, const Node *node, const Change *change);
+void check_vector(Sim *sim, const Node *node, const DcHlc *before);
+void check_horizon(Sim *sim, const Node *node);
+void check_erased(Sim *sim, const Node *node, uint32_t cell, Cell what);
+void check_set_aside(Sim *sim, const Node *node, uint32_t cell, Cell what);
+bool is_settled(Sim *sim, bool tombstones);
+void explain_unsettled(Sim *sim);
+void check_settled(Sim *sim);
+
+#endif

@@ -1,0 +1,198 @@
+/*
+ * gossip.c
+ *		Datagrams that carry what each node last said of itself.
+ *
+ * The bytes are those of the core (gossip_wire.h).  Digest of the list, boot
+ * and closings travel behind them.
+ */
+#include "cluster.h"
+
+#include <string.h>
+
+#define TRAILER_BYTES 28
+
+Report
+report_own(Sim *sim, const Node *node)
+{
+	DcMembers *members = list_expand(&node->disk.list, &sim->members[0]);
+	const DcHlc *durable =
+		DEFECT(sim, DEFECT_R7) ? node->mem.vector : node->disk.vector;
+	Report r = {.incarnation = node->mem.incarnation,
+				.version = sim->now_us + 1,
+				.boot = node->boot,
+				.epoch = dc_members_digest(members),
+				.clock = node->clock};
+
+	vector_expand(durable, &sim->vv[0]);
+	if (!node->disk.joining)
+		r.floor = dc_members_floor(members, &sim->vv[0]);
+	if (node->closed_epoch == r.epoch || DEFECT(sim, DEFECT_R11_LIST))
+		r.closed = node->closed;
+	return r;
+}
+
+static DcAssociated
+binding_of(const Datagram *d)
+{
+	return (DcAssociated){.direction = 'G',
+						  .sender = d->from + 1,
+						  .receiver = d->to + 1};
+}
+
+static void
+add_report(DcGossipMessage *g, DcWriter *trailer, uint32_t index,
+		   const Report *r)
+{
+	DcGossipDelta *delta = &g->deltas[g->delta_count++];
+
+	*delta = (DcGossipDelta){.node_id = index + 1,
+							 .incarnation = r->incarnation,
+							 .version = r->version,
+							 .config_version = 1,
+							 .floor = r->floor,
+							 .clock = r->clock};
+	dc_write_u64(trailer, r->epoch);
+	dc_write_u64(trailer, r->boot);
+	dc_write_u64(trailer, r->closed);
+	dc_write_u32(trailer, index);
+}
+
+static void
+send_reports(Sim *sim, Node *node, uint32_t to)
+{
+	Datagram *d = net_datagram(sim, node->index, to);
+	DcGossipMessage *g = &sim->gossip;
+	DcAssociated binding = binding_of(d);
+	uint8_t bytes[TRAILER_BYTES * NODES_MAX];
+	DcWriter trailer;
+	DcWriter w;
+	Report own = report_own(sim, node);
+
+	dc_writer_init(&trailer, bytes, sizeof(bytes));
+	g->header = (DcGossipHeader){.kind = DC_GOSSIP_ACK2,
+								 .node_id = node_id(node),
+								 .cluster_hash = 1,
+								 .incarnation = node->mem.incarnation,
+								 .boot = node->boot,
+								 .sequence = ++sim->next_number,
+								 .sent_at_us = node_now(sim, node),
+								 .receiver_boot = 1};
+	g->digest_count = g->delta_count = 0;
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		if (i == node->self)
+			add_report(g, &trailer, i, &own);
+		else if (node->report[i].version != 0)
+			add_report(g, &trailer, i, &node->report[i]);
+	}
+	dc_writer_init(&w, d->message.bytes, sizeof(d->message.bytes));
+	dc_gossip_encode(&w, g);
+	dc_write_bytes(&w, bytes, trailer.length);
+	dc_write_u16(&w, (uint16_t) trailer.length);
+	d->message.length = (uint32_t) w.length;
+	net_seal(sim, &d->message, &binding);
+	net_datagram_send(sim, d);
+}
+
+void
+gossip_step(Sim *sim, Node *node)
+{
+	uint32_t to = rng_below(&sim->rng, sim->config.nodes);
+
+	if (node->mem.outcast || !node->contacts || to == node->index)
+		return;
+	send_reports(sim, node, to);
+}
+
+static void
+take_report(Sim *sim, Node *node, const DcGossipDelta *delta, DcReader *extra)
+{
+	uint32_t index = delta->node_id - 1;
+	Report *here = &node->report[index % NODES_MAX];
+	Report r = {.incarnation = delta->incarnation,
+				.version = delta->version,
+				.floor = delta->floor,
+				.clock = delta->clock,
+				.heard_us = sim->now_us};
+
+	r.epoch = dc_read_u64(extra);
+	r.boot = dc_read_u64(extra);
+	r.closed = (uint32_t) dc_read_u64(extra);
+	(void) dc_read_u32(extra);
+	if (index >= NODES_MAX || index == node->self || extra->status != DC_OK)
+		return;
+	if (r.incarnation > here->incarnation ||
+		(r.incarnation == here->incarnation && r.version > here->version))
+		*here = r;
+}
+
+void
+gossip_receive(Sim *sim, Node *node, const Datagram *d)
+{
+	const Message *m = &d->message;
+	DcAssociated binding = binding_of(d);
+	DcGossipMessage *g = &sim->gossip;
+	DcDetail detail;
+	DcReader extra;
+	uint32_t trailer;
+
+	if (m->length < 2 || !net_open(sim, m, &binding))
+		return;
+	trailer = (uint32_t) m->bytes[m->length - 2] << 8 | m->bytes[m->length - 1];
+	if (trailer + 2 > m->length)
+		return;
+	if (dc_gossip_decode(m->bytes, m->length - 2 - trailer, g, &detail) !=
+		DC_OK)
+	{
+		sim->stats.refused++;
+		return;
+	}
+	node->contacts = true;
+	dc_reader_init(&extra, m->bytes + m->length - 2 - trailer, trailer);
+	for (uint32_t i = 0; i < g->delta_count; i++)
+		take_report(sim, node, &g->deltas[i], &extra);
+}
+
+/* R8: g, durable before it licenses anything. */
+void
+horizon_step(Sim *sim, Node *node)
+{
+	DcReport reports[NODES_MAX];
+	uint32_t count = 0;
+	DcHlc previous = node->mem.horizon;
+	uint32_t counted = node->mem.counted;
+	Report own = report_own(sim, node);
+	DcHlc horizon;
+
+	if (node->mem.joining || node->mem.outcast)
+		return;
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		const Report *r = i == node->self ? &own : &node->report[i];
+
+		if (r->version != 0)
+			reports[count++] =
+				(DcReport){i + 1, r->incarnation, r->epoch, r->floor};
+	}
+	horizon =
+		dc_members_horizon(list_expand(&node->disk.list, &sim->members[0]),
+						   reports, count, previous);
+	if (horizon == previous)
+		return;
+	node->mem.horizon = horizon;
+	node->mem.counted = 0;
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		if (node->disk.list.state[i] == DC_MEMBER_PRESENT ||
+			node->disk.list.state[i] == DC_MEMBER_FENCED)
+			node->mem.counted |= BIT(i);
+	}
+	if (!DEFECT(sim, DEFECT_R8_DURABLE) && !node_commit_state(sim, node))
+	{
+		node->mem.horizon = previous;
+		node->mem.counted = counted;
+		return;
+	}
+	sim->stats.horizons++;
+	check_horizon(sim, node);
+}

@@ -1,0 +1,349 @@
+/*
+ * main.c
+ *		The suite: many seeds with all rules in place, then each rule left out.
+ *
+ *	sim-cluster --check [--seconds S]             TAP; what CI runs
+ *	sim-cluster --seed N [--canary C] [--trace]   one run again
+ *	sim-cluster --from N --runs M [--canary C]    stop at the first failure
+ *	sim-cluster --canaries                        what finds each of them
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "cluster.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+unsigned dc_canaries;
+
+typedef struct Canary
+{
+	const char *name;
+	unsigned canary;
+	Defect defect;
+	Trouble trouble;
+	const char *claim;
+} Canary;
+
+static const Canary canaries[] = {
+	{"R2", DC_CANARY_R2, DEFECT_NONE, TROUBLE_ANY,
+	 "the watermark ignores transactions in flight"},
+	{"R3", 0, DEFECT_R3, TROUBLE_CRASH,
+	 "a change is shipped before it is flushed"},
+	{"R4", DC_CANARY_R4, DEFECT_NONE, TROUBLE_NET, "a vector moves over gaps"},
+	{"R4-greatest", 0, DEFECT_R4_GREATEST, TROUBLE_ANY,
+	 "V is the greatest stamp seen"},
+	{"R4-disk", 0, DEFECT_R4_DISK, TROUBLE_CRASH,
+	 "V is durable ahead of its rows"},
+	{"R5", DC_CANARY_R5, DEFECT_NONE, TROUBLE_PURGE,
+	 "what was forgotten is taken again"},
+	{"R5-order", 0, DEFECT_R5_DEAD, TROUBLE_ANY,
+	 "the last comer wins, not the greater stamp"},
+	{"R6", 0, DEFECT_R6, TROUBLE_ANY, "catch-up claims the V read at its end"},
+	{"R6-base", 0, DEFECT_R6_BASE, TROUBLE_CRASH,
+	 "catch-up is adopted without the base check"},
+	{"R6-session", 0, DEFECT_R6_SESSION, TROUBLE_CRASH,
+	 "a session outlives a crash of one side"},
+	{"R7", 0, DEFECT_R7, TROUBLE_CRASH,
+	 "the floor comes from V not yet durable"},
+	{"R8", DC_CANARY_R8, DEFECT_NONE, TROUBLE_PURGE,
+	 "who is silent is not waited for"},
+	{"R8-clock", 0, DEFECT_R8_CLOCK, TROUBLE_PURGE,
+	 "purge when the deleter's own clock has passed"},
+	{"R8-grace", 0, DEFECT_R8_GRACE, TROUBLE_PURGE,
+	 "purge after a grace period"},
+	{"R8-local", 0, DEFECT_R8_LOCAL, TROUBLE_PURGE, "purge at the local floor"},
+	{"R8-durable", 0, DEFECT_R8_DURABLE, TROUBLE_CRASH,
+	 "purge before g is durable"},
+	{"R8-counted", 0, DEFECT_R8_COUNTED, TROUBLE_JOIN,
+	 "g is kept without the set that it counted"},
+	{"R10", DC_CANARY_R10, DEFECT_NONE, TROUBLE_JOIN,
+	 "floors count under any list"},
+	{"R11", 0, DEFECT_R11_CLOSE, TROUBLE_REMOVE, "removed without closing"},
+	{"R11-durable", 0, DEFECT_R11_DURABLE, TROUBLE_REMOVE,
+	 "a closing is acknowledged before its flush"},
+	{"R11-list", 0, DEFECT_R11_LIST, TROUBLE_REMOVE,
+	 "closings count under any list"},
+	{"R12", DC_CANARY_R12, DEFECT_NONE, TROUBLE_JOIN,
+	 "a newcomer need not join"},
+	{"R12-known", 0, DEFECT_R12_KNOWN, TROUBLE_JOIN,
+	 "who is in the peer's list need not join"},
+	{"R12-open", 0, DEFECT_R12_OPEN, TROUBLE_JOIN,
+	 "a joiner's open transactions are not waited for"},
+	{"R12-early", 0, DEFECT_R12_EARLY, TROUBLE_JOIN, "a joiner ships at once"},
+	{"R12-horizon", 0, DEFECT_R12_HORIZON, TROUBLE_JOIN,
+	 "a joiner does not take the donor's g"},
+	{"R13", DC_CANARY_R13, DEFECT_NONE, TROUBLE_RESTORE,
+	 "a joiner keeps what others forgot"},
+	{"R13-wait", 0, DEFECT_R13_WAIT, TROUBLE_RESTORE,
+	 "who comes back does not wait for all"},
+	{"R13-purge", 0, DEFECT_R13_PURGE, TROUBLE_REMOVE,
+	 "a joiner purges before it has compared"},
+	{"R13-deaths", 0, DEFECT_R13_DEATHS, TROUBLE_REMOVE,
+	 "a joiner's own deaths are not judged"},
+	{"R13-resort", 0, DEFECT_R13_RESORT, TROUBLE_RESTORE,
+	 "nobody is a donor when all must compare"},
+	{"R13-ship", 0, DEFECT_R13_SHIP, TROUBLE_REMOVE,
+	 "who was removed is served as before"},
+	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound"},
+	{"R15", 0, DEFECT_R15, TROUBLE_RESTORE,
+	 "a restored backup keeps its identity"},
+	{"R15-own", 0, DEFECT_R15_OWN, TROUBLE_RESTORE,
+	 "own writes are not asked back after a start"},
+	{"R15-owe", 0, DEFECT_R15_OWE, TROUBLE_RESTORE,
+	 "own writes come back and no link owes a catch-up"},
+	{"seal", 0, DEFECT_SEAL, TROUBLE_NET, "a damaged message is taken"},
+	{"replay", 0, DEFECT_REPLAY, TROUBLE_NET, "a message is taken again"},
+	{"truncate", 0, DEFECT_TRUNCATE, TROUBLE_ANY,
+	 "a TRUNCATE kills only what is here"},
+	{"full", 0, DEFECT_FULL, TROUBLE_CRASH,
+	 "acknowledged though the disk is full"},
+	{"tombstones", 0, DEFECT_P15_SKIP, TROUBLE_NET,
+	 "catch-up leaves out tombstones"},
+};
+#define CANARIES (sizeof(canaries) / sizeof(canaries[0]))
+
+static const char *const fault_names[FAULTS] = {
+	[FAULT_LOSS] = "datagrams lost",
+	[FAULT_DUPLICATE] = "datagrams doubled",
+	[FAULT_REORDER] = "datagrams overtaken",
+	[FAULT_DELAY] = "delays",
+	[FAULT_CORRUPT] = "messages damaged",
+	[FAULT_REPLAY] = "calls replayed",
+	[FAULT_BREAK] = "sessions broken",
+	[FAULT_PARTITION] = "partitions",
+	[FAULT_ONE_WAY] = "one-way partitions",
+	[FAULT_ISOLATE] = "nodes isolated",
+	[FAULT_SLOW] = "slow peers",
+	[FAULT_CRASH] = "crashes",
+	[FAULT_OUTAGE] = "long outages",
+	[FAULT_SKEW] = "clocks set forward",
+	[FAULT_JUMP_BACK] = "clocks set back",
+	[FAULT_DISK_FULL] = "disks full",
+	[FAULT_BACKUP] = "backups restored",
+	[FAULT_STANDBY] = "standbys promoted",
+	[FAULT_ROLLBACK] = "disks set back unnoticed",
+	[FAULT_CLONE] = "clones",
+	[FAULT_JOIN] = "joins without rows",
+	[FAULT_JOIN_ROWS] = "joins with rows",
+	[FAULT_REMOVE] = "removals",
+	[FAULT_RETURN] = "returns of removed nodes",
+	[FAULT_ABORT] = "aborts",
+	[FAULT_ASYNC] = "asynchronous commits",
+	[FAULT_TRUNCATE] = "truncates",
+};
+
+static Sim *sim;
+static unsigned claims;
+static unsigned failed;
+static bool tracing;
+
+static double
+seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
+}
+
+static bool
+run_with(const Canary *canary, uint64_t seed, bool trace)
+{
+	dc_canaries = canary != NULL ? canary->canary : 0;
+	return cluster_run(sim, seed, canary != NULL ? canary->defect : DEFECT_NONE,
+					   canary != NULL ? canary->trouble : TROUBLE_ANY, trace);
+}
+
+static void
+report_failure(const Canary *canary, uint64_t seed)
+{
+	printf("# seed %llu: %s\n", (unsigned long long) seed, sim->failure);
+	printf("# again: build/sim-cluster --seed %llu%s%s --trace\n",
+		   (unsigned long long) seed, canary != NULL ? " --canary " : "",
+		   canary != NULL ? canary->name : "");
+}
+
+/* Runs seeds from `seed` on; the first that fails, or 0. */
+static uint64_t
+search(const Canary *canary, uint64_t seed, uint64_t runs, double until)
+{
+	for (uint64_t i = 0; i < runs && seconds() < until; i++)
+	{
+		if (!run_with(canary, seed + i, tracing))
+			return seed + i;
+	}
+	return 0;
+}
+
+static void
+claim(bool holds, const char *name, const char *text)
+{
+	claims++;
+	failed += !holds;
+	printf("%sok %u - %s: %s\n", holds ? "" : "not ", claims, name, text);
+	fflush(stdout);
+}
+
+#define NUMBER(x) ((unsigned long long) (x))
+
+static void
+print_stats(const Stats *s, double took)
+{
+	uint64_t faults = 0;
+
+	printf("# %llu runs, %llu steps, %.0f runs/s, %.0f steps/s\n",
+		   NUMBER(s->runs), NUMBER(s->steps), (double) s->runs / took,
+		   (double) s->steps / took);
+	printf("# %llu operations in %llu transactions, %.0f operations/s\n",
+		   NUMBER(s->operations), NUMBER(s->commits),
+		   (double) s->operations / took);
+	printf("# %llu messages, %llu datagrams, %llu changes applied, %llu stale, "
+		   "%llu catch-ups, %llu segments\n",
+		   NUMBER(s->messages), NUMBER(s->datagrams), NUMBER(s->applied),
+		   NUMBER(s->stale), NUMBER(s->catchups), NUMBER(s->segments));
+	printf("# %llu horizons, %llu tombstones purged, %llu joined, %llu new "
+		   "incarnations, %llu removals, %llu comparisons, %llu donors of last resort\n",
+		   NUMBER(s->horizons), NUMBER(s->purged), NUMBER(s->joins),
+		   NUMBER(s->rejoins), NUMBER(s->removals), NUMBER(s->repairs),
+		   NUMBER(s->resorts));
+	printf("# %llu ghosts erased, %llu rows issued anew, %llu set aside, %llu "
+		   "mended by repair, %llu refusals, %llu waits for drift\n",
+		   NUMBER(s->erased), NUMBER(s->reissued), NUMBER(s->quarantined),
+		   NUMBER(s->mended), NUMBER(s->refused), NUMBER(s->waits));
+	for (int i = 0; i < FAULTS; i++)
+	{
+		faults += s->fault[i];
+		printf("#   %10llu %s\n", NUMBER(s->fault[i]), fault_names[i]);
+	}
+	printf("# %.0f faults/s\n", (double) faults / took);
+}
+
+static int
+check(double budget)
+{
+	double start = seconds();
+	char text[120];
+	uint64_t seed;
+
+	printf("1..%zu\n", CANARIES + 2);
+	seed = search(NULL, 1, UINT64_MAX, start + budget * 0.6);
+	claim(seed == 0, "all rules in place", "every run converges");
+	if (seed != 0)
+		report_failure(NULL, seed);
+	print_stats(&sim->stats, seconds() - start);
+	seed = 0;
+	for (int i = 0; i < FAULTS; i++)
+		seed += sim->stats.fault[i] == 0;
+	claim(seed == 0, "faults", "every class was drawn");
+	for (size_t i = 0; i < CANARIES; i++)
+	{
+		seed = search(&canaries[i], 1, 20000, start + budget);
+		snprintf(text, sizeof(text), "noticed that %s", canaries[i].claim);
+		claim(seed != 0, canaries[i].name, text);
+		if (seed != 0)
+			report_failure(&canaries[i], seed);
+	}
+	return failed > 0;
+}
+
+static void
+list_canaries(double budget)
+{
+	for (size_t i = 0; i < CANARIES; i++)
+	{
+		double start = seconds();
+		uint64_t before = sim->stats.runs;
+		uint64_t seed = search(&canaries[i], 1, 20000, start + budget);
+
+		printf("%-12s seed %-6llu runs %-6llu %5.1f s  %s -> %s\n",
+			   canaries[i].name, NUMBER(seed), NUMBER(sim->stats.runs - before),
+			   seconds() - start, canaries[i].claim,
+			   seed != 0 ? sim->failure : "NOT FOUND");
+		fflush(stdout);
+	}
+}
+
+static const Canary *
+canary_named(const char *name)
+{
+	for (size_t i = 0; i < CANARIES; i++)
+	{
+		if (strcmp(canaries[i].name, name) == 0)
+			return &canaries[i];
+	}
+	fprintf(stderr, "sim-cluster: no canary \"%s\"\n", name);
+	exit(2);
+}
+
+int
+main(int argc, char **argv)
+{
+	const Canary *canary = NULL;
+	static Canary any = {"", 0, DEFECT_NONE, TROUBLE_ANY, ""};
+	uint64_t seed = 0;
+	uint64_t from = 1;
+	uint64_t runs = UINT64_MAX;
+	double budget = 120;
+	bool suite = false;
+	bool list = false;
+	int status = 0;
+
+	for (int i = 1; i < argc; i++)
+	{
+		const char *value = i + 1 < argc ? argv[i + 1] : "0";
+
+		if (strcmp(argv[i], "--check") == 0)
+			suite = true;
+		else if (strcmp(argv[i], "--canaries") == 0)
+			list = true;
+		else if (strcmp(argv[i], "--trace") == 0)
+			tracing = true;
+		else if (strcmp(argv[i], "--seed") == 0 && ++i)
+			seed = strtoull(value, NULL, 10);
+		else if (strcmp(argv[i], "--from") == 0 && ++i)
+			from = strtoull(value, NULL, 10);
+		else if (strcmp(argv[i], "--runs") == 0 && ++i)
+			runs = strtoull(value, NULL, 10);
+		else if (strcmp(argv[i], "--seconds") == 0 && ++i)
+			budget = strtod(value, NULL);
+		else if (strcmp(argv[i], "--trouble") == 0 && ++i)
+		{
+			any.trouble = (Trouble) strtoul(value, NULL, 10);
+			canary = &any;
+		}
+		else if (strcmp(argv[i], "--canary") == 0 && ++i)
+			canary = canary_named(value);
+		else
+		{
+			fprintf(stderr,
+					"usage: sim-cluster --check [--seconds S]\n"
+					"       sim-cluster --canaries\n"
+					"       sim-cluster --seed N [--canary C] [--trace]\n"
+					"       sim-cluster --from N --runs M [--canary C]\n");
+			return 2;
+		}
+	}
+
+	sim = calloc(1, sizeof(*sim));
+	if (sim == NULL)
+		return 2;
+	if (suite)
+		status = check(budget);
+	else if (list)
+		list_canaries(budget);
+	else
+	{
+		double start = seconds();
+
+		seed = seed != 0 ? (run_with(canary, seed, tracing) ? 0 : seed) :
+						   search(canary, from, runs, start + budget);
+		status = seed != 0;
+		if (status)
+			report_failure(canary, seed);
+		print_stats(&sim->stats, seconds() - start);
+	}
+	free(sim);
+	return status;
+}

@@ -1,0 +1,570 @@
+/*
+ * peer.c
+ *		The called side of a session: hello, then calls.
+ *
+ * What the core's messages do not carry yet (lists, horizon, clock) travels
+ * behind them:
+ *
+ *	 message = length of the core's part u16 | core's part | the rest
+ */
+#include "cluster.h"
+
+#include <string.h>
+
+/* ---- the envelope ------------------------------------------------------- */
+
+uint32_t
+envelope_begin(Message *m, DcWriter *w)
+{
+	dc_writer_init(w, m->bytes, sizeof(m->bytes));
+	dc_write_u16(w, 0);
+	return 2;
+}
+
+void
+envelope_middle(Message *m, DcWriter *w)
+{
+	m->bytes[0] = (uint8_t) ((w->length - 2) >> 8);
+	m->bytes[1] = (uint8_t) (w->length - 2);
+}
+
+void
+envelope_end(Message *m, const DcWriter *w)
+{
+	m->length = w->status == DC_OK ? (uint32_t) w->length : 0;
+}
+
+bool
+envelope_split(const Message *m, DcSlice *core, DcReader *extra)
+{
+	size_t length;
+
+	if (m->length < 2)
+		return false;
+	length = (size_t) m->bytes[0] << 8 | m->bytes[1];
+	if (length + 2 > m->length)
+		return false;
+	*core = (DcSlice){m->bytes + 2, length};
+	dc_reader_init(extra, m->bytes + 2 + length, m->length - 2 - length);
+	return true;
+}
+
+void
+manners_write(DcWriter *w, const Manners *m)
+{
+	DcMembers members;
+
+	dc_write_u64(w, m->boot);
+	dc_write_u64(w, m->clock);
+	dc_write_u64(w, m->horizon);
+	dc_write_u32(w, m->counted);
+	dc_write_u8(w, (uint8_t) (m->joining | m->alone << 1 | m->known << 2 |
+							  m->own_wanted << 3 | m->ghosts << 4));
+	dc_write_u8(w, m->before);
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		dc_write_u64(w, m->vector[i]);
+	dc_members_encode(w, list_expand(&m->list, &members));
+}
+
+bool
+manners_read(DcReader *r, Manners *m)
+{
+	DcMembers members;
+	uint8_t flags;
+
+	m->boot = dc_read_u64(r);
+	m->clock = dc_read_u64(r);
+	m->horizon = dc_read_u64(r);
+	m->counted = dc_read_u32(r);
+	flags = dc_read_u8(r);
+	m->joining = flags & 1;
+	m->alone = (flags & 2) != 0;
+	m->known = (flags & 4) != 0;
+	m->own_wanted = (flags & 8) != 0;
+	m->ghosts = (flags & 16) != 0;
+	m->before = dc_read_u8(r);
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		m->vector[i] = dc_read_u64(r);
+	dc_members_decode(r, &members);
+	list_compact(&members, &m->list);
+	return dc_reader_finish(r) == DC_OK;
+}
+
+/* ---- answering ---------------------------------------------------------- */
+
+void
+peer_end(Node *node, uint32_t from)
+{
+	Served *served = &node->served[from];
+
+	if (served->counted)
+		node->incoming[served->peer]--;
+	memset(served, 0, sizeof(*served));
+}
+
+static void
+copy_incoming(const Node *node, bool incoming[DC_NODE_IDS])
+{
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		incoming[i + 1] = node->incoming[i] > 0;
+}
+
+/* "No", and why: what the list says. */
+static void
+refuse(Sim *sim, Link *link, Node *node, const DcAssociated *call)
+{
+	Message *m = net_push(sim, &link->back);
+	DcAssociated binding = *call;
+	Manners manners = member_manners(sim, node);
+	DcWriter w;
+
+	sim->stats.refused++;
+	peer_end(node, link->from);
+	if (m == NULL)
+	{
+		link_close(sim, link, "refused");
+		return;
+	}
+	(void) envelope_begin(m, &w);
+	dc_write_u8(&w, 'R');
+	envelope_middle(m, &w);
+	manners_write(&w, &manners);
+	envelope_end(m, &w);
+	binding.direction = 'R';
+	net_seal(sim, m, &binding);
+	(void) net_send(sim, link, &link->back, m);
+}
+
+/* May this node speak, and does the list let that one? */
+static bool
+caller_passes(Sim *sim, const Node *node, uint32_t sender, uint64_t incarnation)
+{
+	const List *list = &node->mem.list;
+
+	if (!member_may_talk(sim, node) || sender == node->self)
+		return false;
+	if (DEFECT(sim, DEFECT_R13_SHIP))
+		return true;
+	if (list->incarnation[sender] > incarnation)
+		return false;
+	return list->incarnation[sender] < incarnation ||
+		   list->state[sender] <= DC_MEMBER_PRESENT;
+}
+
+static void
+welcome(Sim *sim, Link *link, Node *node, const DcHello *hello,
+		Manners *manners)
+{
+	Message *m = net_push(sim, &link->back);
+	Served *served = &node->served[link->from];
+	DcWelcome *answer = &sim->welcome;
+	DcAssociated binding = {.direction = 'W',
+							.sender = hello->sender,
+							.receiver = node_id(node),
+							.incarnation = hello->incarnation};
+	DcWriter w;
+
+	if (m == NULL)
+		return;
+	answer->node_id = node_id(node);
+	answer->incarnation = node->mem.incarnation;
+	answer->session = served->session;
+	memcpy(answer->nonce, hello->nonce, DC_NONCE_BYTES);
+	vector_expand(node->mem.vector, &answer->vector);
+	copy_incoming(node, answer->incoming);
+	(void) envelope_begin(m, &w);
+	dc_welcome_encode(&w, answer);
+	envelope_middle(m, &w);
+	manners_write(&w, manners);
+	envelope_end(m, &w);
+	net_seal(sim, m, &binding);
+	(void) net_send(sim, link, &link->back, m);
+}
+
+/* ---- hello -------------------------------------------------------------- */
+
+static void
+take_hello(Sim *sim, Link *link, Node *node, const Message *m)
+{
+	DcAssociated binding = {.direction = 'H'};
+	DcAssociated answer;
+	Served *served = &node->served[link->from];
+	const List *list = &node->mem.list;
+	Manners manners;
+	Manners own;
+	DcHello hello;
+	DcSlice core;
+	DcReader extra;
+	uint32_t sender;
+	bool known;
+	uint8_t before;
+
+	if (!net_open(sim, m, &binding) || !envelope_split(m, &core, &extra) ||
+		dc_hello_decode(core.data, core.length, &hello) != DC_OK ||
+		!manners_read(&extra, &manners) || hello.receiver != node_id(node) ||
+		hello.sender > NODES_MAX)
+	{
+		link_close(sim, link, "the hello is refused");
+		return;
+	}
+	sender = hello.sender - 1;
+	answer = (DcAssociated){.sender = hello.sender,
+							.receiver = node_id(node),
+							.incarnation = hello.incarnation};
+	peer_end(node, link->from);
+	known = member_includes(list, sender, hello.incarnation);
+	before = known ? DC_MEMBER_ABSENT : list->state[sender];
+	own = member_manners(sim, node);
+	if (!caller_passes(sim, node, sender, hello.incarnation) ||
+		!member_meet(sim, node, sender, hello.incarnation,
+					 member_includes(&manners.list, node->self,
+									 node->mem.incarnation),
+					 &manners))
+	{
+		refuse(sim, link, node, &answer);
+		return;
+	}
+	node->contacts = true;
+	*served = (Served){.open = true,
+					   .incarnation = hello.incarnation,
+					   .boot = manners.boot,
+					   .session = ++sim->next_number,
+					   .peer = sender,
+					   .joining = manners.joining};
+	manners = member_manners(sim, node);
+	manners.alone = own.alone;
+	manners.known = known;
+	manners.before = before;
+	welcome(sim, link, node, &hello, &manners);
+}
+
+/* ---- calls -------------------------------------------------------------- */
+
+static uint32_t
+cell_of(const Sim *sim, DcSlice key)
+{
+	uint32_t cell = key.length == 1 ? key.data[0] : CELLS_MAX;
+
+	return cell < CELLS_MAX && cell_used(sim, cell) ? cell : CELLS_MAX;
+}
+
+/* Adds the changes of one batch; false: malformed. */
+static bool
+read_batch(Sim *sim, DcSlice bytes, Batch *batch)
+{
+	DcBatchKeyspace keyspace;
+	DcChange change;
+	DcReader r;
+	DcSlice name;
+	DcSlice type;
+	uint32_t keyspaces;
+
+	dc_reader_init(&r, bytes.data, bytes.length);
+	keyspaces = dc_batch_read_begin(&r);
+	for (uint32_t i = 0; i < keyspaces && r.status == DC_OK; i++)
+	{
+		dc_batch_read_keyspace(&r, &keyspace);
+		for (uint32_t c = 0; c < keyspace.column_count && r.status == DC_OK;
+			 c++)
+			dc_batch_read_column(&r, &name, &type);
+	}
+	while (dc_batch_read_change(&r, keyspaces, &change))
+	{
+		uint32_t cell = cell_of(sim, change.key);
+		Change *to = &batch->change[batch->count];
+		DcReader image;
+
+		if (cell == CELLS_MAX || batch->count == BATCH_CELLS)
+			return false;
+		to->cell = cell;
+		to->to = (Cell){.stamp = change.entry.stamp, .dead = change.entry.dead};
+		if (!change.entry.dead)
+		{
+			dc_reader_init(&image, change.image.data, change.image.length);
+			to->to.value = dc_read_u32(&image);
+			if (dc_reader_finish(&image) != DC_OK)
+				return false;
+		}
+		batch->count++;
+	}
+	return dc_reader_finish(&r) == DC_OK;
+}
+
+typedef struct Call
+{
+	Batch streamed;
+	Batch scanned;
+	bool segment;
+	bool adopt;
+	DcHlc from;
+	DcHlc to;
+	DcVv *base;
+	DcVv *donor;
+	DcHlc clock;
+	DcHlc horizon;
+	uint32_t counted;
+	uint64_t epoch;
+	DcHlc scan[NODES_MAX];
+} Call;
+
+static bool
+read_call(Sim *sim, const Message *m, Call *call)
+{
+	DcPart *part = &sim->part;
+	DcSlice core;
+	DcReader extra;
+	DcReader r;
+
+	memset(call, 0, sizeof(*call));
+	if (!envelope_split(m, &core, &extra))
+		return false;
+	dc_reader_init(&r, core.data, core.length);
+	dc_call_read_begin(&r);
+	while (r.status == DC_OK && dc_call_read_part(&r, part))
+	{
+		switch (part->kind)
+		{
+			case DC_PART_BATCH:
+				if (!read_batch(sim, part->batch, &call->streamed))
+					return false;
+				break;
+			case DC_PART_CATCHUP:
+				if (!read_batch(sim, part->batch, &call->scanned))
+					return false;
+				break;
+			case DC_PART_SEGMENT:
+				call->segment = true;
+				call->from = part->from;
+				call->to = part->to;
+				break;
+			case DC_PART_ADOPT:
+				call->adopt = true;
+				call->base = &sim->vv[0];
+				call->donor = &sim->vv[1];
+				for (uint32_t i = 1; i <= NODES_MAX; i++)
+				{
+					call->base->at[i] = part->base.at[i];
+					call->donor->at[i] = part->donor.at[i];
+				}
+				break;
+			default:
+				break;
+		}
+	}
+	if (dc_reader_finish(&r) != DC_OK)
+		return false;
+	call->clock = dc_read_u64(&extra);
+	call->horizon = dc_read_u64(&extra);
+	call->counted = dc_read_u32(&extra);
+	call->epoch = dc_read_u64(&extra);
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		call->scan[i] = dc_read_u64(&extra);
+	return dc_reader_finish(&extra) == DC_OK;
+}
+
+/* The clock must have come that far, and its bound; else the link waits. */
+static bool
+observe(Sim *sim, Node *node, const Batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++)
+	{
+		DcHlc stamp = batch->change[i].to.stamp;
+
+		if (dc_hlc_ahead(stamp, node_now(sim, node), sim->config.drift_us))
+		{
+			sim->stats.waits++;
+			return false;
+		}
+		if (DEFECT(sim, DEFECT_OBSERVE))
+			continue;
+		node->clock = dc_hlc_observe(node->clock, stamp);
+		if (stamp > node->mem.bound)
+			node_bound_step(sim, node);
+		if (stamp > node->mem.bound)
+			return false;
+	}
+	return true;
+}
+
+/* R5: what a scan shows may be believed about what was forgotten here. */
+static DcHlc
+horizon_for(Sim *sim, const Node *node, const Call *call, bool scanned)
+{
+	if (!scanned ||
+		!member_reach(sim, node->mem.counted, call->scan, node->mem.horizon))
+		return node->mem.horizon;
+	return DC_HLC_NONE;
+}
+
+static void
+apply_all(Sim *sim, Node *node, const Call *call)
+{
+	DcHlc stream = horizon_for(sim, node, call, false);
+	DcHlc scan = horizon_for(sim, node, call, true);
+
+	for (uint32_t i = 0; i < call->streamed.count; i++)
+		(void) node_apply(sim, node, &call->streamed.change[i], stream);
+	for (uint32_t i = 0; i < call->scanned.count; i++)
+		(void) node_apply(sim, node, &call->scanned.change[i], scan);
+}
+
+/* V == greatest stamp seen: what closed segments are there to prevent. */
+static void
+move_greatest(Node *node, const Batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++)
+	{
+		DcHlc stamp = batch->change[i].to.stamp;
+		DcHlc *at = &node->mem.vector[dc_hlc_node_id(stamp) - 1];
+
+		if (dc_hlc_node_id(stamp) != node_id(node) && *at < stamp)
+			*at = stamp;
+	}
+}
+
+/* R4, R6: after the flush.  False: there is a gap. */
+static bool
+move_vector(Sim *sim, Node *node, const Served *served, Call *call)
+{
+	DcVv *vector = &sim->vv[2];
+	DcHlc before[NODES_MAX];
+	bool whole = true;
+
+	memcpy(before, node->mem.vector, sizeof(before));
+	if (DEFECT(sim, DEFECT_R4_GREATEST))
+	{
+		move_greatest(node, &call->streamed);
+		move_greatest(node, &call->scanned);
+	}
+	if (!call->segment && !call->adopt)
+		return true;
+	vector_expand(node->mem.vector, vector);
+	if (call->segment)
+	{
+		whole = dc_vv_advance(vector, served->peer + 1, call->from, call->to);
+		sim->stats.segments++;
+	}
+	if (call->adopt)
+	{
+		/* what this node committed itself nobody can tell it */
+		call->donor->at[node_id(node)] = DC_HLC_NONE;
+		call->base->at[node_id(node)] = DC_HLC_NONE;
+		if (DEFECT(sim, DEFECT_R6_BASE))
+			memset(call->base->at, 0, sizeof(DcHlc) * (NODES_MAX + 1));
+		(void) dc_vv_adopt(vector, call->donor, call->base);
+		if (call->horizon > node->mem.horizon &&
+			!DEFECT(sim, DEFECT_R12_HORIZON))
+		{
+			node->mem.horizon = call->horizon;
+			node->mem.counted = call->counted;
+		}
+		member_delivered(sim, node, served->peer);
+	}
+	vector_compact(vector, node->mem.vector);
+	check_vector(sim, node, before);
+	return whole;
+}
+
+static void
+acknowledge(Sim *sim, Link *link, Node *node, DcAssociated binding)
+{
+	Message *m = net_push(sim, &link->back);
+	DcAck *ack = &sim->ack;
+	DcWriter w;
+
+	if (m == NULL)
+		return;
+	binding.direction = 'A';
+	ack->applied = ack->stale = ack->waiting = 0;
+	vector_expand(node->mem.vector, &ack->vector);
+	copy_incoming(node, ack->incoming);
+	(void) envelope_begin(m, &w);
+	dc_ack_encode(&w, ack);
+	envelope_middle(m, &w);
+	dc_write_u64(&w, list_digest(sim, &node->mem.list));
+	dc_write_u64(&w, node->clock);
+	envelope_end(m, &w);
+	net_seal(sim, m, &binding);
+	(void) net_send(sim, link, &link->back, m);
+}
+
+/* A call is one transaction: all of it, flushed, or nothing. */
+static bool
+carry_out(Sim *sim, Node *node, const Served *served, Call *call)
+{
+	bool late = DEFECT(sim, DEFECT_R11_DURABLE);
+
+	if (!node_disk_takes(sim, node) && !DEFECT(sim, DEFECT_FULL))
+		return false;
+	apply_all(sim, node, call);
+	if (!late)
+		(void) node_flush(sim, node);
+	return move_vector(sim, node, served, call);
+}
+
+static void
+take_call(Sim *sim, Link *link, Node *node, const Message *m)
+{
+	Served *served = &node->served[link->from];
+	DcAssociated binding = {.direction = 'C',
+							.sender = served->peer + 1,
+							.receiver = node_id(node),
+							.incarnation = served->incarnation,
+							.session = served->session,
+							.sequence = served->sequence + 1};
+	Call call;
+
+	if (!served->open)
+	{
+		binding.sender = sim->node[link->from].self + 1;
+		refuse(sim, link, node, &binding);
+		return;
+	}
+	if (!caller_passes(sim, node, served->peer, served->incarnation) ||
+		(served->joining && (!node->mem.joining || node->repair.running) &&
+		 !DEFECT(sim, DEFECT_R12_EARLY)) ||
+		!net_open(sim, m, &binding) || !read_call(sim, m, &call))
+	{
+		refuse(sim, link, node, &binding);
+		return;
+	}
+	if (!observe(sim, node, &call.streamed) ||
+		!observe(sim, node, &call.scanned) ||
+		!carry_out(sim, node, served, &call))
+	{
+		refuse(sim, link, node, &binding);
+		return;
+	}
+	node->clock = dc_hlc_observe(node->clock, DC_HLC_NONE);
+	served->sequence++;
+	if (!served->counted)
+	{
+		served->counted = true;
+		node->incoming[served->peer]++;
+	}
+	acknowledge(sim, link, node, binding);
+}
+
+void
+peer_step(Sim *sim, Link *link)
+{
+	Node *node = &sim->node[link->to];
+	Message *m = net_due(sim, &link->forth);
+	uint8_t letter;
+
+	if (!link->up || m == NULL || link->back.count == PIPE_MAX ||
+		net_cut(sim, link->from, link->to))
+		return;
+	if (!node->up)
+	{
+		link_close(sim, link, "the peer is down");
+		return;
+	}
+	letter = m->length > 3 ? m->bytes[3] : 0;
+	if (letter == 'H')
+		take_hello(sim, link, node, m);
+	else
+		take_call(sim, link, node, m);
+	if (link->up)
+		net_pop(&link->forth);
+}
