@@ -34,7 +34,7 @@
 #include "iblt.h"
 #include "sketch.h"
 
-#define DC_REPAIR_MESSAGE_MAX (384u * 1024)
+#define DC_REPAIR_MESSAGE_MAX (640u * 1024)
 #define DC_REPAIR_OFFERS_MAX  2048u /* keys in one question */
 #define DC_REPAIR_IDS_MAX     8192u /* ids in one question */
 #define DC_REPAIR_OFFER_BYTES (128u * 1024)

@@ -174,13 +174,15 @@ dc_sketch_estimate(uint32_t differing, uint32_t of)
 	return (uint32_t) (-log(1 - (double) differing / of) * of + 0.5);
 }
 
-/* Sums that the children of the differing leaves have, 8 bytes each. */
+/* Are the sums of the differing leaves' children worth their bytes? */
 static bool
-affordable(uint32_t differing, uint32_t bits, uint32_t keys)
+affordable(uint64_t live, uint32_t differing, uint32_t bits, uint32_t keys)
 {
 	uint64_t sums = (uint64_t) differing << bits;
+	uint64_t limit = live / 128 > 16384 ? live / 128 : 16384;
 
-	return sums <= DC_SKETCH_SUMS_MAX && sums <= (uint64_t) keys * 32;
+	return sums <= limit && sums <= DC_SKETCH_SUMS_MAX &&
+		   sums <= (uint64_t) keys * 32;
 }
 
 /* Entries in the leaves that will differ when there are 2^bits of them. */
@@ -199,7 +201,7 @@ dc_sketch_refine(uint64_t live, uint32_t differing, uint32_t bits,
 	while (bits + more < DC_LEAF_BITS_MAX &&
 		   inside(live, (uint64_t) differing << more, keys, bits + more) >
 			   65536 &&
-		   affordable(differing, more + 1, keys))
+		   affordable(live, differing, more + 1, keys))
 		more++;
 	return more > 0 ? bits + more : 0;
 }

@@ -96,9 +96,10 @@ uint32_t dc_sketch_estimate(uint32_t differing, uint32_t of);
  * The width to look at next, or 0: these leaves are narrow enough.  `live`
  * entries in all, `differing` of 2^bits leaves, `keys` estimated in them.
  * Leaves are narrowed until they hold some 65,536 entries, as far as the sums
- * stay below 256 bytes a key and 128 kB.
+ * stay below 256 bytes a key and 128 kB; or, where more than 2 M entries are
+ * looked at otherwise, a byte for each sixteen of them.
  */
-#define DC_SKETCH_SUMS_MAX 16384u
+#define DC_SKETCH_SUMS_MAX DC_LEAVES_MAX /* in one question: 512 kB */
 uint32_t dc_sketch_refine(uint64_t live, uint32_t differing, uint32_t bits,
 						  uint32_t keys);
 

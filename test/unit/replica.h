@@ -20,7 +20,7 @@ typedef struct Replica
 	DcRepairNode node;
 } Replica;
 
-static uint32_t
+static inline uint32_t
 replica_take(void *ctx)
 {
 	Replica *p = ctx;
@@ -28,7 +28,7 @@ replica_take(void *ctx)
 	return dc_page_pool_take(&p->pool, p->region);
 }
 
-static void
+static inline void
 replica_give(void *ctx, uint32_t page)
 {
 	Replica *p = ctx;
@@ -36,7 +36,7 @@ replica_give(void *ctx, uint32_t page)
 	dc_page_pool_give(&p->pool, p->region, page);
 }
 
-static const DcMap *
+static inline const DcMap *
 replica_lock(void *ctx, uint32_t partition)
 {
 	Replica *p = ctx;
@@ -46,7 +46,7 @@ replica_lock(void *ctx, uint32_t partition)
 	return &p->maps[partition];
 }
 
-static void
+static inline void
 replica_unlock(void *ctx, uint32_t partition)
 {
 	Replica *p = ctx;
@@ -57,7 +57,7 @@ replica_unlock(void *ctx, uint32_t partition)
 }
 
 /* A node that has everything there ever was: V covers all stamps. */
-static Replica *
+static inline Replica *
 replica_new(size_t entries, uint32_t key_bytes)
 {
 	Replica *p = calloc(1, sizeof(Replica));
@@ -81,20 +81,20 @@ replica_new(size_t entries, uint32_t key_bytes)
 	return p;
 }
 
-static void
+static inline void
 replica_free(Replica *p)
 {
 	free(p->region);
 	free(p);
 }
 
-static DcMap *
+static inline DcMap *
 replica_map(Replica *p, uint64_t hash)
 {
 	return &p->maps[hash >> (64 - DC_MAP_PARTITION_BITS)];
 }
 
-static void
+static inline void
 replica_put(Replica *p, const void *key, size_t length, DcEntry entry)
 {
 	uint64_t hash = dc_key_hash(p->env.hash_seed, key, length);
@@ -105,7 +105,7 @@ replica_put(Replica *p, const void *key, size_t length, DcEntry entry)
 		abort();
 }
 
-static void
+static inline void
 replica_put_number(Replica *p, uint64_t number, DcHlc time, bool dead)
 {
 	uint8_t key[8];
@@ -116,7 +116,7 @@ replica_put_number(Replica *p, uint64_t number, DcHlc time, bool dead)
 				(DcEntry){.stamp = dc_hlc_make(time, 1), .dead = dead});
 }
 
-static uint64_t
+static inline uint64_t
 replica_sum(Replica *p)
 {
 	uint64_t sum = 0;
@@ -139,7 +139,7 @@ typedef struct Talk
  * Compares, and does what is to be done at once, entries in place of rows.
  * `meddle` may change either node between two messages.
  */
-static Talk
+static inline Talk
 replica_repair(Replica *a, Replica *b, bool rejoin,
 			   void (*meddle)(Replica *, Replica *, void *), void *arg)
 {

@@ -8,7 +8,7 @@ RESET client_min_messages;
 -- only in the database that datacake.database names
 SELECT current_setting('datacake.database') = current_database() AS here;
 
--- the node: four workers, and itself as the only member
+-- the node: five workers, and itself as the only member
 SELECT name FROM datacake.workers ORDER BY name;
 SELECT datacake.wait_for_nodes(1);
 SELECT node_id, local, state, paused, complaint FROM datacake.nodes;

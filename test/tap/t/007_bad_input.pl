@@ -93,7 +93,7 @@ subtest 'the key file' => sub {
 
 	my $offset = $c->log_offset(1);
 	$c->write_key_file($path);
-	$c->await(6, q{SELECT count(*) FROM datacake.workers WHERE pid IS NOT NULL}, 4, 'when it is repaired the node starts by itself');
+	$c->await(6, q{SELECT count(*) FROM datacake.workers WHERE pid IS NOT NULL}, 5, 'when it is repaired the node starts by itself');
 	$c->log_ok(1, qr/datagrams from \S+ do not authenticate/, 'with a key of its own it is not heard', $offset);
 	is($c->sql(1, 'SELECT count(*) FROM datacake.nodes WHERE node_id = 6'), 0, 'and is no member');
 	is($c->sql(6, 'SELECT count(*) FROM datacake.nodes'), 1, 'on either side');
