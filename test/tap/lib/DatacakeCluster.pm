@@ -592,6 +592,59 @@ sub kill_worker
 	return $pid;
 }
 
+# ---- copies of nodes --------------------------------------------------------
+
+# copy_data($i): the data directory of a node that does not run, kept aside.
+sub copy_data
+{
+	my ($self, $i) = @_;
+	my $to = "$self->{dir}/copy" . ++$self->{copies};
+	PostgreSQL::Test::Utils::system_or_bail('cp', '-a', $self->node($i)->data_dir, $to);
+	return $to;
+}
+
+# base_backup($i): by pg_basebackup, of a node that runs (with wal_level and
+# max_wal_senders for it).
+sub base_backup
+{
+	my ($self, $i) = @_;
+	my $name = 'copy' . ++$self->{copies};
+	$self->node($i)->backup($name);
+	return $self->node($i)->backup_dir . "/$name";
+}
+
+# restore_data($i, $copy): such a copy in place of the data of a node that does
+# not run.
+sub restore_data
+{
+	my ($self, $i, $copy) = @_;
+	my $data = $self->node($i)->data_dir;
+	PostgreSQL::Test::Utils::system_or_bail('rm', '-rf', $data);
+	PostgreSQL::Test::Utils::system_or_bail('cp', '-a', $copy, $data);
+	unlink "$data/postmaster.pid";
+	return;
+}
+
+# clone_node($new, $i, $copy, name => value...): another server with a copy of
+# the data of node $i, and with its datacake.node_id; not started.
+sub clone_node
+{
+	my ($self, $new, $i, $copy, %conf) = @_;
+	my ($node, $port) = $self->_reserve("node$new");
+	$self->{nodes}{$new}     = $node;
+	$self->{udp_ports}{$new} = $port;
+	mkdir $node->basedir unless -d $node->basedir;
+	$self->restore_data($new, $copy);
+	$self->configure($new,
+		'port'                    => $node->port,
+		'unix_socket_directories' => $node->host,
+		'datacake.node_name'      => "node$new",
+		'datacake.port'           => $port,
+		'datacake.conninfo'       => $self->conninfo($new),
+		%conf);
+	return $node;
+}
+
 # ---- internal ---------------------------------------------------------------
 
 sub _first { my ($self) = @_; return ($self->numbers)[0]; }
