@@ -245,6 +245,7 @@ join(void)
 
 	if (!dc_standing_joining() || !dc_standing_pulled(&donor))
 		return;
+	dc_standing_compare();
 	for (int slot = 0; slot < datacake_max_keyspaces && donor != 0 && done;
 		 slot++)
 	{

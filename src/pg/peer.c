@@ -156,6 +156,8 @@ check_caller(uint32 node_id, uint64 incarnation)
 	complaint = dc_standing_complaint(node_id, incarnation, &removed);
 	if (complaint != NULL)
 		dc_peer_refuse(removed ? DC_REMOVED : DC_IDENTITY, complaint);
+	if (dc_standing_refuses(node_id))
+		dc_peer_refuse(DC_SESSION, "This node compares what it has, to join.");
 	if (dc_paused(node_id))
 		dc_peer_refuse(DC_PAUSED, "Use SELECT datacake.resume().");
 	if (dc_phase() != DC_PHASE_READY)

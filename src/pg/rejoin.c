@@ -75,17 +75,11 @@ forget(int slot, DcKey key, DcHlc stamp, void (*check)(void))
 static DcRejoin
 decide(DcHlc stamp, bool covered)
 {
-	uint32 source = dc_hlc_node_id(stamp);
-	DcMembers *list = palloc(sizeof(DcMembers));
-	DcMemberState state;
-	DcMemberState before;
-	DcHlc registered;
-	bool self = source == (uint32) datacake_node_id;
+	bool own = dc_hlc_node_id(stamp) == (uint32) datacake_node_id;
+	bool newborn;
+	DcHlc limit = dc_standing_limit(own, &newborn);
 
-	(void) dc_standing_members(list);
-	dc_standing_joiner(&before, &registered);
-	state = self ? before : dc_members_get(list, source).state;
-	return dc_rule_rejoin(stamp, covered, registered, self, state);
+	return dc_rule_rejoin(stamp, covered, limit, newborn);
 }
 
 static const char *
@@ -202,21 +196,13 @@ dc_rejoin_deaths(int slot, void (*check)(void))
 	DcMapItem *items = palloc(sizeof(DcMapItem) * SCAN_ITEMS);
 	uint8 *keys = palloc(SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX);
 	DcVv *above = palloc(sizeof(DcVv));
-	DcVv *own = palloc(sizeof(DcVv));
-	DcMemberState before;
-	DcHlc registered;
 	DcMetadataCursor cursor;
 	uint64 settled = 0;
+	bool newborn;
 	int n;
 
-	dc_standing_joiner(&before, &registered);
-	if (before != DC_MEMBER_ABSENT && before != DC_MEMBER_REMOVED)
-		return 0;
-	/* of this node's own: beyond what any member claimed to have of it */
-	dc_vector_read(own);
-	for (uint32 id = 0; id < DC_NODE_IDS; id++)
-		above->at[id] = DC_HLC_MAX;
-	above->at[datacake_node_id] = own->at[datacake_node_id];
+	/* what any member claimed to have was adopted with its catch-up */
+	dc_vector_read(above);
 	dc_metadata_scan_begin(&cursor);
 	while ((n = dc_metadata_scan(slot, &cursor, above, items, SCAN_ITEMS, keys,
 								 SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX)) > 0)
@@ -225,12 +211,13 @@ dc_rejoin_deaths(int slot, void (*check)(void))
 		{
 			DcEntry entry = items[i].entry;
 			DcSlice key = items[i].key;
+			bool own = dc_hlc_node_id(entry.stamp) == (uint32) datacake_node_id;
 
 			check();
-			if (!entry.dead || entry.stamp > registered)
+			if (!entry.dead || entry.stamp > dc_standing_limit(own, &newborn))
 				continue;
-			settled++;
 			forget_death(slot, key.data, key.length, entry.stamp, check);
+			settled++;
 		}
 	}
 	return settled;

@@ -17,8 +17,8 @@
 #include "metadata.h"
 
 /*
- * Deaths of this node's own that no member's vector covers, from before it was
- * taken in, are forgotten, so that the donor's rows come back: they may lie
+ * Deaths that no member's vector covers, from before this node was taken in,
+ * are forgotten, so that the donor's rows come back: they may lie
  * below a horizon, where others would not take them.  Returns how many.
  */
 extern uint64 dc_rejoin_deaths(int slot, void (*check)(void));

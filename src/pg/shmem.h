@@ -165,6 +165,7 @@ typedef struct DcStanding
 	DcHlc floor;          /* m under that list; DC_HLC_NONE: none */
 	bool closed;          /* fenced nodes of that list are closed (R11) */
 	bool joining;         /* pulls only (R12, R13) */
+	bool comparing;       /* ... and compares with a donor */
 	bool counted;         /* its floor was told to others, once */
 	bool answered;        /* a peer answered since the start (R15) */
 	bool removed;         /* the cluster removed this incarnation */

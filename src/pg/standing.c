@@ -94,15 +94,6 @@ dc_standing_joining(void)
 }
 
 void
-dc_standing_joiner(DcMemberState *before, DcHlc *registered)
-{
-	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
-	*before = standing()->before;
-	*registered = standing()->registered;
-	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
-}
-
-void
 dc_standing_horizon(DcHorizon *horizon)
 {
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
@@ -431,14 +422,16 @@ dc_standing_welcomed(const DcWelcome *welcome)
 {
 	MemoryContext context = CurrentMemoryContext;
 	const char *refusal;
+	/* what an earlier life of this node stamped is not stamped again */
+	DcHlc seen = Max(welcome->clock, welcome->vector.at[datacake_node_id]);
 
-	if (dc_hlc_ahead(welcome->clock, dc_now_us(),
+	if (dc_hlc_ahead(seen, dc_now_us(),
 					 (uint64) datacake_max_clock_drift_ms * 1000))
 		return "the peer's clock runs ahead";
 	if (!dc_members_includes(&welcome->members, (uint32) datacake_node_id,
 							 dc_shared->incarnation))
 		return "the peer did not take this node in";
-	dc_clock_observe(welcome->clock);
+	dc_clock_observe(seen);
 	begin_transaction();
 	refusal = take_welcome(welcome);
 	commit_transaction(context);
@@ -597,6 +590,7 @@ dc_standing_joined(void)
 	commit_transaction(context);
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	standing()->joining = false;
+	standing()->comparing = false;
 	standing()->removed = false;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 	ereport(LOG, (errmsg("datacake node %d has joined", datacake_node_id)));
@@ -656,33 +650,55 @@ may_go_first(const DcStanding *now)
 	return true;
 }
 
-bool
-dc_standing_pulled(uint32 *donor)
+/* Has every present member sent its all? */
+static bool
+all_delivered(const DcStanding *now)
 {
-	DcStanding *now = copy_standing();
-	bool all = true;
-
-	*donor = 0;
-	/* what drew its stamp before it was taken in must be merged by then */
-	if (now->registered != DC_HLC_NONE && !dc_slots_above(now->registered))
-		return false;
 	for (uint32 i = 0; i < now->members.count; i++)
 	{
 		DcMember member = now->members.at[i];
 
-		if (member.state != DC_MEMBER_PRESENT ||
-			member.node_id == (uint32) datacake_node_id)
-			continue;
-		if (!now->delivered[member.node_id])
-			all = false;
-		else if (!now->joiners[member.node_id] && is_alive(member.node_id))
-			*donor = member.node_id;
+		if (member.state == DC_MEMBER_PRESENT &&
+			member.node_id != (uint32) datacake_node_id &&
+			!now->delivered[member.node_id])
+			return false;
 	}
-	if (!all && now->before != DC_MEMBER_ABSENT)
+	return true;
+}
+
+/* A member that is alive, not joining, and delivered; 0: none. */
+static uint32
+donor_of(const DcStanding *now)
+{
+	uint32 donor = 0;
+
+	for (uint32 i = 0; i < now->members.count; i++)
+	{
+		DcMember member = now->members.at[i];
+
+		if (member.state == DC_MEMBER_PRESENT &&
+			member.node_id != (uint32) datacake_node_id &&
+			now->delivered[member.node_id] && !now->joiners[member.node_id] &&
+			is_alive(member.node_id))
+			donor = member.node_id;
+	}
+	return donor;
+}
+
+bool
+dc_standing_pulled(uint32 *donor)
+{
+	DcStanding *now = copy_standing();
+
+	*donor = donor_of(now);
+	/* what drew its stamp before it was taken in must be merged by then */
+	if (now->registered != DC_HLC_NONE && !dc_slots_above(now->registered))
+		return false;
+	if (!all_delivered(now) && now->before != DC_MEMBER_ABSENT)
 		return false;
 	if (*donor != 0)
 		return now->registered != DC_HLC_NONE;
-	return all && may_go_first(now);
+	return all_delivered(now) && may_go_first(now);
 }
 
 void
@@ -724,6 +740,40 @@ dc_standing_removed(void)
 	removed = standing()->removed;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 	return removed;
+}
+
+DcHlc
+dc_standing_limit(bool own, bool *newborn)
+{
+	DcHlc limit = DC_HLC_NONE;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	*newborn = own && standing()->before == DC_MEMBER_ABSENT;
+	if (all_delivered(standing()) && !*newborn)
+		limit = standing()->horizon.stamp;
+	else if (own)
+		limit = standing()->registered;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return limit;
+}
+
+void
+dc_standing_compare(void)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	standing()->comparing = standing()->joining;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}
+
+bool
+dc_standing_refuses(uint32 peer)
+{
+	bool refuses;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	refuses = standing()->comparing && standing()->joiners[peer];
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return refuses;
 }
 
 void

@@ -37,8 +37,20 @@ extern bool dc_standing_claims(void);
 
 extern bool dc_standing_joining(void);
 
-/* What a joiner knows of its own past (DcStanding). */
-extern void dc_standing_joiner(DcMemberState *before, DcHlc *registered);
+/*
+ * A joiner's limit for dc_rule_rejoin, for its own entries or for others':
+ * g, once every present member delivered a catch-up to it, and thus counts it.
+ * Before that the clock of who took it in, which is above every g, for its
+ * own; nothing is said of others' then.  *newborn: for its own entries, no
+ * life of this node was a member before.
+ */
+extern DcHlc dc_standing_limit(bool own, bool *newborn);
+
+/* The comparison begins: other joiners' calls are refused from now on. */
+extern void dc_standing_compare(void);
+
+/* Is a call of this peer refused because this node compares now? */
+extern bool dc_standing_refuses(uint32 peer);
 
 /* g as it is used here. */
 extern void dc_standing_horizon(DcHorizon *horizon);
