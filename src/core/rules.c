@@ -119,13 +119,11 @@ dc_rule_rejoin(DcHlc stamp, bool covered, DcHlc horizon, bool newborn)
 	return newborn ? DC_REJOIN_REISSUE : DC_REJOIN_QUARANTINE;
 }
 
-/* At or below either floor an entry is dead, with the floor as its stamp. */
+/* What a TRUNCATE took leaves the maps sooner or later: it is absent. */
 static DcEntry
-below_floor(DcEntry entry, DcHlc floor)
+without_floored(DcEntry entry, DcHlc floor)
 {
-	if (floor != DC_HLC_NONE && entry.stamp <= floor)
-		return (DcEntry){.stamp = floor, .dead = true};
-	return entry;
+	return entry.stamp > floor ? entry : (DcEntry){DC_HLC_NONE, false};
 }
 
 /* `here` is known on one side only; `other` does not know it. */
@@ -141,8 +139,8 @@ DcRepairAction
 dc_rule_repair(const DcRepairSide *own, const DcRepairSide *peer, bool rejoin)
 {
 	DcHlc floor = own->floor > peer->floor ? own->floor : peer->floor;
-	DcEntry a = below_floor(own->entry, floor);
-	DcEntry b = below_floor(peer->entry, floor);
+	DcEntry a = without_floored(own->entry, floor);
+	DcEntry b = without_floored(peer->entry, floor);
 
 	if (a.stamp == b.stamp && a.dead == b.dead)
 		return DC_REPAIR_NOTHING;

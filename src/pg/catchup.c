@@ -392,6 +392,18 @@ read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
 	return true;
 }
 
+void
+dc_catchup_floor(int slot, StringInfo call)
+{
+	Chunk chunk = {.slot = slot};
+	uint32 rows = 0;
+
+	if (dc_floor(slot) == DC_HLC_NONE || !open_chunk(&chunk))
+		return;
+	append_floor(&chunk, dc_floor(slot));
+	close_chunk(&chunk, call, &rows);
+}
+
 /* What is here of a key; nothing, if that is not settled at the moment. */
 static void
 send_key(Chunk *chunk, DcKey key)
@@ -403,12 +415,13 @@ send_key(Chunk *chunk, DcKey key)
 		dc_rel_find(chunk->rel, chunk->relation, key.data, key.length,
 					GetActiveSnapshot(), chunk->row))
 		row = dc_rel_stamp(chunk->rel, chunk->row);
-	now = dc_metadata_get(chunk->slot, key);
-	if (now.dead)
+	now = dc_rule_above_floor(dc_metadata_get(chunk->slot, key),
+							  dc_floor(chunk->slot));
+	if (now.dead && now.stamp > dc_floor(chunk->slot))
 		append_tombstone(chunk, key, now.stamp);
-	else if (row != DC_HLC_NONE && row == now.stamp)
+	else if (!now.dead && row != DC_HLC_NONE && row == now.stamp)
 		append_row(chunk, key, row);
-	else if (now.stamp != DC_HLC_NONE)
+	else if (!now.dead && now.stamp != DC_HLC_NONE)
 		(void) append_waiting(chunk, key, now.stamp);
 }
 

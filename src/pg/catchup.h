@@ -67,6 +67,9 @@ extern void dc_catchup_end(DcCatchup *catchup);
 extern uint32 dc_catchup_rows(int slot, const DcSlice *keys, uint32 count,
 							  Size bytes_max, StringInfo call, uint32 *rows);
 
+/* Appends the keyspace's floor, if it has one; likewise. */
+extern void dc_catchup_floor(int slot, StringInfo call);
+
 /* Appends a batch part to a call under construction. */
 extern void dc_call_append(StringInfo call, int kind, const void *data,
 						   Size length);

@@ -152,17 +152,24 @@ scrub_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 	ExecClearTuple(table->local);
 	row = dc_table_find(table, bytes, length);
 	found = !TTS_EMPTY(table->local);
-	entry = dc_metadata_get(slot, dc_key_make(bytes, length));
+	entry =
+		dc_rule_above_floor(dc_metadata_get(slot, dc_key_make(bytes, length)),
+							dc_floor(slot));
 	if (found && row == entry.stamp && !entry.dead && row != DC_HLC_NONE)
 		return DC_SCRUB_AGREES;
 	if (!found && (entry.dead || entry.stamp == DC_HLC_NONE))
 		return DC_SCRUB_AGREES;
-	if (found && row <= entry.stamp && entry.dead)
+	if (found && row <= entry.stamp && entry.dead && row != DC_HLC_NONE)
 	{
+		ereport(LOG,
+				(errmsg("row (%s) of table \"%s\" was brought back after its "
+						"death, and is deleted",
+						dc_rel_key_text(table->rel, bytes, length),
+						RelationGetRelationName(table->relation))));
 		dc_table_delete(table);
 		return DC_SCRUB_MENDED;
 	}
-	if (found && (row > entry.stamp || entry.stamp == DC_HLC_NONE))
+	if (found && (row > entry.stamp || row == DC_HLC_NONE))
 	{
 		dc_mend_reissue(table);
 		CommandCounterIncrement();

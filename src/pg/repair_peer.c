@@ -7,6 +7,7 @@
  *
  *	ROWS    keys, 0 | again | parts, 0     --> applied here
  *	        taken | applied | stale | waiting | parts, 0
+ *	                                           (with a greater floor, too)
  *	IMAGES  0 | one sum over all rows      --> none of the leaves, or all
  *	        0 | the sums of 4,096 leaves   --> those that differ
  *	        1 | { key, stamp, hash }       --> which of them are other rows
@@ -47,7 +48,7 @@ dc_repair_self(int slot, DcVv *vector)
 	dc_vector_read(vector);
 	node.vector = vector;
 	node.horizon = pg_atomic_read_u64(&dc_shared->horizon);
-	node.floor = pg_atomic_read_u64(&dc_keyspace(slot)->floor);
+	node.floor = dc_floor(slot);
 	pg_memory_barrier(); /* all of it before the entries */
 	node.maps = dc_metadata_view(slot);
 	return node;
@@ -59,7 +60,7 @@ begin_answer(DcWriter *w, DcRepairKind kind, int slot)
 	dc_write_u8(w, DC_WIRE_VERSION);
 	dc_write_u8(w, 'R');
 	dc_write_u8(w, (uint8_t) kind);
-	dc_write_u64(w, pg_atomic_read_u64(&dc_keyspace(slot)->floor));
+	dc_write_u64(w, dc_floor(slot));
 }
 
 static void
@@ -113,7 +114,7 @@ apply_parts(DcReader *r, bool again)
 }
 
 static bytea *
-exchange_rows(int slot, DcReader *r)
+exchange_rows(int slot, DcReader *r, DcHlc floor)
 {
 	DcSlice *keys = palloc(sizeof(DcSlice) * ROWS_KEYS);
 	StringInfo parts = makeStringInfo();
@@ -139,6 +140,8 @@ exchange_rows(int slot, DcReader *r)
 	again = dc_read_u8(r);
 	require_good(r);
 	applied = apply_parts(r, again != 0);
+	if (dc_floor(slot) > floor)
+		dc_catchup_floor(slot, parts);
 	if (count > 0)
 		taken = dc_catchup_rows(slot, keys, count, ROWS_BYTES, parts, &rows);
 	dc_writer_init(&w, head, sizeof(head));
@@ -250,7 +253,7 @@ answer_question(DcSlice question)
 		case DC_REPAIR_OFFER:
 			return compare_entries(slot, question);
 		case DC_REPAIR_ROWS:
-			return exchange_rows(slot, &r);
+			return exchange_rows(slot, &r, head.floor);
 		case DC_REPAIR_IMAGES:
 			return compare_rows(slot, &r);
 	}

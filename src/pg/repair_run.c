@@ -48,11 +48,12 @@ typedef struct Run
 	uint32 generation;
 	DcCaller *caller;
 	DcVv vector;
-	DcKeyList fetch; /* keys whose rows the peer has */
-	DcKeyList push;  /* ... and which it lacks */
-	DcKeyList dead;  /* joining: rows the peer does not know, but covers */
-	DcKeyList alone; /* ... and does not cover */
-	DcKeyList kept;  /* live on one side, claimed purged by the other */
+	DcHlc peer_floor; /* as last told */
+	DcKeyList fetch;  /* keys whose rows the peer has */
+	DcKeyList push;   /* ... and which it lacks */
+	DcKeyList dead;   /* joining: rows the peer does not know, but covers */
+	DcKeyList alone;  /* ... and does not cover */
+	DcKeyList kept;   /* live on one side, claimed purged by the other */
 	uint8 question[DC_REPAIR_MESSAGE_MAX];
 } Run;
 
@@ -90,8 +91,7 @@ begin_question(Run *run, DcWriter *w, DcRepairKind kind)
 {
 	DcRepairHead head = {.kind = kind,
 						 .keyspace = run->plan->keyspace,
-						 .floor = pg_atomic_read_u64(
-							 &dc_keyspace(run->slot)->floor)};
+						 .floor = dc_floor(run->slot)};
 
 	require_keyspace(run);
 	dc_writer_init(w, run->question, sizeof(run->question));
@@ -111,7 +111,7 @@ ask(Run *run, const DcWriter *w, DcRepairKind kind, DcReader *answer)
 	if (dc_read_u8(answer) != DC_WIRE_VERSION || dc_read_u8(answer) != 'R' ||
 		dc_read_u8(answer) != (uint8_t) kind)
 		dc_reader_fail(answer, DC_MALFORMED);
-	(void) dc_read_u64(answer);
+	run->peer_floor = dc_read_u64(answer);
 }
 
 static void
@@ -163,6 +163,19 @@ read_rows(Run *run, StringInfo parts)
 							   (unsigned long long) run->plan->keyspace)));
 	dc_flush_all(); /* R3 */
 	return taken;
+}
+
+/* A TRUNCATE that the peer does not know. */
+static void
+read_floor(Run *run, StringInfo parts)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	begin();
+	MemoryContextSwitchTo(run->scratch);
+	dc_catchup_floor(run->slot, parts);
+	commit(context);
+	dc_flush_all();
 }
 
 static void
@@ -222,6 +235,8 @@ exchange_rows(Run *run, bool again)
 	dc_write_varint(&w, 0);
 	dc_write_u8(&w, again);
 	pushed = read_rows(run, &parts);
+	if (dc_floor(run->slot) > run->peer_floor && !run->plan->rejoin)
+		read_floor(run, &parts);
 	appendBinaryStringInfo(&question, (char *) w.data, (int) w.length);
 	appendBinaryStringInfo(&question, parts.data, parts.len);
 	appendStringInfoChar(&question, DC_PART_END);
@@ -490,6 +505,7 @@ compare_entries(Run *run)
 		self = dc_repair_self(run->slot, &run->vector);
 		require_good(run,
 					 dc_repair_take(repair, &self, answer.data, answer.length));
+		run->peer_floor = repair->peer_floor;
 		while (dc_repair_result(repair, &self, &result))
 			take_result(run, &result);
 		/* a joiner takes also what lies at or below its horizon */
@@ -500,6 +516,8 @@ compare_entries(Run *run)
 			run->check();
 	}
 	pfree(repair);
+	if (run->peer_floor != dc_floor(run->slot))
+		(void) exchange_rows(run, false); /* a TRUNCATE, one way or other */
 	if (run->kept.count > 0)
 		ask_third(run);
 	warn_kept(run);

@@ -147,6 +147,13 @@ dc_scrub_visit(int slot, DcRowVisitor visit, void *arg, void (*check)(void))
 
 /* --- what does not agree --- */
 
+/* What the metadata holds of a key, and no TRUNCATE took. */
+static DcEntry
+entry_of(int slot, DcKey key)
+{
+	return dc_rule_above_floor(dc_metadata_get(slot, key), dc_floor(slot));
+}
+
 typedef struct Pass
 {
 	uint64 *sums; /* by leaf, of rows that agree */
@@ -159,7 +166,7 @@ compare_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 {
 	Pass *pass = arg;
 	DcHlc stamp = dc_rel_stamp(rel, row);
-	DcEntry entry = dc_metadata_get(rel->slot, key);
+	DcEntry entry = entry_of(rel->slot, key);
 
 	if (stamp != DC_HLC_NONE && entry.stamp == stamp && !entry.dead)
 		pass->sums[dc_leaf_of(key.hash, DC_LEAF_BITS_MAX)] +=
@@ -186,7 +193,7 @@ suspect_rowless(int slot, Pass *pass, const DcLeafSet *leaves,
 	MemoryContext context = CurrentMemoryContext;
 	DcScopeRoom *room = palloc(sizeof(DcScopeRoom));
 	DcScopeScan scan = {.from = 0};
-	DcHlc floor = pg_atomic_read_u64(&dc_keyspace(slot)->floor);
+	DcHlc floor = dc_floor(slot);
 
 	while (dc_scope_next(&scan, &pass->maps, leaves, floor, room) &&
 		   pass->suspects->count < SUSPECTS_MAX)
@@ -292,8 +299,7 @@ look_again(int slot, DcKeyList *suspects)
 	for (uint32 i = 0; i < suspects->count && rel != NULL; i++)
 	{
 		DcSlice key = suspects->keys[i];
-		DcEntry entry =
-			dc_metadata_get(slot, dc_key_make(key.data, key.length));
+		DcEntry entry = entry_of(slot, dc_key_make(key.data, key.length));
 		bool found = dc_rel_find(rel, relation, key.data, key.length,
 								 GetActiveSnapshot(), row);
 		bool live = entry.stamp != DC_HLC_NONE && !entry.dead;

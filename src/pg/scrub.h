@@ -11,7 +11,7 @@
  * if it still does not, its row is locked and
  *
  *	a row without entry, or newer than it  is written anew by this node
- *	a row older than the key's death       is deleted
+ *	a row older than its death or TRUNCATE is deleted
  *	a row older than its entry, or gone    is fetched from a peer
  */
 #ifndef DATACAKE_SCRUB_H

@@ -310,6 +310,11 @@ test_floor(void)
 	talk = replica_repair(a, b, false, NULL, NULL);
 	ok(mended(&talk) == 2 && talk.actions[DC_REPAIR_KEEP] == 0,
 	   "what died in a TRUNCATE that one node knows of is no difference");
+	replica_put_number(a, 40, 8000, false);
+	b->node.horizon = dc_hlc_make(8500, 1);
+	talk = replica_repair(a, b, false, NULL, NULL);
+	ok(mended(&talk) == 0 && talk.actions[DC_REPAIR_KEEP] == 1,
+	   "and the floor does not hide a claim to have purged");
 	replica_free(a);
 	replica_free(b);
 }

@@ -100,6 +100,24 @@ subtest 'lost before a restart, so that no entry remembers it' => sub {
 	$c->verify_ok('the nodes are equal');
 };
 
+subtest 'after a TRUNCATE' => sub {
+	my $stamp = $c->sql(1, 'SELECT max(_stamp::bigint) FROM t');
+	$c->sql(1, q{TRUNCATE t; INSERT INTO t SELECT g, 'right' FROM generate_series(1, 2000) g});
+	$c->verify_ok('2,000 rows after it');
+	behind(2, "INSERT INTO t VALUES (20001, 'truncated', '$stamp')");
+	$c->await(2, q{SELECT live + dead FROM datacake.keyspaces WHERE relation = 't'::regclass}, 2000, 'its entries are gone');
+	is(repair(2, 1, qw(mended differing)), '1|0', 'what it took and somebody restored is deleted again');
+	is($c->sql(2, 'SELECT count(*) FROM t'), 2000, 'and not taken for new');
+	behind(3, q{UPDATE t SET v = 'wrong' WHERE id = 5; DELETE FROM t WHERE id = 6});
+	is(repair(3, 1, qw(mended images)), '1|1', 'the rest goes as before');
+	behind(3, q{DELETE FROM datacake.floor});
+	$c->restart(3);
+	$c->wait_for_nodes;
+	is(repair(3, 1, qw(kept lost)), '0|0', 'a node that forgot the TRUNCATE is told again');
+	is($c->sql(3, 'SELECT count(*) FROM datacake.floor'), 1, 'durably');
+	$c->verify_ok('the nodes are equal');
+};
+
 subtest 'while others write' => sub {
 	my $writer = $c->start_writer(1, map { ("INSERT INTO t VALUES (40000 + $_, 'live')", "UPDATE t SET v = 'live' WHERE id = 1000 + $_") } 1 .. 300);
 	is(repair(2, 1, qw(kept lost mended images)), '0|0|0|0', 'what is on its way is no difference') for 1 .. 3;
@@ -129,7 +147,7 @@ subtest 'in the background' => sub {
 		$c->configure($i, 'datacake.repair_interval' => 1);
 		$c->node($i)->reload;
 	}
-	behind(2, q{INSERT INTO t VALUES (50001, 'background', '1'); DELETE FROM t WHERE id BETWEEN 501 AND 510; UPDATE t SET v = 'wrong' WHERE id = 600});
+	behind(2, q{INSERT INTO t VALUES (50001, 'background', '2031-01-01 00:00:00+00@9'); DELETE FROM t WHERE id BETWEEN 501 AND 510; UPDATE t SET v = 'wrong' WHERE id = 600});
 	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'background'}, 1, 'a row inserted behind its back arrives everywhere, without a call');
 	$c->await(2, 'SELECT count(*) FROM t WHERE id BETWEEN 501 AND 510', 10, 'deleted ones come back');
 	$c->await(2, 'SELECT v FROM t WHERE id = 600', 'right', 'a changed image is set right');
