@@ -240,6 +240,7 @@ compare_with_donor(int slot, uint32 donor)
 static void
 join(void)
 {
+	uint64 incarnation = dc_shared->incarnation;
 	bool done = true;
 	uint32 donor;
 
@@ -255,7 +256,7 @@ join(void)
 			done = compare_with_donor(slot, donor);
 	}
 	if (done)
-		dc_standing_joined();
+		dc_standing_joined(incarnation);
 }
 
 static void

@@ -46,6 +46,7 @@ typedef struct Session
 	bool counted;    /* in dc_shared->incoming */
 	bool in_call;    /* a call began and its transaction has not committed */
 	bool joining;    /* this node was joining when it said welcome */
+	uint64 own_incarnation; /* of this node then */
 } Session;
 
 static Session session;
@@ -259,6 +260,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	dc_standing_admit(hello.sender, hello.incarnation, welcome);
 	SPI_finish();
 	session.joining = welcome->joining;
+	session.own_incarnation = dc_shared->incarnation;
 	welcome->node_id = (uint32) datacake_node_id;
 	welcome->incarnation = dc_shared->incarnation;
 	welcome->session = session.session;
@@ -282,7 +284,8 @@ check_session(void)
 {
 	/* a joiner's peers must know it, or they do not send it everything */
 	if (session.peer == 0 || session.in_call ||
-		(dc_standing_joining() && !session.joining))
+		(dc_standing_joining() && !session.joining) ||
+		session.own_incarnation != dc_shared->incarnation)
 		dc_peer_refuse(DC_SESSION, "A session starts with peer_hello().");
 	check_caller(session.peer, session.incarnation);
 }

@@ -578,16 +578,20 @@ dc_standing_reincarnate(uint64 incarnation)
 }
 
 void
-dc_standing_joined(void)
+dc_standing_joined(uint64 incarnation)
 {
 	MemoryContext context = CurrentMemoryContext;
-	DcStanding *now;
+	const char *arguments[1];
+	bool saved;
 
 	begin_transaction();
-	now = copy_standing();
-	now->joining = false;
-	save_joining(now);
+	arguments[0] = dc_sql_number(incarnation);
+	saved = dc_sql("UPDATE datacake.local_state SET joining = false "
+				   "WHERE incarnation = $1::bigint",
+				   1, arguments) == 1;
 	commit_transaction(context);
+	if (!saved)
+		return;
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	standing()->joining = false;
 	standing()->comparing = false;

@@ -107,8 +107,11 @@ extern void dc_standing_publish(const DcStandingUpdate *update, bool loaded);
 /* A new incarnation begins: it must join. In a transaction, SPI connected. */
 extern void dc_standing_reincarnate(uint64 incarnation);
 
-/* Joining is done.  Maintainer, outside of a transaction. */
-extern void dc_standing_joined(void);
+/*
+ * This incarnation has joined.  Repairer, outside of a transaction.  Nothing
+ * happens if the node took another one meanwhile.
+ */
+extern void dc_standing_joined(uint64 incarnation);
 
 /*
  * A joiner's state: true when enough members delivered a catch-up; then
