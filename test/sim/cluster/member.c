@@ -420,6 +420,13 @@ join_step(Sim *sim, Node *node)
 	{
 		sim_trace(sim, "node %u is the donor of last resort", node->index + 1);
 		sim->stats.resorts++;
+		/* what is still known of anybody up to g, all have delivered */
+		for (uint32_t i = 0; i < NODES_MAX; i++)
+		{
+			if ((node->mem.counted & BIT(i)) && i != node->self &&
+				node->mem.vector[i] < node->mem.horizon)
+				node->mem.vector[i] = node->mem.horizon;
+		}
 		member_end_joining(sim, node);
 		return;
 	}
