@@ -187,7 +187,11 @@ check_shipped(Sim *sim, const Node *node, const Change *change)
 static bool
 forgotten(Sim *sim, const Node *node, const Version *v)
 {
-	if (node->mem.cell[v->cell].stamp != DC_HLC_NONE || is_floor(v->cell))
+	Cell here = node->mem.cell[v->cell];
+
+	/* an older death that may go, too, says the same */
+	if (is_floor(v->cell) || (here.stamp != DC_HLC_NONE &&
+							  (!here.dead || here.stamp > node->mem.horizon)))
 		return false;
 	for (uint32_t i = sim->last_of[v->cell]; i != 0; i = sim->older[i - 1])
 	{

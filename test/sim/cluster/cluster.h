@@ -134,7 +134,7 @@ typedef struct Report
 	uint64_t heard_us;
 	DcHlc floor;
 	DcHlc clock;
-	uint32_t closed; /* peers to which it has closed, under that epoch */
+	bool closed; /* to all others, under that epoch */
 } Report;
 
 /* What travels beside the core's own hello and welcome. */
@@ -322,7 +322,6 @@ typedef enum Defect
 	DEFECT_R8_GRACE,    /* purge after a grace period */
 	DEFECT_R8_LOCAL,    /* purge at the own floor */
 	DEFECT_R8_DURABLE,  /* purge before g is durable */
-	DEFECT_R11_CLOSE,   /* removed without closing */
 	DEFECT_R11_DURABLE, /* closing acknowledged before the flush */
 	DEFECT_R11_LIST,    /* closings count under any list */
 	DEFECT_R14,         /* clock restarts below its bound */
@@ -347,6 +346,7 @@ typedef enum Defect
 	DEFECT_R13_PURGE,   /* a joiner purges before it has compared */
 	DEFECT_R13_DEATHS,  /* a joiner's own deaths are not judged */
 	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
+	DEFECT_R12_JOINER,  /* a joiner's clock counts as R */
 	DEFECT_R8_COUNTED   /* g without the set that it counted */
 } Defect;
 
@@ -492,6 +492,7 @@ typedef struct Sim
 	Datagram datagram[DATAGRAMS];
 	DcVv vv[3]; /* scratch; only the few nodes are ever set */
 	DcMembers members[2];
+	DcHorizon horizon;
 	DcWelcome welcome;
 	DcAck ack;
 	DcPart part;
@@ -628,6 +629,10 @@ Manners member_manners(const Sim *sim, const Node *node);
 bool member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 				 bool known, const Manners *manners);
 bool member_includes(const List *list, uint32_t index, uint64_t incarnation);
+DcHorizon *horizon_expand(DcHlc stamp, uint32_t counted, DcHorizon *horizon);
+uint32_t horizon_counted(const DcHorizon *horizon);
+uint32_t member_reports(Sim *sim, const Node *node,
+						DcReport reports[NODES_MAX]);
 bool member_reach(Sim *sim, uint32_t counted, const DcHlc *vector,
 				  DcHlc horizon);
 void member_step(Sim *sim, Node *node);

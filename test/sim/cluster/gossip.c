@@ -2,14 +2,14 @@
  * gossip.c
  *		Datagrams that carry what each node last said of itself.
  *
- * The bytes are those of the core (gossip_wire.h).  Digest of the list, boot
- * and closings travel behind them.
+ * The bytes are those of the core (gossip_wire.h); the boot of each node
+ * travels behind them.
  */
 #include "cluster.h"
 
 #include <string.h>
 
-#define TRAILER_BYTES 28
+#define TRAILER_BYTES 8
 
 Report
 report_own(Sim *sim, const Node *node)
@@ -22,12 +22,14 @@ report_own(Sim *sim, const Node *node)
 				.boot = node->boot,
 				.epoch = dc_members_digest(members),
 				.clock = node->clock};
+	uint32_t others;
 
 	vector_expand(durable, &sim->vv[0]);
 	if (!node->disk.joining)
 		r.floor = dc_members_floor(members, &sim->vv[0]);
-	if (node->closed_epoch == r.epoch || DEFECT(sim, DEFECT_R11_LIST))
-		r.closed = node->closed;
+	others = list_present(&node->disk.list) & ~BIT(node->self);
+	r.closed = (others & ~node->closed) == 0 &&
+			   (node->closed_epoch == r.epoch || DEFECT(sim, DEFECT_R11_LIST));
 	return r;
 }
 
@@ -50,11 +52,10 @@ add_report(DcGossipMessage *g, DcWriter *trailer, uint32_t index,
 							 .version = r->version,
 							 .config_version = 1,
 							 .floor = r->floor,
+							 .epoch = r->epoch,
+							 .closed = r->closed,
 							 .clock = r->clock};
-	dc_write_u64(trailer, r->epoch);
 	dc_write_u64(trailer, r->boot);
-	dc_write_u64(trailer, r->closed);
-	dc_write_u32(trailer, index);
 }
 
 static void
@@ -112,13 +113,12 @@ take_report(Sim *sim, Node *node, const DcGossipDelta *delta, DcReader *extra)
 	Report r = {.incarnation = delta->incarnation,
 				.version = delta->version,
 				.floor = delta->floor,
+				.epoch = delta->epoch,
+				.closed = delta->closed,
 				.clock = delta->clock,
 				.heard_us = sim->now_us};
 
-	r.epoch = dc_read_u64(extra);
 	r.boot = dc_read_u64(extra);
-	r.closed = (uint32_t) dc_read_u64(extra);
-	(void) dc_read_u32(extra);
 	if (index >= NODES_MAX || index == node->self || extra->status != DC_OK)
 		return;
 	if (r.incarnation > here->incarnation ||
@@ -158,35 +158,20 @@ void
 horizon_step(Sim *sim, Node *node)
 {
 	DcReport reports[NODES_MAX];
-	uint32_t count = 0;
 	DcHlc previous = node->mem.horizon;
 	uint32_t counted = node->mem.counted;
-	Report own = report_own(sim, node);
-	DcHlc horizon;
+	DcHorizon *horizon = &sim->horizon;
+	uint32_t count;
 
 	if (node->mem.joining || node->mem.outcast)
 		return;
-	for (uint32_t i = 0; i < NODES_MAX; i++)
-	{
-		const Report *r = i == node->self ? &own : &node->report[i];
-
-		if (r->version != 0)
-			reports[count++] =
-				(DcReport){i + 1, r->incarnation, r->epoch, r->floor};
-	}
-	horizon =
-		dc_members_horizon(list_expand(&node->disk.list, &sim->members[0]),
-						   reports, count, previous);
-	if (horizon == previous)
+	count = member_reports(sim, node, reports);
+	(void) horizon_expand(previous, counted, horizon);
+	if (!dc_members_advance(list_expand(&node->disk.list, &sim->members[0]),
+							reports, count, horizon))
 		return;
-	node->mem.horizon = horizon;
-	node->mem.counted = 0;
-	for (uint32_t i = 0; i < NODES_MAX; i++)
-	{
-		if (node->disk.list.state[i] == DC_MEMBER_PRESENT ||
-			node->disk.list.state[i] == DC_MEMBER_FENCED)
-			node->mem.counted |= BIT(i);
-	}
+	node->mem.horizon = horizon->stamp;
+	node->mem.counted = horizon_counted(horizon);
 	if (!DEFECT(sim, DEFECT_R8_DURABLE) && !node_commit_state(sim, node))
 	{
 		node->mem.horizon = previous;

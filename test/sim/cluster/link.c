@@ -293,10 +293,13 @@ encode_batch(Sim *sim, const Batch *batch, uint8_t *bytes, size_t size)
 							(uint8_t) (from->to.value >> 16),
 							(uint8_t) (from->to.value >> 8),
 							(uint8_t) from->to.value};
-		DcChange change = {.keyspace = cell % sim->config.keyspaces,
-						   .entry = {from->to.stamp, from->to.dead},
-						   .key = {&cell, 1},
-						   .image = {value, sizeof(value)}};
+		bool floor = is_floor(cell);
+		uint32_t number =
+			floor ? from->cell - KEYS_MAX : from->cell % sim->config.keyspaces;
+		DcChange change = {.keyspace = number,
+						   .entry = {from->to.stamp, from->to.dead || floor},
+						   .key = {&cell, floor ? 0 : 1},
+						   .image = {value, floor ? 0 : sizeof(value)}};
 
 		dc_batch_change(&w, &change);
 	}
@@ -313,8 +316,6 @@ send_call(Sim *sim, Link *link, Node *node, Message *m, DcWriter *w,
 	dc_call_end(w);
 	envelope_middle(m, w);
 	dc_write_u64(w, node->clock);
-	dc_write_u64(w, kind == SENT_CALL ? node->mem.horizon : link->scan_horizon);
-	dc_write_u32(w, kind == SENT_CALL ? node->mem.counted : link->scan_counted);
 	dc_write_u64(w, list_digest(sim, &node->mem.list));
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 		dc_write_u64(w, link->scan[i]);
@@ -446,7 +447,9 @@ send_catchup(Sim *sim, Link *link, Node *node)
 					link->stream.donor.at[i + 1] = node->mem.vector[i];
 			}
 		}
-		dc_call_adopt(&w, &link->stream.base, &link->stream.donor);
+		dc_call_adopt(&w, &link->stream.base, &link->stream.donor,
+					  horizon_expand(link->scan_horizon, link->scan_counted,
+									 &sim->horizon));
 		dc_stream_catchup_end(&link->stream, node_id(node));
 	}
 	dc_stream_message_sent(&link->stream, true);

@@ -109,21 +109,36 @@ vector_compact(const DcVv *from, DcHlc *to)
 	memcpy(to, &from->at[1], sizeof(DcHlc) * NODES_MAX);
 }
 
+/* g and whom it counts, as the core has it. */
+DcHorizon *
+horizon_expand(DcHlc stamp, uint32_t counted, DcHorizon *horizon)
+{
+	horizon->stamp = stamp;
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		horizon->counted[i + 1] = (counted & BIT(i)) != 0;
+	return horizon;
+}
+
+uint32_t
+horizon_counted(const DcHorizon *horizon)
+{
+	uint32_t counted = 0;
+
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		if (horizon->counted[i + 1])
+			counted |= BIT(i);
+	}
+	return counted;
+}
+
 /* Is `vector` at or above `horizon` for all members that it counted? */
 bool
 member_reach(Sim *sim, uint32_t counted, const DcHlc *vector, DcHlc horizon)
 {
-	DcMembers *members = &sim->members[1];
-
-	members->count = 0;
-	for (uint32_t i = 0; i < NODES_MAX; i++)
-	{
-		if (counted & BIT(i))
-			members->at[members->count++] =
-				(DcMember){i + 1, DC_MEMBER_PRESENT, 1};
-	}
 	vector_expand(vector, &sim->vv[2]);
-	return dc_members_reach(members, &sim->vv[2], horizon);
+	return dc_horizon_reached(horizon_expand(horizon, counted, &sim->horizon),
+							  &sim->vv[2]);
 }
 
 /* ---- what a node may ---------------------------------------------------- */
@@ -244,14 +259,12 @@ hear_of_self(Sim *sim, Node *node, const List *other)
 static bool
 must_join(Sim *sim, const Node *node, bool known, const Manners *peer)
 {
-	bool reach =
-		member_reach(sim, peer->counted, node->mem.vector, peer->horizon);
-
-	if (DC_CANARY(DC_CANARY_R12))
-		return false;
 	if (DEFECT(sim, DEFECT_R12_KNOWN))
-		return dc_members_must_join(known, peer->alone, peer->horizon);
-	return (is_alone(node) && !peer->alone) || !reach;
+		return !known && !peer->alone;
+	vector_expand(node->mem.vector, &sim->vv[2]);
+	return dc_members_must_join(horizon_expand(peer->horizon, peer->counted,
+											   &sim->horizon),
+								peer->alone, &sim->vv[2], is_alone(node));
 }
 
 /*
@@ -321,7 +334,9 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 		s->list.state[peer] = DC_MEMBER_PRESENT;
 	}
 	if (s->joining && member_includes(&m->list, node->self, s->incarnation) &&
-		s->registered == DC_HLC_NONE)
+		s->registered == DC_HLC_NONE &&
+		(!m->joining || s->before != DC_MEMBER_ABSENT ||
+		 DEFECT(sim, DEFECT_R12_JOINER)))
 	{
 		/* also above what it once was known to have published */
 		s->registered = dc_hlc_observe(m->clock, m->vector[node->self]);
@@ -420,6 +435,13 @@ join_step(Sim *sim, Node *node)
 	{
 		sim_trace(sim, "node %u is the donor of last resort", node->index + 1);
 		sim->stats.resorts++;
+		/* what is still known of anybody up to g, all have delivered */
+		for (uint32_t i = 0; i < NODES_MAX; i++)
+		{
+			if ((node->mem.counted & BIT(i)) && i != node->self &&
+				node->mem.vector[i] < node->mem.horizon)
+				node->mem.vector[i] = node->mem.horizon;
+		}
 		member_end_joining(sim, node);
 		return;
 	}
@@ -488,49 +510,39 @@ operator_remove(Sim *sim, Node *coordinator, uint32_t target)
 			  target + 1);
 }
 
-/* Every survivor closed to every other, all under the list that is mine? */
-static bool
-all_closed(Sim *sim, const Node *node)
+/* The last that each member said, the own one included. */
+uint32_t
+member_reports(Sim *sim, const Node *node, DcReport reports[NODES_MAX])
 {
-	uint32_t present = list_present(&node->mem.list);
-	uint64_t epoch = list_digest(sim, &node->mem.list);
+	Report own = report_own(sim, node);
+	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 	{
-		uint32_t wanted = present & ~BIT(i);
-		Report r = i == node->self ? report_own(sim, node) : node->report[i];
+		const Report *r = i == node->self ? &own : &node->report[i];
 
-		if (!(present & BIT(i)))
-			continue;
-		if (DEFECT(sim, DEFECT_R11_CLOSE))
-			continue;
-		if (r.version == 0 || r.incarnation != node->mem.list.incarnation[i])
-			return false;
-		if (r.epoch != epoch && !DEFECT(sim, DEFECT_R11_LIST))
-			return false;
-		if ((r.closed & wanted) != wanted)
-			return false;
+		if (r->version != 0)
+			reports[count++] = (DcReport){.node_id = i + 1,
+										  .incarnation = r->incarnation,
+										  .epoch = r->epoch,
+										  .floor = r->floor,
+										  .closed = r->closed};
 	}
-	return true;
+	return count;
 }
 
 static void
 removal_step(Sim *sim, Node *node)
 {
 	State saved = node->mem;
-	bool changed = false;
+	DcReport reports[NODES_MAX];
+	uint32_t count = member_reports(sim, node, reports);
+	DcMembers *members = list_expand(&node->mem.list, &sim->members[1]);
 
-	if (node->mem.joining || node->mem.outcast || !all_closed(sim, node))
+	if (node->mem.joining || node->mem.outcast ||
+		!dc_members_close(members, reports, count))
 		return;
-	for (uint32_t i = 0; i < NODES_MAX; i++)
-	{
-		if (node->mem.list.state[i] != DC_MEMBER_FENCED)
-			continue;
-		node->mem.list.state[i] = DC_MEMBER_REMOVED;
-		changed = true;
-	}
-	if (!changed)
-		return;
+	list_compact(members, &node->mem.list);
 	if (node_commit_state(sim, node))
 	{
 		sim->stats.removals++;

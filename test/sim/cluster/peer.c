@@ -172,6 +172,14 @@ welcome(Sim *sim, Link *link, Node *node, const DcHello *hello,
 	memcpy(answer->nonce, hello->nonce, DC_NONCE_BYTES);
 	vector_expand(node->mem.vector, &answer->vector);
 	copy_incoming(node, answer->incoming);
+	answer->joining = manners->joining;
+	answer->ghosts = manners->ghosts;
+	answer->alone = manners->alone;
+	answer->known = manners->known;
+	answer->before = (DcMemberState) manners->before;
+	answer->clock = manners->clock;
+	(void) horizon_expand(manners->horizon, manners->counted, &answer->horizon);
+	(void) list_expand(&manners->list, &answer->members);
 	(void) envelope_begin(m, &w);
 	dc_welcome_encode(&w, answer);
 	envelope_middle(m, &w);
@@ -245,7 +253,7 @@ cell_of(const Sim *sim, DcSlice key)
 {
 	uint32_t cell = key.length == 1 ? key.data[0] : CELLS_MAX;
 
-	return cell < CELLS_MAX && cell_used(sim, cell) ? cell : CELLS_MAX;
+	return cell < KEYS_MAX && cell_used(sim, cell) ? cell : CELLS_MAX;
 }
 
 /* Adds the changes of one batch; false: malformed. */
@@ -253,6 +261,7 @@ static bool
 read_batch(Sim *sim, DcSlice bytes, Batch *batch)
 {
 	DcBatchKeyspace keyspace;
+	DcBatchFloors floors = {{0}};
 	DcChange change;
 	DcReader r;
 	DcSlice name;
@@ -268,16 +277,19 @@ read_batch(Sim *sim, DcSlice bytes, Batch *batch)
 			 c++)
 			dc_batch_read_column(&r, &name, &type);
 	}
-	while (dc_batch_read_change(&r, keyspaces, &change))
+	while (dc_batch_read_change(&r, keyspaces, &floors, &change))
 	{
-		uint32_t cell = cell_of(sim, change.key);
+		bool floor = dc_change_is_floor(&change);
+		uint32_t cell =
+			floor ? KEYS_MAX + change.keyspace : cell_of(sim, change.key);
 		Change *to = &batch->change[batch->count];
 		DcReader image;
 
-		if (cell == CELLS_MAX || batch->count == BATCH_CELLS)
+		if (cell >= CELLS_MAX || batch->count == BATCH_CELLS)
 			return false;
 		to->cell = cell;
-		to->to = (Cell){.stamp = change.entry.stamp, .dead = change.entry.dead};
+		to->to = (Cell){.stamp = change.entry.stamp,
+						.dead = change.entry.dead && !floor};
 		if (!change.entry.dead)
 		{
 			dc_reader_init(&image, change.image.data, change.image.length);
@@ -339,6 +351,8 @@ read_call(Sim *sim, const Message *m, Call *call)
 				break;
 			case DC_PART_ADOPT:
 				call->adopt = true;
+				call->horizon = part->horizon.stamp;
+				call->counted = horizon_counted(&part->horizon);
 				call->base = &sim->vv[0];
 				call->donor = &sim->vv[1];
 				for (uint32_t i = 1; i <= NODES_MAX; i++)
@@ -354,8 +368,6 @@ read_call(Sim *sim, const Message *m, Call *call)
 	if (dc_reader_finish(&r) != DC_OK)
 		return false;
 	call->clock = dc_read_u64(&extra);
-	call->horizon = dc_read_u64(&extra);
-	call->counted = dc_read_u32(&extra);
 	call->epoch = dc_read_u64(&extra);
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 		call->scan[i] = dc_read_u64(&extra);

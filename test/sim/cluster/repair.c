@@ -88,8 +88,7 @@ judge(Sim *sim, Node *node, uint32_t cell, Cell here)
 {
 	const Repair *r = &node->repair;
 	uint32_t source = dc_hlc_node_id(here.stamp) - 1;
-	bool newborn =
-		source == node->self && node->mem.before == DC_MEMBER_ABSENT;
+	bool newborn = source == node->self && node->mem.before == DC_MEMBER_ABSENT;
 	uint32_t others = list_present(&node->mem.list) & ~BIT(node->self);
 	bool all = (others & ~node->delivered) == 0;
 
@@ -142,6 +141,9 @@ push(Sim *sim, Node *node, Node *other, uint32_t cell, Cell here)
 	if (here.dead && was.stamp == DC_HLC_NONE &&
 		here.stamp <= other->mem.horizon)
 		return; /* forgotten there already */
+	if (dc_hlc_ahead(here.stamp, node_now(sim, other), sim->config.drift_us))
+		return;
+	other->clock = dc_hlc_observe(other->clock, here.stamp);
 	check_shipped(sim, node, &change);
 	(void) node_apply(sim, other, &change, horizon);
 	(void) node_flush(sim, other);

@@ -102,7 +102,7 @@ configure(Sim *sim)
 	if (c->nodes > 4 && rng_chance(rng, 1, 2))
 		c->nodes = 3;
 	c->founders = c->nodes;
-	if (rng_chance(rng, 1, 3))
+	if (rng_chance(rng, 1, 2))
 		c->founders = 1 + rng_below(rng, c->nodes);
 	c->join_rows = rng_chance(rng, 1, 2);
 	c->keys = 1 + rng_below(rng, KEYS_MAX);
@@ -182,7 +182,7 @@ introduce(Sim *sim)
 		Node *node = &sim->node[i];
 
 		if (node->contacts || !node->up ||
-			(!sim->calm && !rng_chance(&sim->rng, 1, 800)))
+			(!sim->calm && !rng_chance(&sim->rng, 1, 400)))
 			continue;
 		if (i > 0 && !sim->node[i - 1].contacts)
 			return;

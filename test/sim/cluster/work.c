@@ -68,11 +68,10 @@ write_one(Sim *sim, Node *node, const Txn *t, const Write *w, Batch *batch)
 	to.stamp = stamp_for(sim, node, t, w->cell);
 	if (to.stamp == DC_HLC_NONE)
 		return;
-	if (w->dead && !is_floor(w->cell))
-	{
-		to.dead = true;
+	if (is_floor(w->cell))
 		to.value = 0;
-	}
+	else if (w->dead)
+		to = (Cell){.stamp = to.stamp, .dead = true};
 	node_put(sim, node, w->cell, to);
 	check_committed(sim, node, w->cell, to);
 	sim_trace(sim, "node %u commits %s %u at %llu%s", node->index + 1,
