@@ -496,7 +496,7 @@ sub kill9
 
 	# A new postmaster refuses to start while a process of the old number
 	# exists, and a zombie does.  Where init does not reap it, the file goes.
-	$self->_poll(sub { return !-e "/proc/$pids[0]"; }, 1)
+	$self->_poll(sub { return !-e "/proc/$pids[0]"; }, 0.3)
 	  or unlink $self->node($i)->data_dir . '/postmaster.pid';
 	return;
 }

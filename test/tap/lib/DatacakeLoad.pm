@@ -162,8 +162,9 @@ sub time_to_convergence
 	{
 		foreach my $to (grep { $_ != $from } @nodes)
 		{
-			until (($c->try_sql($to, "SELECT datacake.await_stamp('$stamps{$from}', '10 s')"))[1] eq 't')
+			until (($c->try_sql($to, "SELECT datacake.await_stamp('$stamps{$from}', '5 s')"))[1] eq 't')
 			{
+				diag "node $to waits for node $from: ", ($c->try_sql($from, "SELECT * FROM datacake.peers WHERE node_id = $to"))[1];
 				return undef if time > $begin + $seconds;
 				usleep(50_000);
 			}
