@@ -383,7 +383,9 @@ past_is_lost(const DcStanding *now, const DcWelcome *welcome)
 {
 	DcHlc heard = welcome->vector.at[datacake_node_id];
 
-	if (heard > now->bound_at_start && heard < now->clock_at_start)
+	/* a database that is new here has no past of its own to lose */
+	if (now->bound_at_start != DC_HLC_NONE && heard > now->bound_at_start &&
+		heard < now->clock_at_start)
 		return true;
 	return now->counted && welcome->known && !now->joining &&
 		   must_join(now, welcome);

@@ -24,12 +24,17 @@ sub good_cluster
 	return;
 }
 
-# drop_node($i): stop it, and take it out of the tests' list.
+# drop_node($i): stop it, and take it out of the tests' list, and out of the
+# cluster if it was a member: who comes back as somebody else asks all members.
 sub drop_node
 {
 	my ($i) = @_;
 	$c->stop($i);
 	delete $c->{nodes}{$i};
+	return if $c->sql(1, "SELECT count(*) FROM datacake.member WHERE node_id = $i") == 0;
+	$c->await(1, "SELECT coalesce(seen, 'dead') FROM datacake.members WHERE node_id = $i", 'dead', "node $i is missed");
+	$c->sql(1, "SELECT datacake.remove_node($i)");
+	$c->await_all("SELECT state FROM datacake.members WHERE node_id = $i", 'removed', "node $i is removed");
 	return;
 }
 
