@@ -125,6 +125,15 @@ subtest 'while others write' => sub {
 	$c->verify_ok('the nodes are equal');
 };
 
+subtest 'tables that are not alike' => sub {
+	$c->sql($_, q{ALTER TABLE t ADD COLUMN extra int DEFAULT 7}) foreach 1, 2;
+	is(repair(1, 3, qw(images pushed)), '0|0', 'their rows are not compared');
+	is(repair(1, 2, qw(images pushed)), '0|0', 'those of others are');
+	is($c->sql(3, 'SELECT count(*) FROM datacake.quarantine'), 0, 'nothing waits because of it');
+	$c->sql(3, q{ALTER TABLE t ADD COLUMN extra int DEFAULT 7});
+	$c->verify_ok('then they are alike and equal');
+};
+
 subtest 'refusals' => sub {
 	my ($rc, $out, $err) = $c->try_sql(1, q{SELECT datacake.repair('t', 77)});
 	like($err, qr/node 77 is not known/, 'an unknown node');
