@@ -37,7 +37,7 @@
 
 DC_SQL_FUNCTION(datacake_peer_repair);
 
-#define ROWS_BYTES (512 * 1024)
+#define ROWS_BYTES ((Size) 512 * 1024)
 #define ROWS_KEYS  4096
 
 DcRepairNode

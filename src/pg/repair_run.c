@@ -31,9 +31,9 @@
 #include "sql.h"
 #include "vector.h"
 
-#define ROWS_BYTES   (512 * 1024)
+#define ROWS_BYTES   ((Size) 512 * 1024)
 #define ROWS_KEYS    2048
-#define IMAGES_BYTES (256 * 1024)
+#define IMAGES_BYTES ((Size) 256 * 1024)
 #define LOCKED_TRIES 50 /* at a table that somebody keeps locked */
 #define LOCKED_MS    100
 
