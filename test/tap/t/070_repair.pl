@@ -150,6 +150,21 @@ subtest 'refusals' => sub {
 	like(repair(1, 2, 'differing'), qr/^0$/, 'and the next one runs');
 };
 
+subtest 'the repairer ends' => sub {
+	# it waits for a row that somebody keeps locked, so that it can be met at work
+	behind(2, 'DELETE FROM t WHERE id = 700');
+	my $holder = $c->begin(2, 'BEGIN; LOCK TABLE t IN SHARE MODE; SELECT 1');
+	my $asker = $c->begin(2, q{SELECT datacake.repair('t', 1)});
+	$c->await(2, q{SELECT state FROM pg_stat_activity WHERE query LIKE 'SELECT datacake.repair%'}, 'active', 'a call waits');
+	$c->kill_worker(2, 'repairer', 'TERM');
+	$holder->quit;
+	my $again = eval { $asker->query_safe('SELECT 1') };
+	is($c->sql(2, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT datacake.repair%' AND state = 'active'}), 0, 'it does not wait for ever');
+	repair(2, 1, 'mended');
+	$c->await(2, 'SELECT count(*) FROM t WHERE id = 700', 1, 'the next call finds what it left');
+	$c->verify_ok('the nodes are equal');
+};
+
 subtest 'in the background' => sub {
 	foreach my $i ($c->numbers)
 	{
