@@ -31,8 +31,9 @@
 extern PGDLLEXPORT void datacake_repairer_main(Datum arg);
 
 #define TURN_MS     1000
-#define PAUSE_MS    20 /* between two keyspaces */
-#define SCRUB_SHARE 100
+#define PAUSE_MS    20  /* between two keyspaces */
+#define PACE_MS     5   /* between messages, and pieces of a table */
+#define SCRUB_SHARE 100 /* of the time that reading a table took */
 
 /* When tables are read again; by slot of the keyspace. */
 static TimestampTz *scrub_due;
@@ -44,7 +45,6 @@ check_job(void)
 	dc_repair_job_check();
 }
 
-/* A request that waits is served before the round goes on. */
 static bool
 background_wanted(void)
 {
@@ -52,13 +52,14 @@ background_wanted(void)
 		   !dc_standing_joining();
 }
 
+/* Called after each message and each 8 MB of a table: paces, too. */
 static void
 check_background(void)
 {
-	dc_worker_check();
-	if (!background_wanted())
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("repair is not wanted any more")));
+	dc_worker_wait(PACE_MS, PG_WAIT_EXTENSION);
+	if (!background_wanted() || dc_repair_job_waits())
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED), errmsg("repair makes room")));
 }
 
 static void
@@ -176,10 +177,10 @@ make_round(uint32 peer)
 			continue;
 		memset(&outcome, 0, sizeof(outcome));
 		run(&plan, &outcome, check_background, &error);
-		if (error != NULL)
+		if (error != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED)
 			ereport(LOG, (errmsg("repair with node %u ended: %s", peer,
 								 error->message)));
-		else if (full)
+		if (error == NULL && full)
 			put_scrub_off(slot, &outcome);
 		if (outcome.differing + outcome.mended + outcome.images > 0)
 			ereport(LOG,

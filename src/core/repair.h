@@ -34,11 +34,11 @@
 #include "iblt.h"
 #include "sketch.h"
 
-#define DC_REPAIR_MESSAGE_MAX (640u * 1024)
+#define DC_REPAIR_MESSAGE_MAX ((size_t) 640 * 1024)
 #define DC_REPAIR_OFFERS_MAX  2048u /* keys in one question */
 #define DC_REPAIR_IDS_MAX     8192u /* ids in one question */
-#define DC_REPAIR_OFFER_BYTES (128u * 1024)
-#define DC_REPAIR_LIST_BYTES  (192u * 1024)
+#define DC_REPAIR_OFFER_BYTES ((size_t) 128 * 1024)
+#define DC_REPAIR_LIST_BYTES  ((size_t) 192 * 1024)
 
 typedef enum DcRepairKind
 {

@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
+#include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
 #include "keyhash.h"
@@ -51,6 +52,26 @@ dc_row_hash(DcRel *rel, TupleTableSlot *row, StringInfo scratch)
 	appendBinaryStringInfo(scratch, (char *) parts, sizeof(parts));
 	return dc_siphash(dc_shared->sum_seed, (uint8 *) scratch->data,
 					  (Size) scratch->len);
+}
+
+uint64
+dc_columns_hash(int slot)
+{
+	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
+	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
+	uint64 sum = 0;
+
+	for (int i = 0; rel != NULL && i < rel->column_count; i++)
+	{
+		char *column = psprintf("%s %s", quote_identifier(rel->columns[i].name),
+								rel->columns[i].type_name);
+
+		sum +=
+			dc_siphash(dc_shared->sum_seed, (uint8 *) column, strlen(column));
+	}
+	if (relation != NULL)
+		relation_close(relation, NoLock);
+	return sum;
 }
 
 typedef struct Adding

@@ -59,6 +59,17 @@ dc_repair_job_take(DcRepairPlan *plan)
 	return any;
 }
 
+bool
+dc_repair_job_waits(void)
+{
+	bool waits;
+
+	lock();
+	waits = job()->state == DC_JOB_ASKED;
+	unlock();
+	return waits;
+}
+
 void
 dc_repair_job_end(const DcRepairOutcome *outcome, int sqlstate,
 				  const char *error)

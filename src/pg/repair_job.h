@@ -19,6 +19,9 @@
 /* Repairer: begins the job that waits, if there is one. */
 extern bool dc_repair_job_take(DcRepairPlan *plan);
 
+/* Does one wait? */
+extern bool dc_repair_job_waits(void);
+
 /* Repairer: the job is done; sqlstate 0 and NULL: it went well. */
 extern void dc_repair_job_end(const DcRepairOutcome *outcome, int sqlstate,
 							  const char *error);

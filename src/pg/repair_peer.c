@@ -8,8 +8,8 @@
  *	ROWS    keys, 0 | again | parts, 0     --> applied here
  *	        taken | applied | stale | waiting | parts, 0
  *	                                           (with a greater floor, too)
- *	IMAGES  0 | one sum over all rows      --> none of the leaves, or all
- *	        0 | the sums of 4,096 leaves   --> those that differ
+ *	IMAGES  0 | columns | sum of all rows  --> none of the leaves, or all
+ *	        0 | columns | 4,096 sums       --> those that differ
  *	        1 | { key, stamp, hash }       --> which of them are other rows
  */
 #include "postgres.h"
@@ -37,7 +37,7 @@
 
 DC_SQL_FUNCTION(datacake_peer_repair);
 
-#define ROWS_BYTES (512 * 1024)
+#define ROWS_BYTES ((Size) 512 * 1024)
 #define ROWS_KEYS  4096
 
 DcRepairNode
@@ -165,12 +165,18 @@ compare_image_sums(int slot, DcReader *r, DcWriter *w)
 {
 	DcImageSums *sums = palloc0(sizeof(DcImageSums));
 	DcLeafSet *differing = palloc(sizeof(DcLeafSet));
+	bool alike = dc_read_u64(r) == dc_columns_hash(slot);
 	bool whole = dc_reader_left(r) == sizeof(uint64);
 
 	if (!whole && dc_reader_left(r) != sizeof(sums->at))
 		dc_peer_refuse(DC_MALFORMED, NULL);
-	dc_image_sums_here(slot, sums);
 	dc_leaf_set_init(differing, DC_IMAGE_BITS);
+	if (!alike)
+	{
+		dc_leaf_set_encode(w, differing);
+		return;
+	}
+	dc_image_sums_here(slot, sums);
 	if (whole && dc_read_u64(r) != dc_image_sum(sums))
 		dc_leaf_set_fill(differing, DC_IMAGE_BITS);
 	for (uint32 leaf = 0; !whole && leaf < lengthof(sums->at); leaf++)

@@ -31,9 +31,9 @@
 #include "sql.h"
 #include "vector.h"
 
-#define ROWS_BYTES   (512 * 1024)
+#define ROWS_BYTES   ((Size) 512 * 1024)
 #define ROWS_KEYS    2048
-#define IMAGES_BYTES (256 * 1024)
+#define IMAGES_BYTES ((Size) 256 * 1024)
 #define LOCKED_TRIES 50 /* at a table that somebody keeps locked */
 #define LOCKED_MS    100
 
@@ -635,13 +635,15 @@ compare_leaves(Run *run, const DcLeafSet *leaves)
 
 /* Asks which leaves differ: by one sum, or by those of all leaves. */
 static void
-ask_image_sums(Run *run, const uint64 *sums, int count, DcLeafSet *leaves)
+ask_image_sums(Run *run, uint64 columns, const uint64 *sums, int count,
+			   DcLeafSet *leaves)
 {
 	DcReader answer;
 	DcWriter w;
 
 	begin_question(run, &w, DC_REPAIR_IMAGES);
 	dc_write_u8(&w, 0);
+	dc_write_u64(&w, columns);
 	for (int i = 0; i < count; i++)
 		dc_write_u64(&w, sums[i]);
 	ask(run, &w, DC_REPAIR_IMAGES, &answer);
@@ -660,14 +662,18 @@ compare_images(Run *run)
 	uint64 fetched = run->out->fetched;
 	uint64 pushed = run->out->pushed;
 	TimestampTz started = GetCurrentTimestamp();
+	uint64 columns;
 	uint64 whole;
 
+	begin();
+	columns = dc_columns_hash(run->slot);
+	commit(run->context);
 	dc_image_sums(run->slot, sums, run->check);
 	run->out->reading_us += (uint64) (GetCurrentTimestamp() - started);
 	whole = dc_image_sum(sums);
-	ask_image_sums(run, &whole, 1, leaves);
+	ask_image_sums(run, columns, &whole, 1, leaves);
 	if (leaves->count > 0)
-		ask_image_sums(run, sums->at, lengthof(sums->at), leaves);
+		ask_image_sums(run, columns, sums->at, lengthof(sums->at), leaves);
 	if (leaves->count > 0)
 		compare_leaves(run, leaves);
 	/* counted as images */

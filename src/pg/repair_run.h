@@ -43,6 +43,12 @@ typedef struct DcImageSums
 	uint64 at[1 << DC_IMAGE_BITS];
 } DcImageSums;
 
+/*
+ * Names and types of the columns, in any order: images of tables that are not
+ * alike are not compared.  0: there is no table.
+ */
+extern uint64 dc_columns_hash(int slot);
+
 /* Over all rows. */
 extern uint64 dc_image_sum(const DcImageSums *sums);
 

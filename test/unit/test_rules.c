@@ -410,6 +410,87 @@ test_canaries(void)
 #endif
 }
 
+/* ------------------------------------------------------------- repair */
+
+/* All small cases of a key on two nodes; `n` numbers them. */
+static bool
+repair_case(uint32_t n, DcRepairSide *own, DcRepairSide *peer, DcVv vectors[2])
+{
+	DcRepairSide *sides[2] = {own, peer};
+
+	for (int i = 0; i < 2; i++)
+	{
+		uint32_t what = n % 7;      /* nothing, or stamp 1 .. 3, live or dead */
+		uint32_t known = n / 7 % 4; /* V covers stamps up to this */
+		uint32_t horizon = n / 28 % 4;
+		uint32_t floor = n / 112 % 3;
+
+		n /= 336;
+		dc_vv_init(&vectors[i]);
+		vectors[i].at[1] = dc_hlc_make(known, 1);
+		*sides[i] =
+			(DcRepairSide){.entry = {.stamp =
+										 what == 0 ?
+											 DC_HLC_NONE :
+											 dc_hlc_make((what + 1) / 2, 1),
+									 .dead = what % 2 == 0 && what > 0},
+						   .floor =
+							   floor == 0 ? DC_HLC_NONE : dc_hlc_make(floor, 1),
+						   .horizon = horizon == 0 ? DC_HLC_NONE :
+													 dc_hlc_make(horizon, 1),
+						   .vector = &vectors[i]};
+	}
+	return n == 0;
+}
+
+static bool
+is_live(DcRepairSide side, DcHlc floor)
+{
+	return side.entry.stamp > floor && !side.entry.dead;
+}
+
+static void
+test_repair(void)
+{
+	static DcVv vectors[2];
+	DcRepairSide a, b;
+	bool mirrored = true, sound = true, purged = true, joins = true;
+	uint32_t n;
+
+	for (n = 0; repair_case(n, &a, &b, vectors); n++)
+	{
+		DcRepairAction there = dc_rule_repair(&b, &a, false);
+		DcRepairAction here = dc_rule_repair(&a, &b, false);
+		DcRepairAction joining = dc_rule_repair(&a, &b, true);
+		DcHlc floor = a.floor > b.floor ? a.floor : b.floor;
+		bool a_known = a.entry.stamp > floor, b_known = b.entry.stamp > floor;
+
+		if (here == DC_REPAIR_FETCH || here == DC_REPAIR_PUSH)
+			mirrored &= there == (here == DC_REPAIR_FETCH ? DC_REPAIR_PUSH :
+															DC_REPAIR_FETCH);
+		else
+			mirrored &= there == here;
+		/* only the newer one moves, and only to who should have it */
+		sound &= here != DC_REPAIR_FETCH ||
+				 (b_known && b.entry.stamp >= a.entry.stamp &&
+				  dc_vv_covers(a.vector, b.entry.stamp));
+		sound &= here != DC_REPAIR_ALONE;
+		/* absent at or below g: never taken, never given, kept if live */
+		if (a_known && !b_known && a.entry.stamp <= b.horizon)
+			purged &= here ==
+					  (is_live(a, floor) ? DC_REPAIR_KEEP : DC_REPAIR_NOTHING);
+		joins &=
+			joining != DC_REPAIR_PUSH && joining != DC_REPAIR_KEEP &&
+			(joining == DC_REPAIR_ALONE) == (is_live(a, floor) && !b_known);
+	}
+	ok(mirrored, "%u cases of a key on two nodes: both see the same, mirrored",
+	   n);
+	ok(sound, "only the newer entry moves, to a node that should have it");
+	ok(purged,
+	   "what may have been forgotten is kept where it lives, and not moved");
+	ok(joins, "who joins gives nothing, and learns what it has alone");
+}
+
 int
 main(void)
 {
@@ -422,5 +503,6 @@ main(void)
 	test_needs_reconcile();
 	test_floor();
 	test_canaries();
+	test_repair();
 	return tap_done();
 }

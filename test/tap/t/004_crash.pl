@@ -114,7 +114,7 @@ subtest 'a node with synchronous_commit off is killed' => sub {
 
 # SIGTERM is an exit with status 1, of which the postmaster makes nothing;
 # SIGKILL restarts the whole server.
-foreach my $worker (qw(launcher gossip replicator maintainer))
+foreach my $worker (qw(launcher gossip replicator maintainer repairer))
 {
 	subtest "the $worker ends" => sub {
 		my @writers = map { $c->start_writer($_, statements(1000)) } 1, 2;

@@ -125,6 +125,15 @@ subtest 'while others write' => sub {
 	$c->verify_ok('the nodes are equal');
 };
 
+subtest 'tables that are not alike' => sub {
+	$c->sql($_, q{ALTER TABLE t ADD COLUMN extra int DEFAULT 7}) foreach 1, 2;
+	is(repair(1, 3, qw(images pushed)), '0|0', 'their rows are not compared');
+	is(repair(1, 2, qw(images pushed)), '0|0', 'those of others are');
+	is($c->sql(3, 'SELECT count(*) FROM datacake.quarantine'), 0, 'nothing waits because of it');
+	$c->sql(3, q{ALTER TABLE t ADD COLUMN extra int DEFAULT 7});
+	$c->verify_ok('then they are alike and equal');
+};
+
 subtest 'refusals' => sub {
 	my ($rc, $out, $err) = $c->try_sql(1, q{SELECT datacake.repair('t', 77)});
 	like($err, qr/node 77 is not known/, 'an unknown node');
@@ -139,6 +148,21 @@ subtest 'refusals' => sub {
 	($rc, $out, $err) = $c->try_sql(1, q{SET statement_timeout = '1ms'; SELECT datacake.repair('t')});
 	like($err, qr/statement timeout/, 'it can be cancelled');
 	like(repair(1, 2, 'differing'), qr/^0$/, 'and the next one runs');
+};
+
+subtest 'the repairer ends' => sub {
+	# it waits for a row that somebody keeps locked, so that it can be met at work
+	behind(2, 'DELETE FROM t WHERE id = 700');
+	my $holder = $c->begin(2, 'BEGIN; LOCK TABLE t IN SHARE MODE; SELECT 1');
+	my $asker = $c->begin(2, q{SELECT datacake.repair('t', 1)});
+	$c->await(2, q{SELECT state FROM pg_stat_activity WHERE query LIKE 'SELECT datacake.repair%'}, 'active', 'a call waits');
+	$c->kill_worker(2, 'repairer', 'TERM');
+	$holder->quit;
+	my $again = eval { $asker->query_safe('SELECT 1') };
+	is($c->sql(2, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT datacake.repair%' AND state = 'active'}), 0, 'it does not wait for ever');
+	repair(2, 1, 'mended');
+	$c->await(2, 'SELECT count(*) FROM t WHERE id = 700', 1, 'the next call finds what it left');
+	$c->verify_ok('the nodes are equal');
 };
 
 subtest 'in the background' => sub {
