@@ -270,6 +270,7 @@ typedef struct Link
 	uint64_t epoch; /* digest of the own list at the hello */
 	uint32_t peer;  /* node index */
 	bool peer_joining;
+	bool told_ghosts;
 	uint64_t peer_boot;
 	uint64_t nonce;
 	uint32_t sent_count;

@@ -100,7 +100,8 @@ gossip_step(Sim *sim, Node *node)
 {
 	uint32_t to = rng_below(&sim->rng, sim->config.nodes);
 
-	if (node->mem.outcast || !node->contacts || to == node->index)
+	if (node->mem.outcast || !node->contacts || to == node->index ||
+		!sim->node[to].contacts)
 		return;
 	send_reports(sim, node, to);
 }
@@ -147,7 +148,6 @@ gossip_receive(Sim *sim, Node *node, const Datagram *d)
 		sim->stats.refused++;
 		return;
 	}
-	node->contacts = true;
 	dc_reader_init(&extra, m->bytes + m->length - 2 - trailer, trailer);
 	for (uint32_t i = 0; i < g->delta_count; i++)
 		take_report(sim, node, &g->deltas[i], &extra);

@@ -234,6 +234,7 @@ member_reincarnate(Sim *sim, Node *node, const char *why)
 		if (i == node->index)
 			continue;
 		link_close(sim, link_of(sim, node->index, i), NULL);
+		link_close(sim, link_of(sim, i, node->index), NULL);
 		peer_end(node, i);
 	}
 	sim->stats.rejoins++;
