@@ -120,8 +120,15 @@ take_report(Sim *sim, Node *node, const DcGossipDelta *delta, DcReader *extra)
 				.heard_us = sim->now_us};
 
 	r.boot = dc_read_u64(extra);
-	if (index >= NODES_MAX || index == node->self || extra->status != DC_OK)
+	if (index >= NODES_MAX || extra->status != DC_OK)
 		return;
+	if (index == node->self)
+	{
+		/* it was set back in time: above what is known of it */
+		if (r.incarnation > node->mem.incarnation && !node->mem.outcast)
+			member_reincarnate(sim, node, "gossip knows a later one");
+		return;
+	}
 	if (r.incarnation > here->incarnation ||
 		(r.incarnation == here->incarnation && r.version > here->version))
 		*here = r;
