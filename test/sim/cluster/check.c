@@ -39,7 +39,10 @@ check_committed(Sim *sim, Node *node, uint32_t cell, Cell to)
 {
 	uint32_t n = sim->version_count;
 
-	if (version_of(sim, cell, to.stamp) != NULL)
+	const Version *twin = version_of(sim, cell, to.stamp);
+
+	/* one that is lost for good is nobody's any more */
+	if (twin != NULL && !twin->gone)
 		sim_fail(sim, "stamp %llu was given twice",
 				 (unsigned long long) to.stamp);
 	for (uint32_t i = 0; i < SERVERS_MAX; i++)
@@ -55,6 +58,7 @@ check_committed(Sim *sim, Node *node, uint32_t cell, Cell to)
 					 node->index + 1, cell, (unsigned long long) to.stamp,
 					 i + 1, (unsigned long long) other->mem.vector[node->self]);
 		if (other->mem.horizon >= to.stamp && !node->mem.outcast &&
+			(list_present(&node->mem.list) & ~BIT(node->self)) != 0 &&
 			(!node->mem.joining || to.stamp > node->mem.registered) &&
 			member_includes(&other->mem.list, node->self,
 							node->mem.incarnation))

@@ -38,7 +38,7 @@
 #include "stream.h"
 
 #define NODES_MAX     6
-#define SERVERS_MAX   (NODES_MAX + 1) /* one may be a copy of another */
+#define SERVERS_MAX   NODES_MAX
 #define KEYS_MAX      12
 #define KEYSPACES_MAX 3
 #define CELLS_MAX     (KEYS_MAX + KEYSPACES_MAX) /* a TRUNCATE is a cell, too */
@@ -214,12 +214,13 @@ typedef struct Node
 	uint64_t oldest;
 	DcHlc at_start; /* durable watermark at the start */
 	DcHlc bound_at_start;
+	uint32_t met;       /* members that it met since this life began */
+	uint64_t born_us;   /* when that was */
 	uint32_t haunted;   /* members that said they must compare */
 	uint32_t delivered; /* members that brought a catch-up since the start */
 	uint32_t incoming[NODES_MAX];
 	uint32_t relayed; /* see link.c */
 	Report report[NODES_MAX];
-	uint64_t clash_until;
 	Served served[SERVERS_MAX];
 	Repair repair;
 	uint64_t repair_at;
@@ -270,6 +271,7 @@ typedef struct Link
 	uint64_t epoch; /* digest of the own list at the hello */
 	uint32_t peer;  /* node index */
 	bool peer_joining;
+	bool told_ghosts;
 	uint64_t peer_boot;
 	uint64_t nonce;
 	uint32_t sent_count;
@@ -332,9 +334,7 @@ typedef enum Defect
 	DEFECT_OBSERVE,     /* the clock does not follow what is taken */
 	DEFECT_TRUNCATE,    /* a TRUNCATE kills only what is here */
 	DEFECT_FULL,        /* acknowledged though the disk is full */
-	DEFECT_CLONE,       /* a second server of an id is served */
 	DEFECT_R12_HORIZON, /* a joiner does not take the donor's g */
-	DEFECT_R9_ORDER,    /* repair reads the peer's V after its rows */
 	DEFECT_R15_OWN,     /* own source is not asked back */
 	DEFECT_R13_WAIT,    /* a rejoiner does not wait for all */
 	DEFECT_R5_DEAD,     /* at equal keys the last comer wins */
@@ -346,6 +346,7 @@ typedef enum Defect
 	DEFECT_R13_PURGE,   /* a joiner purges before it has compared */
 	DEFECT_R13_DEATHS,  /* a joiner's own deaths are not judged */
 	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
+	DEFECT_R15_CLOCK,   /* a new life writes before it met the others */
 	DEFECT_R12_JOINER,  /* a joiner's clock counts as R */
 	DEFECT_R8_COUNTED   /* g without the set that it counted */
 } Defect;
@@ -372,7 +373,6 @@ typedef enum FaultClass
 	FAULT_BACKUP,
 	FAULT_STANDBY,
 	FAULT_ROLLBACK,
-	FAULT_CLONE,
 	FAULT_JOIN,
 	FAULT_JOIN_ROWS,
 	FAULT_REMOVE,
@@ -446,7 +446,6 @@ typedef struct Config
 	uint32_t jump;
 	uint32_t backup;
 	uint32_t restore;
-	uint32_t clone;
 	uint32_t removal;
 	uint32_t truncate; /* of 100 */
 	uint32_t deletes;  /* of 100 */
@@ -476,7 +475,6 @@ typedef struct Sim
 	uint64_t now_us;
 	uint64_t next_value;
 	uint64_t next_number; /* boots, sessions, nonces, incarnations */
-	uint64_t repair_hold_us;
 	Rng rng;
 	Config config;
 	char failure[240];

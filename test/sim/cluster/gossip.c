@@ -100,7 +100,8 @@ gossip_step(Sim *sim, Node *node)
 {
 	uint32_t to = rng_below(&sim->rng, sim->config.nodes);
 
-	if (node->mem.outcast || !node->contacts || to == node->index)
+	if (node->mem.outcast || !node->contacts || to == node->index ||
+		!sim->node[to].contacts)
 		return;
 	send_reports(sim, node, to);
 }
@@ -119,8 +120,15 @@ take_report(Sim *sim, Node *node, const DcGossipDelta *delta, DcReader *extra)
 				.heard_us = sim->now_us};
 
 	r.boot = dc_read_u64(extra);
-	if (index >= NODES_MAX || index == node->self || extra->status != DC_OK)
+	if (index >= NODES_MAX || extra->status != DC_OK)
 		return;
+	if (index == node->self)
+	{
+		/* it was set back in time: above what is known of it */
+		if (r.incarnation > node->mem.incarnation && !node->mem.outcast)
+			member_reincarnate(sim, node, "gossip knows a later one");
+		return;
+	}
 	if (r.incarnation > here->incarnation ||
 		(r.incarnation == here->incarnation && r.version > here->version))
 		*here = r;
@@ -147,7 +155,6 @@ gossip_receive(Sim *sim, Node *node, const Datagram *d)
 		sim->stats.refused++;
 		return;
 	}
-	node->contacts = true;
 	dc_reader_init(&extra, m->bytes + m->length - 2 - trailer, trailer);
 	for (uint32_t i = 0; i < g->delta_count; i++)
 		take_report(sim, node, &g->deltas[i], &extra);

@@ -71,6 +71,7 @@ connect_peer(Sim *sim, Link *link, Node *node)
 	link->nonce = ++sim->next_number;
 	link->epoch = list_digest(sim, &node->mem.list);
 	link->sequence = 0;
+	link->told_ghosts = manners.ghosts;
 	hello.cluster = (DcSlice){(const uint8_t *) "sim", 3};
 	hello.encoding = (DcSlice){(const uint8_t *) "UTF8", 4};
 	nonce_of(link, hello.nonce);
@@ -381,6 +382,14 @@ send_stream(Sim *sim, Link *link, Node *node)
 	send_call(sim, link, node, m, &w, SENT_CALL);
 }
 
+/* What it holds is to be judged yet: others get only their own of it. */
+static bool
+is_newborn(const Sim *sim, const Node *node)
+{
+	return node->mem.joining && node->mem.before == DC_MEMBER_ABSENT &&
+		   !DEFECT(sim, DEFECT_R12_EARLY);
+}
+
 static void
 begin_catchup(Sim *sim, Link *link, Node *node)
 {
@@ -393,6 +402,8 @@ begin_catchup(Sim *sim, Link *link, Node *node)
 	link->fence_epoch = list_digest(sim, &node->mem.list);
 	dc_stream_catchup_begin(&link->stream, own, link->covered, node_id(node));
 	link->cursor = 0;
+	if (is_newborn(sim, node))
+		dc_vv_init(&link->stream.donor);
 	sim->stats.catchups++;
 }
 
@@ -421,6 +432,8 @@ send_catchup(Sim *sim, Link *link, Node *node)
 
 		if (here.stamp == DC_HLC_NONE || !cell_used(sim, cell) ||
 			!dc_stream_catchup_wants(&link->stream, here.stamp) ||
+			(is_newborn(sim, node) &&
+			 dc_hlc_node_id(here.stamp) != link->peer + 1) ||
 			(here.dead && DEFECT(sim, DEFECT_P15_SKIP)))
 			continue;
 		batch.change[batch.count++] = (Change){cell, here};
@@ -477,7 +490,8 @@ send_next(Sim *sim, Link *link, Node *node)
 			break;
 		case DC_STREAM_SEND_BATCH:
 		case DC_STREAM_SEND_WATERMARK:
-			send_stream(sim, link, node);
+			if (!is_newborn(sim, node))
+				send_stream(sim, link, node);
 			break;
 	}
 }
@@ -489,7 +503,7 @@ is_wanted(Sim *sim, const Link *link, const Node *node)
 
 	return node->up && member_may_talk(sim, node) && node->contacts &&
 		   node->mem.list.state[peer] <= DC_MEMBER_PRESENT &&
-		   sim->node[link->to].used;
+		   sim->node[link->to].contacts;
 }
 
 /* Gossip says so for a while: then only a hello unites the lists. */
@@ -537,6 +551,11 @@ link_step(Sim *sim, Link *link)
 		!DEFECT(sim, DEFECT_R6_SESSION))
 	{
 		link_close(sim, link, "the peer started again");
+		return;
+	}
+	if (link->told_ghosts != node->mem.ghosts)
+	{
+		link_close(sim, link, "the peer must know how things stand");
 		return;
 	}
 	if (lists_differ(sim, link, node))

@@ -24,85 +24,95 @@ typedef struct Canary
 	Defect defect;
 	Trouble trouble;
 	const char *claim;
+	uint64_t seed; /* that found it last; 0: search */
 } Canary;
 
 static const Canary canaries[] = {
 	{"R2", DC_CANARY_R2, DEFECT_NONE, TROUBLE_ANY,
-	 "the watermark ignores transactions in flight"},
+	 "the watermark ignores transactions in flight", 0},
 	{"R3", 0, DEFECT_R3, TROUBLE_CRASH,
-	 "a change is shipped before it is flushed"},
-	{"R4", DC_CANARY_R4, DEFECT_NONE, TROUBLE_NET, "a vector moves over gaps"},
+	 "a change is shipped before it is flushed", 0},
+	{"R4", DC_CANARY_R4, DEFECT_NONE, TROUBLE_NET, "a vector moves over gaps",
+	 0},
 	{"R4-greatest", 0, DEFECT_R4_GREATEST, TROUBLE_ANY,
-	 "V is the greatest stamp seen"},
+	 "V is the greatest stamp seen", 0},
 	{"R4-disk", 0, DEFECT_R4_DISK, TROUBLE_CRASH,
-	 "V is durable ahead of its rows"},
+	 "V is durable ahead of its rows", 0},
 	{"R5", DC_CANARY_R5, DEFECT_NONE, TROUBLE_PURGE,
-	 "what was forgotten is taken again"},
+	 "what was forgotten is taken again", 0},
 	{"R5-order", 0, DEFECT_R5_DEAD, TROUBLE_ANY,
-	 "the last comer wins, not the greater stamp"},
-	{"R6", 0, DEFECT_R6, TROUBLE_ANY, "catch-up claims the V read at its end"},
+	 "the last comer wins, not the greater stamp", 0},
+	{"R6", 0, DEFECT_R6, TROUBLE_ANY, "catch-up claims the V read at its end",
+	 0},
 	{"R6-base", 0, DEFECT_R6_BASE, TROUBLE_CRASH,
-	 "catch-up is adopted without the base check"},
+	 "catch-up is adopted without the base check", 0},
 	{"R6-session", 0, DEFECT_R6_SESSION, TROUBLE_CRASH,
-	 "a session outlives a crash of one side"},
+	 "a session outlives a crash of one side", 0},
 	{"R7", 0, DEFECT_R7, TROUBLE_CRASH,
-	 "the floor comes from V not yet durable"},
+	 "the floor comes from V not yet durable", 0},
 	{"R8", DC_CANARY_R8, DEFECT_NONE, TROUBLE_PURGE,
-	 "who is silent is not waited for"},
+	 "who is silent is not waited for", 0},
 	{"R8-clock", 0, DEFECT_R8_CLOCK, TROUBLE_PURGE,
-	 "purge when the deleter's own clock has passed"},
+	 "purge when the deleter's own clock has passed", 0},
 	{"R8-grace", 0, DEFECT_R8_GRACE, TROUBLE_PURGE,
-	 "purge after a grace period"},
-	{"R8-local", 0, DEFECT_R8_LOCAL, TROUBLE_PURGE, "purge at the local floor"},
+	 "purge after a grace period", 0},
+	{"R8-local", 0, DEFECT_R8_LOCAL, TROUBLE_PURGE, "purge at the local floor",
+	 0},
 	{"R8-durable", 0, DEFECT_R8_DURABLE, TROUBLE_CRASH,
-	 "purge before g is durable"},
+	 "purge before g is durable", 0},
 	{"R8-counted", 0, DEFECT_R8_COUNTED, TROUBLE_JOIN,
-	 "g is kept without the set that it counted"},
+	 "g is kept without the set that it counted", 0},
 	{"R10", DC_CANARY_R10, DEFECT_NONE, TROUBLE_JOIN,
-	 "floors count under any list"},
-	{"R11", DC_CANARY_R11, 0, TROUBLE_REMOVE, "removed without closing"},
+	 "floors count under any list", 0},
+	{"R11", DC_CANARY_R11, 0, TROUBLE_REMOVE, "removed without closing", 0},
 	{"R11-durable", 0, DEFECT_R11_DURABLE, TROUBLE_REMOVE,
-	 "a closing is acknowledged before its flush"},
+	 "a closing is acknowledged before its flush", 0},
 	{"R11-list", 0, DEFECT_R11_LIST, TROUBLE_REMOVE,
-	 "closings count under any list"},
+	 "closings count under any list", 0},
 	{"R12", DC_CANARY_R12, DEFECT_NONE, TROUBLE_JOIN,
-	 "a newcomer need not join"},
+	 "a newcomer need not join", 0},
 	{"R12-known", 0, DEFECT_R12_KNOWN, TROUBLE_JOIN,
-	 "who is in the peer's list need not join"},
+	 "who is in the peer's list need not join", 0},
 	{"R12-open", 0, DEFECT_R12_OPEN, TROUBLE_JOIN,
-	 "a joiner's open transactions are not waited for"},
-	{"R12-early", 0, DEFECT_R12_EARLY, TROUBLE_JOIN, "a joiner ships at once"},
+	 "a joiner's open transactions are not waited for", 0},
+	{"R12-early", 0, DEFECT_R12_EARLY, TROUBLE_JOIN, "a joiner ships at once",
+	 0},
 	{"R12-joiner", 0, DEFECT_R12_JOINER, TROUBLE_JOIN,
-	 "a joiner's clock takes a newcomer in"},
+	 "a joiner's clock takes a newcomer in", 0},
+	{"observe", 0, DEFECT_OBSERVE, TROUBLE_ANY,
+	 "the clock does not follow what is taken", 0},
 	{"R12-horizon", 0, DEFECT_R12_HORIZON, TROUBLE_JOIN,
-	 "a joiner does not take the donor's g"},
+	 "a joiner does not take the donor's g", 0},
 	{"R13", DC_CANARY_R13, DEFECT_NONE, TROUBLE_RESTORE,
-	 "a joiner keeps what others forgot"},
+	 "a joiner keeps what others forgot", 0},
 	{"R13-wait", 0, DEFECT_R13_WAIT, TROUBLE_RESTORE,
-	 "who comes back does not wait for all"},
+	 "who comes back does not wait for all", 0},
 	{"R13-purge", 0, DEFECT_R13_PURGE, TROUBLE_REMOVE,
-	 "a joiner purges before it has compared"},
+	 "a joiner purges before it has compared", 0},
 	{"R13-deaths", 0, DEFECT_R13_DEATHS, TROUBLE_REMOVE,
-	 "a joiner's own deaths are not judged"},
+	 "a joiner's own deaths are not judged", 0},
 	{"R13-resort", 0, DEFECT_R13_RESORT, TROUBLE_RESTORE,
-	 "nobody is a donor when all must compare"},
+	 "nobody is a donor when all must compare", 0},
 	{"R13-ship", 0, DEFECT_R13_SHIP, TROUBLE_REMOVE,
-	 "who was removed is served as before"},
-	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound"},
+	 "who was removed is served as before", 0},
+	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound",
+	 0},
 	{"R15", 0, DEFECT_R15, TROUBLE_RESTORE,
-	 "a restored backup keeps its identity"},
+	 "a restored backup keeps its identity", 0},
 	{"R15-own", 0, DEFECT_R15_OWN, TROUBLE_RESTORE,
-	 "own writes are not asked back after a start"},
+	 "own writes are not asked back after a start", 0},
+	{"R15-clock", 0, DEFECT_R15_CLOCK, TROUBLE_RESTORE,
+	 "a new life writes before it met the others", 0},
 	{"R15-owe", 0, DEFECT_R15_OWE, TROUBLE_RESTORE,
-	 "own writes come back and no link owes a catch-up"},
-	{"seal", 0, DEFECT_SEAL, TROUBLE_NET, "a damaged message is taken"},
-	{"replay", 0, DEFECT_REPLAY, TROUBLE_NET, "a message is taken again"},
+	 "own writes come back and no link owes a catch-up", 0},
+	{"seal", 0, DEFECT_SEAL, TROUBLE_NET, "a damaged message is taken", 0},
+	{"replay", 0, DEFECT_REPLAY, TROUBLE_NET, "a message is taken again", 0},
 	{"truncate", 0, DEFECT_TRUNCATE, TROUBLE_ANY,
-	 "a TRUNCATE kills only what is here"},
+	 "a TRUNCATE kills only what is here", 0},
 	{"full", 0, DEFECT_FULL, TROUBLE_CRASH,
-	 "acknowledged though the disk is full"},
+	 "acknowledged though the disk is full", 0},
 	{"tombstones", 0, DEFECT_P15_SKIP, TROUBLE_NET,
-	 "catch-up leaves out tombstones"},
+	 "catch-up leaves out tombstones", 0},
 };
 #define CANARIES (sizeof(canaries) / sizeof(canaries[0]))
 
@@ -126,7 +136,6 @@ static const char *const fault_names[FAULTS] = {
 	[FAULT_BACKUP] = "backups restored",
 	[FAULT_STANDBY] = "standbys promoted",
 	[FAULT_ROLLBACK] = "disks set back unnoticed",
-	[FAULT_CLONE] = "clones",
 	[FAULT_JOIN] = "joins without rows",
 	[FAULT_JOIN_ROWS] = "joins with rows",
 	[FAULT_REMOVE] = "removals",
@@ -177,6 +186,15 @@ search(const Canary *canary, uint64_t seed, uint64_t runs, double until)
 			return seed + i;
 	}
 	return 0;
+}
+
+/* Tries the seed that found it last, then all from 1 on. */
+static uint64_t
+find(const Canary *canary, double until)
+{
+	if (canary->seed != 0 && !run_with(canary, canary->seed, false))
+		return canary->seed;
+	return search(canary, 1, 20000, until);
 }
 
 static void
@@ -241,7 +259,7 @@ check(double budget)
 	claim(seed == 0, "faults", "every class was drawn");
 	for (size_t i = 0; i < CANARIES; i++)
 	{
-		seed = search(&canaries[i], 1, 20000, start + budget);
+		seed = find(&canaries[i], start + budget);
 		snprintf(text, sizeof(text), "noticed that %s", canaries[i].claim);
 		claim(seed != 0, canaries[i].name, text);
 		if (seed != 0)
@@ -283,7 +301,7 @@ int
 main(int argc, char **argv)
 {
 	const Canary *canary = NULL;
-	static Canary any = {"", 0, DEFECT_NONE, TROUBLE_ANY, ""};
+	static Canary any = {"", 0, DEFECT_NONE, TROUBLE_ANY, "", 0};
 	uint64_t seed = 0;
 	uint64_t from = 1;
 	uint64_t runs = UINT64_MAX;

@@ -158,17 +158,26 @@ is_alone(const Node *node)
 bool
 member_may_talk(const Sim *sim, const Node *node)
 {
-	if (sim->step < node->clash_until && !sim->calm)
-		return false;
 	return node->up && (!node->mem.outcast || DEFECT(sim, DEFECT_R13_SHIP));
 }
 
-/* R12: a joiner writes once the cluster's clock has been observed. */
+/*
+ * R12: a joiner writes once the cluster's clock has been observed.  R15: a new
+ * life not before it met all who may hold stamps of the old one, or its clock
+ * must be beyond them.
+ */
 bool
 member_writes(const Sim *sim, const Node *node)
 {
-	(void) sim;
-	return !node->mem.joining || node->mem.registered != DC_HLC_NONE;
+	uint32_t others = list_present(&node->mem.list) & ~BIT(node->self);
+
+	if (!node->mem.joining)
+		return true;
+	if (node->mem.registered == DC_HLC_NONE)
+		return false;
+	return node->mem.before == DC_MEMBER_ABSENT || (others & ~node->met) == 0 ||
+		   sim->now_us > node->born_us + 2 * sim->config.drift_us ||
+		   DEFECT(sim, DEFECT_R15_CLOCK);
 }
 
 /*
@@ -204,6 +213,20 @@ member_manners(const Sim *sim, const Node *node)
 
 /* ---- identity ----------------------------------------------------------- */
 
+/* Everybody must say hello again, and hear how things stand here. */
+static void
+drop_sessions(Sim *sim, Node *node)
+{
+	for (uint32_t i = 0; i < SERVERS_MAX; i++)
+	{
+		if (i == node->index)
+			continue;
+		link_close(sim, link_of(sim, node->index, i), NULL);
+		link_close(sim, link_of(sim, i, node->index), NULL);
+		peer_end(node, i);
+	}
+}
+
 /* A new life under the same id: it joins. */
 void
 member_reincarnate(Sim *sim, Node *node, const char *why)
@@ -226,16 +249,11 @@ member_reincarnate(Sim *sim, Node *node, const char *why)
 	}
 	sim_trace(sim, "node %u: new incarnation %llu, %s", node->index + 1,
 			  (unsigned long long) s->incarnation, why);
-	node->delivered = node->haunted = 0;
+	node->delivered = node->haunted = node->met = 0;
+	node->born_us = sim->now_us;
 	node->bound_at_start = DC_HLC_MAX; /* it is somebody else now */
 	node->repair.running = false;
-	for (uint32_t i = 0; i < SERVERS_MAX; i++)
-	{
-		if (i == node->index)
-			continue;
-		link_close(sim, link_of(sim, node->index, i), NULL);
-		peer_end(node, i);
-	}
+	drop_sessions(sim, node);
 	sim->stats.rejoins++;
 }
 
@@ -280,6 +298,7 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 	State *s = &node->mem;
 	uint64_t own = s->incarnation;
 	bool fresh = is_alone(node) && !m->alone;
+	bool joins_now = false;
 
 	if (m->vector[node->self] > node->bound_at_start &&
 		m->vector[node->self] > s->vector[node->self] &&
@@ -290,6 +309,11 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 	}
 	/* what an earlier life may have given out */
 	node->clock = dc_hlc_observe(node->clock, m->vector[node->self]);
+	if (!dc_hlc_ahead(m->clock, node_now(sim, node), sim->config.drift_us))
+	{
+		node->clock = dc_hlc_observe(node->clock, m->clock);
+		node->met |= BIT(peer);
+	}
 	if (m->ghosts)
 		node->haunted |= BIT(peer);
 	else
@@ -324,6 +348,7 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 		if (!s->ghosts || !s->joining)
 			sim_trace(sim, "node %u joins, by node %u", node->index + 1,
 					  peer + 1);
+		joins_now = !s->joining;
 		s->joining = true;
 		s->ghosts = true;
 	}
@@ -346,10 +371,14 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 	}
 	if (memcmp(&saved, s, sizeof(saved)) == 0)
 		return true;
-	if (node_commit_state(sim, node))
-		return true;
-	node->mem = saved;
-	return false;
+	if (!node_commit_state(sim, node))
+	{
+		node->mem = saved;
+		return false;
+	}
+	if (joins_now)
+		drop_sessions(sim, node);
+	return !joins_now;
 }
 
 /* ---- joining ------------------------------------------------------------ */

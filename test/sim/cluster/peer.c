@@ -232,7 +232,6 @@ take_hello(Sim *sim, Link *link, Node *node, const Message *m)
 		refuse(sim, link, node, &answer);
 		return;
 	}
-	node->contacts = true;
 	*served = (Served){.open = true,
 					   .incarnation = hello.incarnation,
 					   .boot = manners.boot,

@@ -123,7 +123,7 @@ configure(Sim *sim)
 	c->jump = pick(rng, 50, 1, 10);
 	c->backup = pick(rng, 50, 2, 40);
 	c->restore = pick(rng, 60, 1, 5);
-	c->clone = pick(rng, 80, 1, 3);
+	(void) rng_next(rng);
 	c->removal = pick(rng, 70, 1, 6);
 	c->truncate = pick(rng, 50, 5, 60);
 	c->deletes = 10 + rng_below(rng, 50);

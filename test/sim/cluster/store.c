@@ -72,13 +72,13 @@ forget_volatile(Sim *sim, Node *node)
 {
 	memset(node->txn, 0, sizeof(node->txn));
 	node->head = node->oldest = 0;
-	node->delivered = node->haunted = 0;
+	node->delivered = node->haunted = node->met = 0;
+	node->born_us = sim->now_us;
 	memset(node->report, 0, sizeof(node->report));
 	memset(&node->repair, 0, sizeof(node->repair));
 	node->relayed = 0;
 	node->closed = 0;
 	node->closed_epoch = 0;
-	node->clash_until = 0;
 	if (!DEFECT(sim, DEFECT_R6_SESSION))
 	{
 		memset(node->served, 0, sizeof(node->served));
