@@ -2,14 +2,45 @@
  * commit.c
  *		How a transaction ends, step by step.
  *
- *	RECORD -> FLUSH -> VISIBLE -> MERGE ... MERGE -> QUEUE -> CLEAR -> DONE
- *	             \_ skipped with synchronous_commit = off
+ *	{ RESERVE -> ANNOUNCE } -> RECORD -> FLUSH -> VISIBLE
+ *	      key by key                  \_ skipped with synchronous_commit = off
+ *	-> { MERGE -> LOOK } -> QUEUE -> CLEAR -> DONE
+ *	      key by key
  *
  * Between VISIBLE and MERGE others see the rows, and write over them, while
  * the metadata does not know of them yet: PostgreSQL shows a transaction's
- * rows before it calls its COMMIT callback.
+ * rows before it calls its COMMIT callback.  The table's lock goes after that
+ * callback; only a large transaction merges without it.
  */
 #include "sim.h"
+
+/* P1: before a death can be seen, or before its row is sought. */
+void
+death_announce(Node *node, DcHlc stamp)
+{
+	node->dying++;
+	if (node->dmax < stamp)
+		node->dmax = stamp;
+}
+
+/* The greatest death of the key that is not older than `stamp`, or NONE. */
+DcHlc
+death_after(const Sim *sim, const Node *node, uint32_t key, DcHlc stamp)
+{
+	DcEntry entry;
+
+	if (node->dmax < stamp)
+		return DC_HLC_NONE;
+	if ((node->dying > 0 && !DEFECT(sim, DEFECT_P1_DYING)) ||
+		!node_rebuilt(sim, node))
+		return node->dmax;
+	entry = meta_get(node, key);
+	if (!DEFECT(sim, DEFECT_FLOOR_P1))
+		entry = dc_rule_floored(entry, node->floor);
+	if (entry.stamp < stamp || !entry.dead)
+		return DC_HLC_NONE;
+	return entry.stamp;
+}
 
 static void
 check_record(Sim *sim, const Node *node, const Txn *t)
@@ -18,6 +49,10 @@ check_record(Sim *sim, const Node *node, const Txn *t)
 	{
 		DcHlc stamp = t->entry[key].stamp;
 
+		if (t->floor != DC_HLC_NONE && t->floor <= t->replaced[key])
+			sim_fail(sim, "floor: node %u truncates at %llu a row at %llu",
+					 node->id, (unsigned long long) t->floor,
+					 (unsigned long long) t->replaced[key]);
 		if (!(t->merged & BIT(key)))
 			continue;
 		if (stamp <= node->published)
@@ -28,11 +63,75 @@ check_record(Sim *sim, const Node *node, const Txn *t)
 			sim_fail(sim, "R1: node %u writes key %u at %llu over %llu",
 					 node->id, key, (unsigned long long) stamp,
 					 (unsigned long long) t->replaced[key]);
+		if (!t->entry[key].dead && stamp <= t->floor)
+			sim_fail(sim,
+					 "floor: node %u commits key %u at %llu after its own "
+					 "TRUNCATE at %llu",
+					 node->id, key, (unsigned long long) stamp,
+					 (unsigned long long) t->floor);
 		if (!t->entry[key].dead && stamp <= t->saw_death[key])
 			sim_fail(sim, "P1: node %u inserts key %u at %llu, died at %llu",
 					 node->id, key, (unsigned long long) stamp,
 					 (unsigned long long) t->saw_death[key]);
 	}
+}
+
+/* The next key that goes to the metadata, from t->next on. */
+static bool
+next_key(const Sim *sim, Txn *t)
+{
+	while (t->next < sim->config.keys && !(t->merged & BIT(t->next)))
+		t->next++;
+	return t->next < sim->config.keys;
+}
+
+/*
+ * P5: whatever can fail, fails here.  A live entry stays until its own death,
+ * which no horizon passes while this transaction runs: either its stamp is
+ * above W, or a purge waits for it.  A dead one may go at any time.
+ */
+static void
+step_reserve(Sim *sim, Node *node, int txn)
+{
+	Txn *t = &node->txn[txn];
+	uint32_t key;
+	DcEntry entry;
+
+	if (!next_key(sim, t))
+	{
+		if (t->floor != DC_HLC_NONE && !(t->announced & BIT(KEY_FLOOR)))
+		{
+			death_announce(node, t->floor);
+			t->announced |= BIT(KEY_FLOOR);
+		}
+		t->state = TXN_RECORD;
+		t->next = 0;
+		return;
+	}
+	key = t->next;
+	entry = meta_get(node, key);
+	if (sim->config.reserve_all || entry.stamp == DC_HLC_NONE ||
+		(entry.dead && !DEFECT(sim, DEFECT_P5)))
+	{
+		meta_reserve(sim, node, key);
+		t->reserved |= BIT(key);
+	}
+	t->births[key] = node->births;
+	t->state = TXN_ANNOUNCE;
+}
+
+static void
+step_announce(Node *node, int txn)
+{
+	Txn *t = &node->txn[txn];
+
+	if (t->entry[t->next].dead)
+	{
+		death_announce(node, t->entry[t->next].stamp);
+		t->announced |= BIT(t->next);
+	}
+	t->next++;
+	t->state = TXN_RESERVE;
 }
 
 static void
@@ -41,6 +140,7 @@ step_record(Sim *sim, Node *node, int txn)
 	Txn *t = &node->txn[txn];
 	WalRecord record = {.written = t->written,
 						.marked = t->marked,
+						.floor = t->floor,
 						.own = txn < LOCALS};
 
 	if (record.own)
@@ -59,8 +159,7 @@ step_record(Sim *sim, Node *node, int txn)
 		record.row[key] = t->pending[key];
 		record.tomb[key] = t->tomb[key];
 	}
-	t->births = node->births;
-	if (t->written | t->marked)
+	if ((t->written | t->marked) != 0 || t->floor != DC_HLC_NONE)
 		t->lsn = wal_append(sim, node, &record);
 	if (txn < LOCALS)
 	{
@@ -112,11 +211,42 @@ step_visible(Sim *sim, Node *node, int txn)
 		if (heap->holder == txn)
 			heap->holder = -1;
 	}
-	sim_trace(sim, "node %u txn %d: visible, keys %x", node->id, txn,
-			  t->written | t->marked);
+	if (t->floor > node->heap_floor)
+		node->heap_floor = t->floor;
+	sim_trace(sim, "node %u txn %d: visible, keys %x, floor %llu", node->id,
+			  txn, t->written | t->marked, (unsigned long long) t->floor);
+	if (t->large)
+		t->table = TABLE_NONE;
 	t->held = 0;
 	t->state = TXN_MERGE;
-	t->merge_next = 0;
+	t->next = 0;
+}
+
+static void
+settle_death(Node *node, uint32_t *mask, uint32_t key)
+{
+	if (*mask & BIT(key))
+		node->dying--;
+	*mask &= ~BIT(key);
+}
+
+/*
+ * The floor first.  Rows below it that its scan did not see are there when it
+ * stands, or their merge sees it; all keys are looked at once more.
+ */
+static void
+merge_floor(Sim *sim, Node *node, Txn *t)
+{
+	if (t->floor > node->floor)
+	{
+		node->floor = t->floor;
+		if (!DEFECT(sim, DEFECT_FLOOR_SWEEP))
+			node->reconcile |= BIT(sim->config.keys) - 1;
+		sim_trace(sim, "node %u: floor %llu", node->id,
+				  (unsigned long long) node->floor);
+	}
+	settle_death(node, &t->early, KEY_FLOOR);
+	settle_death(node, &t->announced, KEY_FLOOR);
 }
 
 static void
@@ -124,11 +254,11 @@ step_merge(Sim *sim, Node *node, int txn)
 {
 	Txn *t = &node->txn[txn];
 	uint32_t key;
+	bool reserved;
 
-	while (t->merge_next < sim->config.keys &&
-		   !(t->merged & BIT(t->merge_next)))
-		t->merge_next++;
-	if (t->merge_next >= sim->config.keys)
+	if (t->next == 0)
+		merge_floor(sim, node, t);
+	if (!next_key(sim, t))
 	{
 		if (t->lsn > node->wal_merged)
 			node->wal_merged = t->lsn;
@@ -136,18 +266,47 @@ step_merge(Sim *sim, Node *node, int txn)
 		return;
 	}
 
-	key = t->merge_next++;
-	DcEntry found = meta_merge(sim, node, key, t->entry[key]);
+	key = t->next;
+	settle_death(node, &t->early, key);
+	if (DEFECT(sim, DEFECT_P1_SETTLE))
+	{
+		settle_death(node, &t->announced, key);
+		if (rng_chance(&sim->rng, 3, 4))
+			return;
+	}
+	reserved = (t->reserved & BIT(key)) != 0;
+	if (!reserved && meta_get(node, key).stamp == DC_HLC_NONE)
+		sim_fail(sim, "P5: node %u txn %d: no room for key %u at its commit",
+				 node->id, txn, key);
+	t->found = meta_merge(sim, node, key, t->entry[key], reserved);
+	t->reserved &= ~BIT(key);
+	t->state = TXN_LOOK;
 	sim_trace(sim, "node %u txn %d: merge key %u %s %llu, found %s %llu",
 			  node->id, txn, key, t->entry[key].dead ? "dead" : "live",
 			  (unsigned long long) t->entry[key].stamp,
-			  found.dead ? "dead" : "live", (unsigned long long) found.stamp);
+			  t->found.dead ? "dead" : "live",
+			  (unsigned long long) t->found.stamp);
+}
+
+/* After the merge: may heap and metadata disagree now? */
+static void
+step_look(Sim *sim, Node *node, int txn)
+{
+	Txn *t = &node->txn[txn];
+	uint32_t key = t->next;
+	DcEntry found = t->found;
+
+	if (!DEFECT(sim, DEFECT_FLOOR_LATE))
+		found = dc_rule_floored(found, node->floor);
 	if (dc_rule_needs_reconcile(found, t->entry[key], t->replaced[key]) ||
-		(t->entry[key].dead && node->births != t->births))
+		(t->entry[key].dead && node->births != t->births[key]))
 	{
 		node->reconcile |= BIT(key);
 		sim->stats.reconciles++;
 	}
+	settle_death(node, &t->announced, key);
+	t->next++;
+	t->state = TXN_MERGE;
 }
 
 static void
@@ -156,13 +315,19 @@ step_queue(Sim *sim, Node *node, int txn)
 	Txn *t = &node->txn[txn];
 	QueueItem *item = &node->queue[node->queue_head % QUEUE_MAX];
 
-	if (t->merged)
+	if (t->merged != 0 || t->floor != DC_HLC_NONE)
 	{
 		item->batch.count = 0;
 		item->bytes = !t->large;
+		sim->stats.gaps += t->large;
+		if (t->floor != DC_HLC_NONE)
+			item->batch.change[item->batch.count++] =
+				(Change){.key = KEY_FLOOR,
+						 .entry = {.stamp = t->floor, .dead = true}};
 		for (uint32_t key = 0; key < sim->config.keys; key++)
 		{
-			if (t->merged & BIT(key))
+			if ((t->merged & BIT(key)) &&
+				!((t->moved & BIT(key)) && DEFECT(sim, DEFECT_REKEY)))
 				item->batch.change[item->batch.count++] =
 					(Change){.key = key,
 							 .entry = t->entry[key],
@@ -180,6 +345,12 @@ commit_step(Sim *sim, Node *node, int txn)
 {
 	switch (node->txn[txn].state)
 	{
+		case TXN_RESERVE:
+			step_reserve(sim, node, txn);
+			break;
+		case TXN_ANNOUNCE:
+			step_announce(node, txn);
+			break;
 		case TXN_RECORD:
 			step_record(sim, node, txn);
 			break;
@@ -191,6 +362,9 @@ commit_step(Sim *sim, Node *node, int txn)
 			break;
 		case TXN_MERGE:
 			step_merge(sim, node, txn);
+			break;
+		case TXN_LOOK:
+			step_look(sim, node, txn);
 			break;
 		case TXN_QUEUE:
 			step_queue(sim, node, txn);

@@ -74,20 +74,30 @@ reader_add(Reader *r, DcEntry entry, uint32_t value)
  * One step.  An entry is read first, its row afterwards, by a new snapshot.
  * A live entry without a row, or with an older one: its death, or its row,
  * is committed and about to be merged; to leave the key out would hide it, so
- * the reader looks again.  True when nothing is left.
+ * the reader looks again.  No entry any more: it died, and everybody knew.
+ *
+ * What lies below the floor is left out, and the floor sent instead; it is
+ * read at the end, so that it is not older than the one that left things out.
+ * True when nothing is left.
  */
 static bool
 reader_step(const Sim *sim, const Node *node, Reader *r,
 			bool (*wants)(const void *ctx, DcHlc stamp), const void *ctx)
 {
+	static const DcMapFilter all;
 	Row row;
 
+	if (r->cursor.order == 0 && !r->cursor.started)
+		r->floor = node->floor;
 	switch (r->state)
 	{
 		case READER_ENTRY:
-			if (!meta_scan(node, &r->cursor, &r->key, &r->entry))
-				return true;
-			if (!wants(ctx, r->entry.stamp))
+			if (!meta_scan(node, &r->cursor, &all, &r->key, &r->entry))
+			{
+				r->state = READER_FLOOR;
+				break;
+			}
+			if (!wants(ctx, r->entry.stamp) || r->entry.stamp <= node->floor)
 				break;
 			if (r->entry.dead)
 				reader_add(r, r->entry, 0);
@@ -104,13 +114,25 @@ reader_step(const Sim *sim, const Node *node, Reader *r,
 			break;
 		case READER_AGAIN:
 			r->entry = meta_get(node, r->key);
-			if (r->entry.dead)
+			if (r->entry.stamp == DC_HLC_NONE || r->entry.stamp <= node->floor)
+				r->state = READER_ENTRY;
+			else if (r->entry.dead)
 				reader_add(r, r->entry, 0);
 			else if (DEFECT(sim, DEFECT_P15))
 				r->state = READER_ENTRY;
 			else
 				r->state = READER_ROW;
 			break;
+		case READER_FLOOR:
+			if (!DEFECT(sim, DEFECT_FLOOR_SCAN))
+				r->floor = node->floor;
+			r->key = KEY_FLOOR;
+			if (r->floor != DC_HLC_NONE && wants(ctx, r->floor))
+				reader_add(r, (DcEntry){.stamp = r->floor, .dead = true}, 0);
+			r->state = READER_END;
+			break;
+		case READER_END:
+			return true;
 	}
 	return false;
 }
@@ -165,6 +187,7 @@ begin_catchup(Sim *sim, Link *link, Node *from)
 	dc_stream_catchup_begin(&link->stream, &from->vector, link->covered,
 							from->id);
 	link->reader = (Reader){.state = READER_ENTRY};
+	link->reach = claims_of(sim, &from->vector);
 	link->chunks_unacked = 0;
 	sim->stats.catchups++;
 	sim_trace(sim, "link %u-%u: catch-up begins from %llu to %llu",
@@ -187,6 +210,7 @@ send_catchup(Sim *sim, Link *link, Node *from)
 		m = push(&link->forth);
 		m->kind = MSG_CHUNK;
 		m->batch = r->out;
+		m->reach = link->reach;
 		r->out.count = 0;
 		link->chunks_unacked++;
 		return;
@@ -194,6 +218,7 @@ send_catchup(Sim *sim, Link *link, Node *from)
 	if (!end || link->chunks_unacked > 0)
 		return;
 
+	flush_rows(sim, from); /* a floor that left entries out, too */
 	if (DEFECT(sim, DEFECT_R6))
 	{
 		for (uint32_t id = 1; id <= sim->config.nodes; id++)
@@ -381,6 +406,8 @@ receive_changes(Sim *sim, Link *link, Node *node, const Message *m)
 	node->worker[worker].link = (int) (link - sim->link);
 	node->worker[worker].session = link->session;
 	node->worker[worker].chunk = m->kind == MSG_CHUNK;
+	node->worker[worker].scan = m->kind == MSG_CHUNK;
+	node->worker[worker].reach = m->reach;
 	link->receiving = true;
 	pop(&link->forth);
 }
@@ -517,6 +544,7 @@ relay_build_step(Sim *sim, Node *node)
 		node->relay_to = node->vector.at[source];
 		node->relay_source = source;
 		node->relay_reader = (Reader){.state = READER_ENTRY};
+		node->relay_reach = claims_of(sim, &node->vector);
 		node->relaying = node->relay_from < node->relay_to;
 		return;
 	}
@@ -536,6 +564,7 @@ relay_build_step(Sim *sim, Node *node)
 						 .source = node->relay_source,
 						 .from = node->relay_from,
 						 .to = node->relay_to,
+						 .reach = node->relay_reach,
 						 .batch = node->relay_reader.out};
 }
 
@@ -552,7 +581,10 @@ relay_deliver_step(Sim *sim, Node *node)
 	worker = apply_start(sim, node, &segment->batch);
 	if (worker < 0)
 		return;
+	sim->stats.relays++;
 	node->worker[worker].segment = true;
+	node->worker[worker].scan = true;
+	node->worker[worker].reach = segment->reach;
 	node->worker[worker].source = segment->source;
 	node->worker[worker].from = segment->from;
 	node->worker[worker].to = segment->to;

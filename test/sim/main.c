@@ -21,7 +21,7 @@ typedef struct Fault
 {
 	const char *name;
 	unsigned canary;
-	uint32_t defect;
+	Defect defect;
 	Trouble trouble;
 	const char *claim;
 } Fault;
@@ -80,7 +80,7 @@ static bool
 run_with(const Fault *fault, uint64_t seed, bool trace)
 {
 	dc_canaries = fault != NULL ? fault->canary : 0;
-	return sim_run(sim, seed, fault != NULL ? fault->defect : 0,
+	return sim_run(sim, seed, fault != NULL ? fault->defect : DEFECT_NONE,
 				   fault != NULL ? fault->trouble : TROUBLE_ANY, trace);
 }
 

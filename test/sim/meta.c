@@ -61,9 +61,36 @@ meta_get(const Node *node, uint32_t key)
 	return dc_map_get(&node->map, &node->map_env, bytes, KEY_BYTES);
 }
 
+/* P5: a commit brings its room with it, or needs none. */
+void
+meta_reserve(Sim *sim, Node *node, uint32_t key)
+{
+	uint8_t bytes[KEY_BYTES];
+
+	key_bytes(key, bytes);
+	if (dc_map_reserve(&node->map, &node->map_env, bytes, KEY_BYTES) != DC_OK)
+		sim_fail(sim, "node %u: the map has no room", node->id);
+}
+
+void
+meta_unreserve(Node *node, uint32_t key)
+{
+	(void) key;
+	dc_map_unreserve(&node->map, &node->map_env, KEY_BYTES);
+}
+
+bool
+meta_remove(Node *node, uint32_t key)
+{
+	uint8_t bytes[KEY_BYTES];
+
+	key_bytes(key, bytes);
+	return dc_map_remove(&node->map, &node->map_env, bytes, KEY_BYTES);
+}
+
 /* Answers what stood there before. */
 DcEntry
-meta_merge(Sim *sim, Node *node, uint32_t key, DcEntry entry)
+meta_merge(Sim *sim, Node *node, uint32_t key, DcEntry entry, bool reserved)
 {
 	DcEntry found = {0};
 	uint8_t bytes[KEY_BYTES];
@@ -71,17 +98,22 @@ meta_merge(Sim *sim, Node *node, uint32_t key, DcEntry entry)
 
 	key_bytes(key, bytes);
 	hash = dc_key_hash(node->map_env.hash_seed, bytes, KEY_BYTES);
+	if (reserved && node->map.reserved == 0)
+	{
+		sim_fail(sim, "P5: node %u: the room of key %u is gone", node->id, key);
+		return found;
+	}
 	if (dc_map_merge(&node->map, &node->map_env, bytes, KEY_BYTES, hash, entry,
-					 false, &found) != DC_OK)
+					 reserved, &found) != DC_OK)
 		sim_fail(sim, "node %u: the map refused key %u", node->id, key);
 	return found;
 }
 
 /* The next entry in the order of the map; false at its end. */
 bool
-meta_scan(const Node *node, DcMapCursor *cursor, uint32_t *key, DcEntry *entry)
+meta_scan(const Node *node, DcMapCursor *cursor, const DcMapFilter *filter,
+		  uint32_t *key, DcEntry *entry)
 {
-	static const DcMapFilter all;
 	DcMapItem item;
 	uint8_t bytes[DC_KEY_BYTES_FIXED];
 	DcMapRoom room = {.items = &item,
@@ -91,7 +123,7 @@ meta_scan(const Node *node, DcMapCursor *cursor, uint32_t *key, DcEntry *entry)
 
 	while (!cursor->done)
 	{
-		if (dc_map_scan(&node->map, &node->map_env, cursor, &all, &room) == 0)
+		if (dc_map_scan(&node->map, &node->map_env, cursor, filter, &room) == 0)
 			continue;
 		*key = item.key.data[0];
 		*entry = item.entry;

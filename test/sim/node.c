@@ -67,11 +67,20 @@ node_restart(Sim *sim, Node *node)
 		node->heap[key] = (Heap){.row = node->disk_row[key],
 								 .tomb = node->disk_tomb[key],
 								 .holder = -1};
+	meta_clear(node);
+	for (int i = 0; i < TXNS; i++)
+		node->txn[i].reserved = 0; /* went with the memory */
 	for (int i = 0; i < TXNS; i++)
 		txn_reset(node, i);
 	memset(node->worker, 0, sizeof(node->worker));
 	memset(node->slot, 0, sizeof(node->slot));
-	meta_clear(node);
+	node->dying = 0;
+	node->floor = node->heap_floor = node->disk_floor;
+	if (DEFECT(sim, DEFECT_FLOOR_P6))
+		node->floor = DC_HLC_NONE;
+	node->horizon = node->disk_horizon;
+	memset(node->report, 0, sizeof(node->report));
+	node->purge_state = 0;
 
 	node->bound = node->disk_bound;
 	node->clock = wall > node->bound ? wall : node->bound;
@@ -124,15 +133,18 @@ node_rebuild_step(Sim *sim, Node *node)
 
 	if (node_rebuilt(sim, node))
 		return;
-	if (tomb != DC_HLC_NONE &&
+	if (tomb > node->floor &&
 		(node->rebuild < keys || !DEFECT(sim, DEFECT_P6)))
 		(void) meta_merge(sim, node, key,
-						  (DcEntry){.stamp = tomb, .dead = true});
+						  (DcEntry){.stamp = tomb, .dead = true}, false);
 	if (node->rebuild >= keys && row != DC_HLC_NONE)
 	{
-		DcEntry found =
-			meta_merge(sim, node, key, (DcEntry){.stamp = row, .dead = false});
+		DcEntry found = {0};
 
+		if (row > node->floor)
+			found = meta_merge(sim, node, key,
+							   (DcEntry){.stamp = row, .dead = false}, false);
+		found = dc_rule_floored(found, node->floor);
 		if (dc_rule_reconcile(row, found) == DC_RECONCILE_ERASE_ROW)
 		{
 			node->reconcile |= BIT(key);
@@ -207,12 +219,12 @@ node_persist_step(Sim *sim, Node *node)
 	WalRecord record = {.vector = true,
 						.claims = claims_of(sim, &node->vector)};
 
-	if (sim->calm)
-		return;
 	if (DEFECT(sim, DEFECT_R4_DISK))
 		node->disk_claims = record.claims;
 	else
 		(void) wal_append(sim, node, &record);
+	if (sim->calm)
+		wal_flush(sim, node, node->wal_insert);
 }
 
 /* The key's lock and row are his: what shall they be? */
@@ -221,21 +233,32 @@ reconcile(Sim *sim, Node *node, Txn *t)
 {
 	uint32_t key = t->key;
 	DcHlc row = heap_sees(node, TXN_MAINTAIN, key).stamp;
+	DcEntry entry = meta_get(node, key);
+	bool fallen = entry.stamp != DC_HLC_NONE && !entry.dead &&
+				  entry.stamp <= node->floor;
 
 	if (row != DC_HLC_NONE && !(t->held & BIT(key)))
 	{
 		t->state = TXN_TAKE; /* it came after the look: lock it first */
 		return;
 	}
-	t->state = TXN_RECORD;
-	switch (dc_rule_reconcile(row, meta_get(node, key)))
+	t->state = TXN_RESERVE;
+	t->next = 0;
+	switch (dc_rule_reconcile(row, dc_rule_floored(entry, node->floor)))
 	{
 		case DC_RECONCILE_NOTHING:
+			/* it stays as a death, until the horizon has passed the floor */
+			if (fallen)
+				(void) meta_merge(
+					sim, node, key,
+					(DcEntry){.stamp = node->floor, .dead = true}, false);
 			txn_reset(node, TXN_MAINTAIN);
 			break;
 		case DC_RECONCILE_ERASE_ROW:
 			t->pending[key] = (Row){0};
 			t->written = BIT(key);
+			if (fallen)
+				node->reconcile |= BIT(key);
 			sim->stats.erased++;
 			break;
 		case DC_RECONCILE_MERGE_ROW:
@@ -262,7 +285,8 @@ node_maintain_step(Sim *sim, Node *node)
 	switch (t->state)
 	{
 		case TXN_IDLE:
-			key = rng_below(&sim->rng, sim->config.keys);
+			key = sim->explore ? (uint32_t) __builtin_ctz(node->reconcile | 256) :
+								 rng_below(&sim->rng, sim->config.keys);
 			if (!(node->reconcile & BIT(key)))
 				break;
 			txn_reset(node, TXN_MAINTAIN);
@@ -271,7 +295,8 @@ node_maintain_step(Sim *sim, Node *node)
 			t->state = TXN_TAKE;
 			break;
 		case TXN_TAKE:
-			if (heap_blocked(sim, node, TXN_MAINTAIN, t->key))
+			if (table_blocked(node, TXN_MAINTAIN, TABLE_WRITE) ||
+				heap_blocked(sim, node, TXN_MAINTAIN, t->key))
 				break;
 			if (node->heap[t->key].row.stamp != DC_HLC_NONE)
 				(void) heap_lock(sim, node, TXN_MAINTAIN, t->key);

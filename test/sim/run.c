@@ -29,6 +29,8 @@ enum
 	ACTOR_REBUILD,
 	ACTOR_RELAY_BUILD,
 	ACTOR_RELAY_DELIVER,
+	ACTOR_GOSSIP,
+	ACTOR_PURGE,
 	ACTOR_KINDS
 };
 
@@ -56,7 +58,7 @@ static const uint32_t usual[ACTOR_KINDS] = {
 	[ACTOR_RECEIVE] = 12,      [ACTOR_ANSWER] = 6,  [ACTOR_PUBLISH] = 8,
 	[ACTOR_FLUSH] = 1,         [ACTOR_BOUND] = 10,  [ACTOR_PERSIST] = 2,
 	[ACTOR_MAINTAIN] = 4,      [ACTOR_REBUILD] = 8, [ACTOR_RELAY_BUILD] = 10,
-	[ACTOR_RELAY_DELIVER] = 4,
+	[ACTOR_RELAY_DELIVER] = 4, [ACTOR_GOSSIP] = 2,  [ACTOR_PURGE] = 6,
 };
 
 /* Makes one kind of trouble likely. */
@@ -103,6 +105,27 @@ aggravate(Sim *sim, Trouble trouble)
 			c->weight[ACTOR_RELAY_BUILD] = 60;
 			c->weight[ACTOR_RELAY_DELIVER] = 30;
 			break;
+		case TROUBLE_PURGE:
+			c->keys = 1 + rng_below(rng, 3);
+			c->purge = true;
+			c->duplicate_rate = 50 + rng_below(rng, 150);
+			c->merge_stall = rng_chance(rng, 1, 2) ? 0 : 300;
+			c->weight[ACTOR_PURGE] = 40 + rng_below(rng, 100);
+			c->weight[ACTOR_GOSSIP] = 10 + rng_below(rng, 20);
+			c->weight[ACTOR_PERSIST] = 8 + rng_below(rng, 20);
+			c->weight[ACTOR_FLUSH] = 8;
+			c->weight[ACTOR_PUBLISH] = 60;
+			c->weight[ACTOR_RECEIVE] = 60;
+			c->weight[ACTOR_ANSWER] = 20;
+			c->weight[ACTOR_SEND] = 80;
+			c->queue_size = QUEUE_MAX - 1;
+			c->idle_share = 0;
+			break;
+		case TROUBLE_TRUNCATE:
+			c->keys = 1 + rng_below(rng, 4);
+			c->truncate_share = 50 + rng_below(rng, 250);
+			c->merge_stall = rng_chance(rng, 1, 2) ? 0 : 300;
+			break;
 	}
 }
 
@@ -124,6 +147,11 @@ configure(Sim *sim)
 	c->abort_share = pick(rng, 30, 1, 40);
 	c->large_share = pick(rng, 50, 1, 30);
 	c->idle_share = pick(rng, 50, 1, 15);
+	c->truncate_share = pick(rng, 40, 1, 60);
+	c->rekey_share = pick(rng, 30, 5, 60);
+	c->savepoint_share = pick(rng, 40, 1, 40);
+	c->purge = rng_chance(rng, 3, 4);
+	c->reserve_all = rng_chance(rng, 1, 4);
 	c->merge_stall = pick(rng, 30, 50, 700);
 	c->drift_us = rng_chance(rng, 1, 2) ? 100000 : 20 + rng_below(rng, 100);
 	c->skew_us = 1 + rng_below(rng, rng_chance(rng, 1, 2) ? 150 : 6000);
@@ -134,7 +162,7 @@ configure(Sim *sim)
 	if (sim->trouble != TROUBLE_ANY)
 		aggravate(sim, sim->trouble);
 	else if (rng_chance(rng, 1, 2))
-		aggravate(sim, (Trouble) rng_below(rng, 4));
+		aggravate(sim, (Trouble) rng_below(rng, TROUBLE_DIRECTED));
 }
 
 /* ---- bad luck ----------------------------------------------------------- */
@@ -181,8 +209,11 @@ fault(Sim *sim)
 			link_break(sim, link);
 	}
 	if (rng_chance(rng, c->clock_rate, 10000))
+	{
 		sim->node[rng_below(rng, c->nodes)].skew_us =
 			(int64_t) rng_below(rng, c->skew_us);
+		sim->stats.clock_steps++;
+	}
 	if (rng_chance(rng, c->duplicate_rate, 10000))
 		deliver_duplicate(sim);
 }
@@ -217,10 +248,13 @@ stall(Sim *sim, Txn *t)
 
 	if (sim->calm || t->state == TXN_IDLE || sim->step < t->stall_until)
 		return;
-	if (t->state == TXN_MERGE && t->merge_next == 0)
+	if (t->state == TXN_MERGE && t->next == 0)
 		per_mille = sim->config.merge_stall;
 	if (rng_chance(&sim->rng, per_mille, 1000))
+	{
 		t->stall_until = sim->step + 50 + rng_below(&sim->rng, 500);
+		sim->stats.stalls++;
+	}
 }
 
 static uint32_t
@@ -291,6 +325,12 @@ act(Sim *sim, Node *node)
 		case ACTOR_RELAY_BUILD:
 			relay_build_step(sim, node);
 			break;
+		case ACTOR_GOSSIP:
+			purge_gossip_step(sim, node, &sim->node[other]);
+			break;
+		case ACTOR_PURGE:
+			purge_step(sim, node);
+			break;
 		default:
 			relay_deliver_step(sim, node);
 			break;
@@ -323,6 +363,8 @@ calm_down(Sim *sim)
 	for (int i = 0; i < ACTOR_KINDS; i++)
 		sim->config.weight[i] = usual[i];
 	sim->config.weight[ACTOR_PUBLISH] *= 3;
+	sim->config.weight[ACTOR_GOSSIP] *= 3;
+	sim->config.weight[ACTOR_PURGE] *= 3;
 	sim->config.weight[ACTOR_RELAY_BUILD] = 0;
 	sim->config.weight[ACTOR_RELAY_DELIVER] = 0;
 }
@@ -352,14 +394,14 @@ explain_unsettled(Sim *sim)
 }
 
 bool
-sim_run(Sim *sim, uint64_t seed, uint32_t defects, Trouble trouble, bool trace)
+sim_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
 {
 	Stats stats = sim->stats;
 
 	memset(sim, 0, sizeof(*sim));
 	sim->stats = stats;
 	sim->seed = seed;
-	sim->defects = defects;
+	sim->defect = defect;
 	sim->trouble = trouble;
 	sim->trace = trace;
 	sim->now_us = 1000;
@@ -368,6 +410,11 @@ sim_run(Sim *sim, uint64_t seed, uint32_t defects, Trouble trouble, bool trace)
 	sim_trace(sim, "seed %llu: %u keys, queue %u, covered %u",
 			  (unsigned long long) seed, sim->config.keys,
 			  sim->config.queue_size, sim->config.covered_mode);
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+		(void) dc_members_put(&sim->members,
+							  (DcMember){.node_id = i + 1,
+										 .state = DC_MEMBER_PRESENT,
+										 .incarnation = 1});
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 	{
 		node_init(sim, &sim->node[i], i);

@@ -10,6 +10,7 @@
  *	                 heap.c: rows, locks, WAL   meta.c: the dc_map
  *	                        ^                        ^
  *	  node.c: clock, watermark, maintainer, rebuild, crash
+ *	  purge.c: floors, the horizon, what may be forgotten
  *	  link.c: sessions, DcStream, catch-up, relayed segments
  *	  check.c: the oracle   run.c: the scheduler   directed.c: no chance
  *	  main.c: the suite
@@ -27,6 +28,7 @@
 
 #include "canary.h"
 #include "map.h"
+#include "members.h"
 #include "rng.h"
 #include "rules.h"
 #include "stream.h"
@@ -34,6 +36,7 @@
 
 #define NODES_MAX    4
 #define KEYS_MAX     8
+#define KEY_FLOOR    KEYS_MAX /* stands for the floor of the keyspace */
 #define LOCALS       3 /* backends that run local transactions */
 #define WORKERS      6 /* backends that apply */
 #define TXNS         (LOCALS + WORKERS + 1)
@@ -64,7 +67,7 @@ typedef struct Change
 typedef struct Batch
 {
 	uint32_t count;
-	Change change[KEYS_MAX];
+	Change change[KEYS_MAX + 1];
 } Batch;
 
 /* A vector of the few nodes there are: index = node index, not node id. */
@@ -80,6 +83,8 @@ typedef struct WalRecord
 	uint32_t marked;  /* keys that get a tombstone */
 	Row row[KEYS_MAX];
 	DcHlc tomb[KEYS_MAX];
+	DcHlc floor;  /* of a TRUNCATE */
+	DcHlc purged; /* tombstones up to here go */
 	bool own; /* a local transaction: its changes are new to the cluster */
 	bool vector;
 	Claims claims;
@@ -91,14 +96,15 @@ typedef enum TxnState
 
 	/* local transactions */
 	TXN_CHOOSE,
+	TXN_TABLE,
 	TXN_LOCK,
 	TXN_SLOT,
 	TXN_PUBLISH_SLOT,
 	TXN_DRAW,
 	TXN_FRESH,
-	TXN_RAISE,
 	TXN_WRITE,
 	TXN_AFTER,
+	TXN_TRUNCATE,
 
 	/* apply */
 	TXN_OBSERVE,
@@ -108,16 +114,20 @@ typedef enum TxnState
 	TXN_BIRTH,
 	TXN_DECIDE,
 	TXN_CHANGE,
+	TXN_SWEEP, /* of a TRUNCATE: key after key */
 
 	/* maintainer */
 	TXN_TAKE,
 	TXN_RECONCILE,
 
 	/* the steps of a commit, common to all */
+	TXN_RESERVE,
+	TXN_ANNOUNCE,
 	TXN_RECORD,
 	TXN_FLUSH,
 	TXN_VISIBLE,
 	TXN_MERGE,
+	TXN_LOOK,
 	TXN_QUEUE,
 	TXN_CLEAR,
 	TXN_DONE
@@ -128,8 +138,36 @@ typedef enum OpKind
 	OP_INSERT,
 	OP_UPSERT, /* INSERT ... ON CONFLICT DO UPDATE */
 	OP_UPDATE,
-	OP_DELETE
+	OP_DELETE,
+	OP_CHANGE_KEY, /* UPDATE of the primary key: a death and a birth */
+	OP_TRUNCATE,
+	OP_ELSEWHERE /* writes to another table: only a stamp is drawn */
 } OpKind;
+
+/* A transaction's lock of the table; held until its merge is through. */
+typedef enum TableLock
+{
+	TABLE_NONE,
+	TABLE_WRITE, /* with other writers */
+	TABLE_ALONE  /* TRUNCATE */
+} TableLock;
+
+/* What ROLLBACK TO SAVEPOINT brings back. */
+typedef struct Savepoint
+{
+	bool set;
+	uint32_t held;
+	uint32_t written;
+	uint32_t marked;
+	uint32_t merged;
+	Row pending[KEYS_MAX];
+	DcHlc tomb[KEYS_MAX];
+	DcEntry entry[KEYS_MAX];
+	DcHlc replaced[KEYS_MAX];
+	DcHlc saw_death[KEYS_MAX];
+	DcHlc floor;
+	TableLock table;
+} Savepoint;
 
 /* A transaction of any kind, on one node. */
 typedef struct Txn
@@ -146,9 +184,16 @@ typedef struct Txn
 	DcHlc saw_death[KEYS_MAX]; /* greatest death visible when inserted */
 	int waits_for;             /* transaction that holds the key, or -1 */
 	uint32_t waited;
-	uint32_t merge_next;
-	uint64_t births;      /* of the node, before the commit record */
-	uint64_t lsn;         /* of its commit record, 0: none */
+	uint32_t next;             /* key of the step at hand */
+	TableLock table;
+	DcHlc floor;               /* its TRUNCATE */
+	DcEntry found;             /* by the merge at hand */
+	uint32_t moved;            /* keys whose row went to another key */
+	uint32_t reserved;         /* keys it has room for in the map */
+	uint32_t early;            /* deaths announced before their row was sought */
+	uint32_t announced;        /* deaths announced before the commit record */
+	uint64_t births[KEYS_MAX]; /* of the node, before that announcement */
+	uint64_t lsn;              /* of its commit record, 0: none */
 	uint64_t stall_until; /* the operating system took its time */
 
 	/* local */
@@ -157,7 +202,9 @@ typedef struct Txn
 	DcHlc slot_value;
 	OpKind op;
 	uint32_t key;
+	uint32_t new_key; /* of OP_CHANGE_KEY; else the same */
 	uint32_t ops_left;
+	Savepoint savepoint;
 	uint32_t idle_left; /* steps it stays open before it ends */
 	DcHlc row_stamp;
 	bool aborts;
@@ -177,6 +224,8 @@ typedef struct Worker
 	uint32_t committed; /* changes before this one are through */
 	uint32_t patience;
 	bool split; /* one transaction per key */
+	bool scan;    /* found by a scan of a node whose vector then was `reach` */
+	Claims reach;
 	DcHlc probed;
 	DcApply decision;
 
@@ -198,7 +247,9 @@ typedef enum ReaderState
 {
 	READER_ENTRY,
 	READER_ROW,
-	READER_AGAIN
+	READER_AGAIN,
+	READER_FLOOR,
+	READER_END
 } ReaderState;
 
 typedef struct Reader
@@ -207,6 +258,7 @@ typedef struct Reader
 	DcMapCursor cursor;
 	uint32_t key;
 	DcEntry entry;
+	DcHlc floor;
 	Batch out;
 } Reader;
 
@@ -216,6 +268,7 @@ typedef struct Segment
 	uint32_t source;
 	DcHlc from;
 	DcHlc to;
+	Claims reach;
 	Batch batch;
 } Segment;
 
@@ -238,8 +291,10 @@ typedef struct Node
 	/* durable */
 	Row disk_row[KEYS_MAX];
 	DcHlc disk_tomb[KEYS_MAX];
+	DcHlc disk_floor;
 	Claims disk_claims;
 	DcHlc disk_bound;
+	DcHlc disk_horizon;
 	WalRecord wal[WAL_MAX]; /* the tail that is not yet flushed */
 	uint64_t wal_insert;    /* number of the last record */
 	uint64_t wal_flushed;
@@ -247,6 +302,7 @@ typedef struct Node
 
 	/* memory */
 	Heap heap[KEYS_MAX];
+	DcHlc heap_floor; /* greatest visible one; `floor` follows it */
 	DcMap map;
 	DcMapEnv map_env;
 	DcPagePool map_pool;
@@ -254,7 +310,9 @@ typedef struct Node
 	DcHlc clock;
 	DcHlc bound;
 	DcHlc dmax;
+	uint32_t dying;  /* deaths announced and not settled */
 	uint64_t births; /* rows applied where an unmerged death may hide */
+	DcHlc floor;     /* of TRUNCATE, as merged */
 	DcHlc slot[SLOTS];
 	DcVv vector; /* V; of itself: W */
 	DcHlc watermark;
@@ -266,7 +324,17 @@ typedef struct Node
 	uint32_t rebuild;   /* next step; see node.c */
 
 	Txn txn[TXNS];
+	uint64_t serial[TXNS]; /* goes up when one ends */
 	Worker worker[WORKERS];
+
+	/* horizon and purge; see purge.c */
+	DcHlc horizon;
+	DcReport report[NODES_MAX]; /* what the nodes said of themselves */
+	uint32_t purge_state;
+	DcHlc purge_until;
+	uint64_t purge_waits[TXNS]; /* serial + 1 of whom it waits for, or 0 */
+	DcMapCursor purge_cursor;
+	uint32_t purge_key;
 
 	/* publisher */
 	uint32_t publish_state;
@@ -278,6 +346,7 @@ typedef struct Node
 	bool relaying;
 	Reader relay_reader;
 	uint32_t relay_source;
+	Claims relay_reach;
 	Claims relayed; /* ends of the last segments */
 	DcHlc relay_from;
 	DcHlc relay_to;
@@ -300,6 +369,7 @@ typedef struct Message
 	Batch batch;
 	Claims base;
 	Claims donor;
+	Claims reach; /* of a chunk: V before the scan */
 	DcHlc from;
 	DcHlc to;
 } Message;
@@ -323,6 +393,7 @@ typedef struct Link
 	DcStream stream;
 	bool covered[DC_NODE_IDS];
 	Reader reader;
+	Claims reach; /* V before the scan */
 	uint32_t chunks_unacked;
 	Fifo forth;
 	Fifo back;
@@ -353,32 +424,66 @@ typedef struct Config
 	uint32_t abort_share;
 	uint32_t large_share;
 	uint32_t idle_share;
+	uint32_t truncate_share;
+	uint32_t rekey_share;
+	uint32_t savepoint_share;
+	bool purge;
+	bool reserve_all;     /* room also for keys that are live */
 	uint32_t merge_stall; /* per 1,000 commits */
 	uint32_t clock_rate;  /* steps of a wall clock */
 	uint32_t skew_us;     /* of wall clocks, at most */
 	uint64_t drift_us;
 	uint64_t lead_us;
-	uint32_t weight[16]; /* of the kinds of actors */
+	uint32_t weight[20]; /* of the kinds of actors */
 } Config;
 
-/* Faults of the surroundings, to prove that the checkers see. */
-enum
+/* A fault of the surroundings, to prove that the checkers see; one a run. */
+typedef enum Defect
 {
-	DEFECT_R1 = 1 << 0,       /* draws before it publishes its slot */
-	DEFECT_R3 = 1 << 1,       /* ships what is not flushed */
-	DEFECT_R4_DISK = 1 << 2,  /* V durable ahead of its rows */
-	DEFECT_R6 = 1 << 3,       /* reads V after the scan */
-	DEFECT_R14 = 1 << 4,      /* restarts at the wall clock */
-	DEFECT_P1_AFTER = 1 << 5, /* no second look at dmax */
-	DEFECT_P2_MERGE =
-		1 << 6,             /* apply leaves out of the metadata what it found */
-	DEFECT_P8 = 1 << 7,     /* watermark overtakes queued batches */
-	DEFECT_P9 = 1 << 8,     /* catch-up flushes only up to L */
-	DEFECT_P15 = 1 << 9,    /* catch-up skips a live entry without a row */
-	DEFECT_BOUND = 1 << 10, /* takes in stamps beyond the bound */
-	DEFECT_P2_BIRTH = 1 << 12, /* a late birth is not counted */
-	DEFECT_P6 = 1 << 11 /* rebuild reads tombstones and rows at two times */
-};
+	DEFECT_NONE,
+	DEFECT_R1,       /* draws before it publishes its slot */
+	DEFECT_R3,       /* ships what is not flushed */
+	DEFECT_R4_DISK,  /* V durable ahead of its rows */
+	DEFECT_R4_SEEN,  /* V is the greatest stamp seen */
+	DEFECT_R6,       /* reads V after the scan */
+	DEFECT_SESSION,  /* a session survives the crash of a side */
+	DEFECT_RESUME,   /* a catch-up goes on behind what was acknowledged */
+	DEFECT_R14,      /* restarts at the wall clock */
+	DEFECT_BOUND,    /* takes in stamps beyond the bound */
+	DEFECT_OBSERVE,  /* the clock ignores stamps that come in */
+	DEFECT_P1_AFTER, /* no second look at the deaths */
+	DEFECT_P1_DYING, /* the exact look ignores deaths under way */
+	DEFECT_P1_SETTLE, /* a death is settled before it is merged */
+	DEFECT_P2_MERGE, /* apply leaves out of the metadata what it found */
+	DEFECT_P2_BIRTH, /* a late birth is not counted */
+	DEFECT_P5,       /* room in the map only for keys that are absent */
+	DEFECT_P6,       /* rebuild reads tombstones and rows at two times */
+	DEFECT_P8,       /* watermark overtakes queued batches */
+	DEFECT_P9,       /* catch-up flushes only up to L */
+	DEFECT_P15,      /* catch-up skips a live entry without a row */
+	DEFECT_SAVEPOINT, /* what was rolled back is shipped */
+	DEFECT_REKEY,    /* a key change ships no death */
+
+	DEFECT_R7_MEMORY, /* m from a V that is not yet durable */
+	DEFECT_R8_DURABLE, /* purges before g is durable */
+	DEFECT_R8_CLOCK, /* purges what lies below the own watermark */
+	DEFECT_R8_GRACE, /* purges after some time */
+	DEFECT_PURGE_APPLY, /* does not wait for apply in flight */
+	DEFECT_PURGE_MEND, /* does not wait for keys to be reconciled */
+	DEFECT_PURGE_BLIND, /* removes what it found some time ago */
+	DEFECT_R5_SCAN,  /* believes each scan, however old */
+
+	DEFECT_FLOOR_APPLY, /* apply ignores the floor */
+	DEFECT_FLOOR_LATE, /* a merge below the floor stays */
+	DEFECT_FLOOR_SWEEP, /* rows that came beside it stay */
+	DEFECT_FLOOR_OWN, /* an insert after TRUNCATE keeps its stamp */
+	DEFECT_FLOOR_STAMP, /* TRUNCATE draws no fresh stamp */
+	DEFECT_FLOOR_SCAN, /* catch-up reads the floor before its entries */
+	DEFECT_FLOOR_P6, /* rebuild ignores the floor */
+	DEFECT_FLOOR_P1, /* inserts ignore the floor */
+
+	DEFECT_SEAL /* a damaged message gets through */
+} Defect;
 
 /* What a run has more of than others. */
 typedef enum Trouble
@@ -387,6 +492,8 @@ typedef enum Trouble
 	TROUBLE_CRASH,
 	TROUBLE_MERGE, /* long ways from a commit to its merge */
 	TROUBLE_RELAY,
+	TROUBLE_PURGE,
+	TROUBLE_TRUNCATE,
 	TROUBLE_DIRECTED /* directed.c */
 } Trouble;
 
@@ -409,6 +516,22 @@ typedef struct Stats
 	uint64_t duplicates;
 	uint64_t births;
 	uint64_t waits; /* link waits for drift */
+	uint64_t aborts;
+	uint64_t rollbacks; /* to a savepoint */
+	uint64_t truncates;
+	uint64_t rekeys;
+	uint64_t purged;
+	uint64_t horizons;  /* times that g rose */
+	uint64_t believed;  /* changes at or below g taken from a scan */
+	uint64_t forgotten; /* changes at or below g refused */
+	uint64_t losses;
+	uint64_t outages; /* long ones */
+	uint64_t clock_steps;
+	uint64_t stalls;
+	uint64_t gaps; /* of the queue */
+	uint64_t damaged;
+	uint64_t resumed;
+	uint64_t relays;
 } Stats;
 
 typedef struct Sim
@@ -418,9 +541,11 @@ typedef struct Sim
 	Config config;
 	uint64_t now_us;
 	uint64_t step;
-	bool calm; /* no more faults, no new transactions */
+	bool calm;    /* no more faults, no new transactions */
+	bool explore; /* no chance: explore.c says who steps */
 	bool trace;
-	uint32_t defects;
+	Defect defect;
+	DcMembers members;
 	Trouble trouble;
 	uint32_t next_value;
 	Node node[NODES_MAX];
@@ -434,11 +559,11 @@ typedef struct Sim
 	char failure[256];
 } Sim;
 
-#define DEFECT(sim, which) (((sim)->defects & (which)) != 0)
+#define DEFECT(sim, which) ((sim)->defect == (which))
 #define BIT(key)           (1u << (key))
 
 /* run.c: one run; true when nothing failed. */
-bool sim_run(Sim *sim, uint64_t seed, uint32_t defects, Trouble trouble,
+bool sim_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble,
 			 bool trace);
 
 /* Notes the first failure; the run then ends. */
@@ -462,19 +587,33 @@ uint64_t wal_append(Sim *sim, Node *node, const WalRecord *record);
 bool heap_lock(Sim *sim, Node *node, int txn, uint32_t key);
 bool heap_blocked(Sim *sim, Node *node, int txn, uint32_t key);
 Row heap_sees(const Node *node, int txn, uint32_t key);
+bool table_blocked(Node *node, int txn, TableLock lock);
+void txn_savepoint(Node *node, int txn);
+void txn_rollback_to(Sim *sim, Node *node, int txn);
 void txn_reset(Node *node, int txn);
 
 /* meta.c */
 void meta_init(Sim *sim, Node *node);
 void meta_clear(Node *node);
 DcEntry meta_get(const Node *node, uint32_t key);
-DcEntry meta_merge(Sim *sim, Node *node, uint32_t key, DcEntry entry);
-bool meta_scan(const Node *node, DcMapCursor *cursor, uint32_t *key,
-			   DcEntry *entry);
+DcEntry meta_merge(Sim *sim, Node *node, uint32_t key, DcEntry entry,
+				   bool reserved);
+void meta_reserve(Sim *sim, Node *node, uint32_t key);
+void meta_unreserve(Node *node, uint32_t key);
+bool meta_remove(Node *node, uint32_t key);
+bool meta_scan(const Node *node, DcMapCursor *cursor, const DcMapFilter *filter,
+			   uint32_t *key, DcEntry *entry);
 uint64_t meta_sum(const Node *node);
 
 /* commit.c: takes one step of a commit; true once it is through. */
 bool commit_step(Sim *sim, Node *node, int txn);
+void death_announce(Node *node, DcHlc stamp);
+DcHlc death_after(const Sim *sim, const Node *node, uint32_t key, DcHlc stamp);
+
+/* purge.c */
+void purge_gossip_step(Sim *sim, Node *node, Node *other);
+void purge_step(Sim *sim, Node *node);
+bool purge_done(const Sim *sim, const Node *node);
 
 /* txn.c, apply.c */
 void local_step(Sim *sim, Node *node, int txn);
@@ -514,6 +653,7 @@ void vv_of(const Sim *sim, const Claims *claims, DcVv *vv);
 void check_flushed(Sim *sim, Node *node, const WalRecord *record);
 void check_shipped(Sim *sim, const Node *node, const Batch *batch);
 void check_coverage(Sim *sim, const Node *node, const Claims *before);
+void check_horizon(Sim *sim, const Node *node, DcHlc horizon);
 void check_settled(Sim *sim);
 bool is_settled(const Sim *sim);
 
