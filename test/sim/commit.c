@@ -166,6 +166,7 @@ step_record(Sim *sim, Node *node, int txn)
 		sim->stats.commits++;
 		sim->stats.operations += (uint64_t) __builtin_popcount(t->merged);
 	}
+	sim->stats.async += t->async;
 	t->state = t->async ? TXN_VISIBLE : TXN_FLUSH;
 }
 
@@ -237,7 +238,7 @@ settle_death(Node *node, uint32_t *mask, uint32_t key)
 static void
 merge_floor(Sim *sim, Node *node, Txn *t)
 {
-	if (t->floor > node->floor)
+	if (t->floor != DC_HLC_NONE && t->floor >= node->floor)
 	{
 		node->floor = t->floor;
 		if (!DEFECT(sim, DEFECT_FLOOR_SWEEP))
@@ -331,6 +332,7 @@ step_queue(Sim *sim, Node *node, int txn)
 				item->batch.change[item->batch.count++] =
 					(Change){.key = key,
 							 .entry = t->entry[key],
+							 .replaced = t->replaced[key],
 							 .value = t->pending[key].value};
 		}
 		node->queue_head++;

@@ -25,13 +25,12 @@ link_init(Sim *sim, Link *link, uint32_t from, uint32_t to)
 	dc_stream_init(&link->stream);
 }
 
-static Message *
-push(Fifo *fifo)
+/* Sends what is there of a message through the codecs. */
+static void
+push(Sim *sim, const Link *link, Fifo *fifo, Message message)
 {
-	Message *m = &fifo->item[(fifo->first + fifo->count++) % FIFO_MAX];
-
-	*m = (Message){0};
-	return m;
+	wire_carry(sim, link, &message);
+	fifo->item[(fifo->first + fifo->count++) % FIFO_MAX] = message;
 }
 
 static void
@@ -154,6 +153,8 @@ static void
 remember(Sim *sim, const Node *node, const Batch *batch)
 {
 	check_shipped(sim, node, batch);
+	if (sim->config.antique && rng_chance(&sim->rng, 1, 12))
+		sim->antique[rng_below(&sim->rng, ANTIQUES)] = *batch;
 	sim->history[sim->history_count++ % HISTORY_MAX] = *batch;
 }
 
@@ -178,15 +179,38 @@ choose_covered(Sim *sim, Link *link)
 	}
 }
 
+/* P15: a session broke; what it had acknowledged need not go again. */
+static bool
+resume_catchup(Sim *sim, Link *link)
+{
+	bool resumes = link->kept && dc_stream_catchup_resume(&link->stream);
+
+	link->kept = false;
+	if (!resumes)
+		return false;
+	link->kept = true;
+	link->reader = DEFECT(sim, DEFECT_RESUME) ? link->sent : link->mark;
+	link->sent = link->mark = link->reader;
+	link->chunks_unacked = 0;
+	sim->stats.resumed++;
+	sim_trace(sim, "link %u-%u: catch-up resumed", link->from + 1,
+			  link->to + 1);
+	return true;
+}
+
 static void
 begin_catchup(Sim *sim, Link *link, Node *from)
 {
 	if (!node_rebuilt(sim, from))
 		return;
+	if (resume_catchup(sim, link))
+		return;
 	choose_covered(sim, link);
 	dc_stream_catchup_begin(&link->stream, &from->vector, link->covered,
 							from->id);
 	link->reader = (Reader){.state = READER_ENTRY};
+	link->kept = true;
+	link->mark = link->sent = link->reader;
 	link->reach = claims_of(sim, &from->vector);
 	link->chunks_unacked = 0;
 	sim->stats.catchups++;
@@ -201,18 +225,20 @@ send_catchup(Sim *sim, Link *link, Node *from)
 {
 	Reader *r = &link->reader;
 	bool end = reader_step(sim, from, r, stream_wants, &link->stream);
-	Message *m;
+	Message m = {0};
+	DcVv base;
 
 	if (r->out.count == CHUNK_KEYS || (end && r->out.count > 0))
 	{
 		flush_rows(sim, from);
 		remember(sim, from, &r->out);
-		m = push(&link->forth);
-		m->kind = MSG_CHUNK;
-		m->batch = r->out;
-		m->reach = link->reach;
+		m.kind = MSG_CHUNK;
+		m.batch = r->out;
+		m.reach = link->reach;
+		push(sim, link, &link->forth, m);
 		r->out.count = 0;
 		link->chunks_unacked++;
+		link->sent = *r;
 		return;
 	}
 	if (!end || link->chunks_unacked > 0)
@@ -227,11 +253,13 @@ send_catchup(Sim *sim, Link *link, Node *from)
 				link->stream.donor.at[id] = from->vector.at[id];
 		}
 	}
+	base = link->stream.base;
 	dc_stream_catchup_end(&link->stream, from->id);
-	m = push(&link->forth);
-	m->kind = MSG_CLOSE;
-	m->base = claims_of(sim, &link->stream.base);
-	m->donor = claims_of(sim, &link->stream.donor);
+	link->kept = false;
+	m.kind = MSG_CLOSE;
+	m.base = claims_of(sim, &base);
+	m.donor = claims_of(sim, &link->stream.donor);
+	push(sim, link, &link->forth, m);
 	sim_trace(sim, "link %u-%u: catch-up ends", link->from + 1, link->to + 1);
 }
 
@@ -239,14 +267,12 @@ static void
 send_batch(Sim *sim, Link *link, Node *from)
 {
 	const QueueItem *item = &from->queue[link->stream.position % QUEUE_MAX];
-	Message *m;
 
 	if (!DEFECT(sim, DEFECT_R3))
 		wal_flush(sim, from, from->wal_merged);
 	remember(sim, from, &item->batch);
-	m = push(&link->forth);
-	m->kind = MSG_BATCH;
-	m->batch = item->batch;
+	push(sim, link, &link->forth,
+		 (Message){.kind = MSG_BATCH, .batch = item->batch});
 	dc_stream_batch_sent(&link->stream);
 	dc_stream_message_sent(&link->stream, false);
 }
@@ -284,7 +310,7 @@ connect_peer(Sim *sim, Link *link, const Node *from)
 	link->up = true;
 	link->session++;
 	link->attached = link->head = from->queue_head;
-	push(&link->forth)->kind = MSG_HELLO;
+	push(sim, link, &link->forth, (Message){.kind = MSG_HELLO});
 }
 
 void
@@ -292,7 +318,6 @@ link_send_step(Sim *sim, Link *link)
 {
 	Node *from = &sim->node[link->from];
 	DcStreamView view;
-	Message *m;
 
 	if (!from->up || !sim->node[link->to].up || link->forth.count == FIFO_MAX)
 		return;
@@ -317,10 +342,10 @@ link_send_step(Sim *sim, Link *link)
 			dc_stream_message_sent(&link->stream, true);
 			break;
 		case DC_STREAM_SEND_WATERMARK:
-			m = push(&link->forth);
-			m->kind = MSG_WATERMARK;
-			m->from = link->stream.closed;
-			m->to = view.watermark;
+			push(sim, link, &link->forth,
+				 (Message){.kind = MSG_WATERMARK,
+						   .from = link->stream.closed,
+						   .to = view.watermark});
 			dc_stream_watermark_sent(&link->stream, view.watermark);
 			break;
 	}
@@ -337,10 +362,16 @@ link_answer_step(Sim *sim, Link *link)
 	if (!link->up || link->back.count == 0)
 		return;
 	m = &link->back.item[link->back.first];
+	if (m->kind == MSG_DAMAGED)
+	{
+		link_break(sim, link);
+		return;
+	}
 	if (m->kind == MSG_ACK)
 	{
-		if (link->chunks_unacked > 0)
-			link->chunks_unacked--;
+		if (link->chunks_unacked > 0 && --link->chunks_unacked == 0 &&
+			link->stream.catchup_running)
+			link->mark = link->sent;
 	}
 	else
 	{
@@ -447,17 +478,24 @@ link_receive_step(Sim *sim, Link *link)
 	const Message *m;
 	bool whole;
 	bool answer;
+	MessageKind kind;
 
 	if (!link->up || link->receiving || link->forth.count == 0 ||
 		link->back.count == FIFO_MAX)
 		return;
 	m = &link->forth.item[link->forth.first];
+	if (m->kind == MSG_DAMAGED)
+	{
+		link_break(sim, link);
+		return;
+	}
 	if (m->kind == MSG_BATCH || m->kind == MSG_CHUNK)
 	{
 		receive_changes(sim, link, node, m);
 		return;
 	}
 	answer = m->kind == MSG_HELLO;
+	kind = answer ? MSG_WELCOME : MSG_VECTOR;
 	if (!answer)
 	{
 		whole = receive_closing(sim, link, node, m);
@@ -470,12 +508,8 @@ link_receive_step(Sim *sim, Link *link)
 	}
 	pop(&link->forth);
 	if (answer)
-	{
-		Message *back = push(&link->back);
-
-		back->kind = MSG_VECTOR;
-		back->donor = claims_of(sim, &node->vector);
-	}
+		push(sim, link, &link->back,
+			 (Message){.kind = kind, .donor = claims_of(sim, &node->vector)});
 }
 
 /* A message was applied and is durable; false: no room for the answer. */
@@ -503,7 +537,7 @@ link_worker_done(Sim *sim, Node *node, Worker *w)
 		{
 			if (link->back.count == FIFO_MAX)
 				return false;
-			push(&link->back)->kind = MSG_ACK;
+			push(sim, link, &link->back, (Message){.kind = MSG_ACK});
 		}
 		link->receiving = false;
 	}

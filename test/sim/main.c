@@ -113,6 +113,50 @@ claim(bool holds, const char *name, const char *text)
 	printf("%sok %u - %s: %s\n", holds ? "" : "not ", claims, name, text);
 }
 
+/* Each class of fault, and how often it was drawn: never is a failure. */
+static bool
+print_faults(const Stats *s, double took)
+{
+	const struct
+	{
+		const char *name;
+		uint64_t count;
+	} classes[] = {
+		{"crash with loss of what was not flushed", s->crashes},
+		{"long outage", s->outages},
+		{"session broken", s->breaks},
+		{"old message delivered again", s->duplicates},
+		{"segment relayed late or twice", s->relays},
+		{"message damaged", s->damaged},
+		{"step of a wall clock", s->clock_steps},
+		{"stamp beyond the drift, link waits", s->waits},
+		{"process stalled", s->stalls},
+		{"deadlock or lock timeout", s->deadlocks},
+		{"transaction aborted", s->aborts},
+		{"rolled back to a savepoint", s->rollbacks},
+		{"commit not flushed (asynchronous)", s->async},
+		{"gap in the queue", s->gaps},
+		{"closing refused", s->refused},
+		{"catch-up resumed", s->resumed},
+		{"TRUNCATE", s->truncates},
+		{"change of a key", s->rekeys},
+	};
+	uint64_t total = 0;
+	bool all = true;
+
+	printf("# %-42s %12s\n", "fault", "drawn");
+	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
+	{
+		printf("# %-42s %12llu\n", classes[i].name,
+			   (unsigned long long) classes[i].count);
+		total += classes[i].count;
+		all = all && classes[i].count > 0;
+	}
+	printf("# %-42s %12llu, %.0f/s\n", "all", (unsigned long long) total,
+		   (double) total / took);
+	return all;
+}
+
 static void
 print_stats(const Stats *s, double took)
 {
@@ -122,20 +166,17 @@ print_stats(const Stats *s, double took)
 	printf("# %llu transactions, %llu operations, %.0f operations/s\n",
 		   (unsigned long long) s->commits, (unsigned long long) s->operations,
 		   (double) s->operations / took);
-	printf("# %llu changes applied, %llu duplicates, %llu deadlocks and lock "
-		   "timeouts\n",
-		   (unsigned long long) s->applied, (unsigned long long) s->duplicates,
-		   (unsigned long long) s->deadlocks);
-	printf("# %llu crashes, %llu session breaks, %llu catch-ups, %llu closings "
-		   "refused, %llu waits for drift\n",
-		   (unsigned long long) s->crashes, (unsigned long long) s->breaks,
-		   (unsigned long long) s->catchups, (unsigned long long) s->refused,
-		   (unsigned long long) s->waits);
-	printf("# %llu late births, %llu keys to reconcile, %llu rows erased, %llu waits for a "
-		   "merge, %llu rows stamped again\n",
+	printf("# %llu changes applied, %llu catch-ups, %llu late births, %llu "
+		   "keys to reconcile, %llu rows erased, %llu waits for a merge, %llu "
+		   "rows stamped again\n",
+		   (unsigned long long) s->applied, (unsigned long long) s->catchups,
 		   (unsigned long long) s->births, (unsigned long long) s->reconciles,
 		   (unsigned long long) s->erased, (unsigned long long) s->fetches,
 		   (unsigned long long) s->restamps);
+	printf("# g rose %llu times, %llu deaths forgotten; at or below g: %llu "
+		   "changes refused, %llu believed\n",
+		   (unsigned long long) s->horizons, (unsigned long long) s->purged,
+		   (unsigned long long) s->forgotten, (unsigned long long) s->believed);
 }
 
 static int
@@ -238,6 +279,7 @@ main(int argc, char **argv)
 		if (status)
 			report_failure(fault, seed);
 		print_stats(&sim->stats, seconds() - start);
+		(void) print_faults(&sim->stats, seconds() - start);
 	}
 	free(sim);
 	return status;

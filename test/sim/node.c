@@ -44,10 +44,16 @@ node_crash(Sim *sim, Node *node)
 	node->down_until =
 		sim->step +
 		rng_below(&sim->rng, rng_chance(&sim->rng, 1, 2) ? 20 : 600);
+	sim->stats.outages += node->down_until > sim->step + 100;
 	for (uint32_t i = 0; i < NODES_MAX * NODES_MAX; i++)
 	{
 		Link *link = &sim->link[i];
 
+		if (link->from == node->index)
+			link->kept = false;
+		if (DEFECT(sim, DEFECT_SESSION) && link->to == node->index &&
+			link->from != node->index)
+			continue;
 		if (link->up && (link->from == node->index || link->to == node->index))
 			link_break(sim, link);
 	}
@@ -76,8 +82,6 @@ node_restart(Sim *sim, Node *node)
 	memset(node->slot, 0, sizeof(node->slot));
 	node->dying = 0;
 	node->floor = node->heap_floor = node->disk_floor;
-	if (DEFECT(sim, DEFECT_FLOOR_P6))
-		node->floor = DC_HLC_NONE;
 	node->horizon = node->disk_horizon;
 	memset(node->report, 0, sizeof(node->report));
 	node->purge_state = 0;
@@ -133,6 +137,9 @@ node_rebuild_step(Sim *sim, Node *node)
 
 	if (node_rebuilt(sim, node))
 		return;
+	/* a TRUNCATE hides rows from every snapshot, so its floor comes with them */
+	if (node->floor < node->heap_floor && !DEFECT(sim, DEFECT_FLOOR_P6))
+		node->floor = node->heap_floor;
 	if (tomb > node->floor &&
 		(node->rebuild < keys || !DEFECT(sim, DEFECT_P6)))
 		(void) meta_merge(sim, node, key,

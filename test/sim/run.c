@@ -108,6 +108,7 @@ aggravate(Sim *sim, Trouble trouble)
 		case TROUBLE_PURGE:
 			c->keys = 1 + rng_below(rng, 3);
 			c->purge = true;
+			c->antique = true;
 			c->duplicate_rate = 50 + rng_below(rng, 150);
 			c->merge_stall = rng_chance(rng, 1, 2) ? 0 : 300;
 			c->weight[ACTOR_PURGE] = 40 + rng_below(rng, 100);
@@ -142,6 +143,8 @@ configure(Sim *sim)
 	c->crash_rate = pick(rng, 30, 1, rng_chance(rng, 1, 4) ? 25 : 8);
 	c->break_rate = pick(rng, 30, 1, rng_chance(rng, 1, 4) ? 60 : 15);
 	c->duplicate_rate = pick(rng, 30, 1, 100);
+	c->damage_rate = pick(rng, 50, 5, 200);
+	c->owe_rate = pick(rng, 70, 1, 10);
 	c->relay_rate = pick(rng, 30, 5, 80);
 	c->async_share = pick(rng, 30, 1, 100);
 	c->abort_share = pick(rng, 30, 1, 40);
@@ -173,6 +176,7 @@ deliver_duplicate(Sim *sim)
 	Node *node = &sim->node[rng_below(&sim->rng, sim->config.nodes)];
 	uint64_t kept =
 		sim->history_count < HISTORY_MAX ? sim->history_count : HISTORY_MAX;
+	const Batch *batch;
 	uint64_t age;
 
 	if (kept == 0 || !node->up || !node_tombs_loaded(sim, node))
@@ -181,9 +185,10 @@ deliver_duplicate(Sim *sim)
 	age = rng_below(&sim->rng, (uint32_t) kept);
 	if (age > 4 && rng_chance(&sim->rng, 1, 2))
 		age %= 4;
-	if (apply_start(sim, node,
-					&sim->history[(sim->history_count - 1 - age) %
-								  HISTORY_MAX]) >= 0)
+	batch = &sim->history[(sim->history_count - 1 - age) % HISTORY_MAX];
+	if (sim->config.antique && rng_chance(&sim->rng, 2, 3))
+		batch = &sim->antique[rng_below(&sim->rng, ANTIQUES)];
+	if (batch->count > 0 && apply_start(sim, node, batch) >= 0)
 		sim->stats.duplicates++;
 }
 
@@ -214,6 +219,11 @@ fault(Sim *sim)
 			(int64_t) rng_below(rng, c->skew_us);
 		sim->stats.clock_steps++;
 	}
+	if (rng_chance(rng, c->owe_rate, 10000))
+		dc_stream_owe(
+			&sim->link[rng_below(rng, c->nodes) * NODES_MAX +
+					   rng_below(rng, c->nodes)]
+				 .stream);
 	if (rng_chance(rng, c->duplicate_rate, 10000))
 		deliver_duplicate(sim);
 }

@@ -47,6 +47,7 @@
 #define WAL_MAX      64
 #define HISTORY_MAX  64
 #define SEGMENTS_MAX 6
+#define ANTIQUES     4
 #define ORACLE_MAX   4096
 
 /* A row of the heap.  stamp == DC_HLC_NONE: there is none. */
@@ -61,6 +62,7 @@ typedef struct Change
 {
 	uint32_t key;
 	DcEntry entry;
+	DcHlc replaced;
 	uint32_t value;
 } Change;
 
@@ -359,8 +361,10 @@ typedef enum MessageKind
 	MSG_CHUNK,
 	MSG_CLOSE,     /* base, donor */
 	MSG_WATERMARK, /* (from, to] */
-	MSG_VECTOR,    /* back: V, also the answer to hello */
-	MSG_ACK        /* back: a chunk is durable */
+	MSG_WELCOME,   /* back: the answer to hello, with V */
+	MSG_VECTOR,    /* back: V, told again */
+	MSG_ACK,       /* back: a chunk is durable */
+	MSG_DAMAGED
 } MessageKind;
 
 typedef struct Message
@@ -394,6 +398,9 @@ typedef struct Link
 	bool covered[DC_NODE_IDS];
 	Reader reader;
 	Claims reach; /* V before the scan */
+	bool kept;    /* the catch-up may go on from the mark */
+	Reader mark;  /* up to here all was acknowledged */
+	Reader sent;
 	uint32_t chunks_unacked;
 	Fifo forth;
 	Fifo back;
@@ -419,6 +426,8 @@ typedef struct Config
 	uint32_t crash_rate;   /* per 10,000 steps */
 	uint32_t break_rate;
 	uint32_t duplicate_rate;
+	uint32_t damage_rate;
+	uint32_t owe_rate;
 	uint32_t relay_rate;
 	uint32_t async_share; /* per 100 transactions */
 	uint32_t abort_share;
@@ -428,6 +437,7 @@ typedef struct Config
 	uint32_t rekey_share;
 	uint32_t savepoint_share;
 	bool purge;
+	bool antique; /* old messages are very old */
 	bool reserve_all;     /* room also for keys that are live */
 	uint32_t merge_stall; /* per 1,000 commits */
 	uint32_t clock_rate;  /* steps of a wall clock */
@@ -479,7 +489,7 @@ typedef enum Defect
 	DEFECT_FLOOR_OWN, /* an insert after TRUNCATE keeps its stamp */
 	DEFECT_FLOOR_STAMP, /* TRUNCATE draws no fresh stamp */
 	DEFECT_FLOOR_SCAN, /* catch-up reads the floor before its entries */
-	DEFECT_FLOOR_P6, /* rebuild ignores the floor */
+	DEFECT_FLOOR_P6, /* rebuild reads the floor before the rows */
 	DEFECT_FLOOR_P1, /* inserts ignore the floor */
 
 	DEFECT_SEAL /* a damaged message gets through */
@@ -532,6 +542,7 @@ typedef struct Stats
 	uint64_t damaged;
 	uint64_t resumed;
 	uint64_t relays;
+	uint64_t async;
 } Stats;
 
 typedef struct Sim
@@ -552,6 +563,7 @@ typedef struct Sim
 	Link link[NODES_MAX * NODES_MAX];
 	Batch history[HISTORY_MAX];
 	uint64_t history_count;
+	Batch antique[ANTIQUES];
 	Segment segment[SEGMENTS_MAX];
 	Version oracle[ORACLE_MAX];
 	uint32_t oracle_count;
@@ -646,6 +658,9 @@ bool link_worker_done(Sim *sim, Node *node, Worker *worker);
 bool link_idle(const Sim *sim, const Link *link);
 void relay_build_step(Sim *sim, Node *node);
 void relay_deliver_step(Sim *sim, Node *node);
+
+/* wire.c: what arrives of a message */
+void wire_carry(Sim *sim, const Link *link, Message *m);
 
 /* check.c */
 Claims claims_of(const Sim *sim, const DcVv *vv);
