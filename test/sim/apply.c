@@ -105,7 +105,7 @@ wait_or_give_up(Sim *sim, Node *node, Worker *w, int txn)
 static void
 lock_table(Sim *sim, Node *node, Worker *w, int txn)
 {
-	if (table_blocked(node, txn, TABLE_WRITE))
+	if (table_blocked(sim, node, txn, TABLE_WRITE))
 		wait_or_give_up(sim, node, w, txn);
 	else
 		node->txn[txn].state = TXN_NEXT;
@@ -204,8 +204,7 @@ decide(Sim *sim, Node *node, Worker *w, Txn *t)
 	DcHlc floor = node->floor > t->floor ? node->floor : t->floor;
 	DcEntry entry = meta_get(node, change->key);
 
-	if (DEFECT(sim, DEFECT_FLOOR_APPLY))
-		floor = DC_HLC_NONE;
+	w->entry = entry;
 	w->decision =
 		dc_rule_apply(w->probed, entry, change->entry, horizon, floor);
 	if (w->probed == DC_HLC_NONE && entry.stamp == DC_HLC_NONE &&
@@ -225,14 +224,15 @@ decide(Sim *sim, Node *node, Worker *w, Txn *t)
 /*
  * What was decided against a row goes to the metadata too: the row may be
  * committed and not yet merged by its own transaction, and a vector that
- * moves over it must not run ahead of the entries.
+ * moves over it must not run ahead of the entries.  Not so a row that has
+ * outlived its death: the death may be forgotten before this is merged.
  */
 static void
 note_row(Sim *sim, Worker *w, Txn *t)
 {
 	uint32_t key = w->batch.change[w->next].key;
 
-	if (w->probed == DC_HLC_NONE || DEFECT(sim, DEFECT_P2_MERGE))
+	if (w->probed <= w->entry.stamp || DEFECT(sim, DEFECT_P2_MERGE))
 		return;
 	t->entry[key] = (DcEntry){.stamp = w->probed, .dead = false};
 	t->merged |= BIT(key);

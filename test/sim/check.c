@@ -285,6 +285,42 @@ check_key(Sim *sim, const Node *node, uint32_t key, const Version *best)
 				 (unsigned long long) wanted.stamp);
 }
 
+/* A single node, all of whose versions have come. */
+void
+check_node(Sim *sim, const Node *node)
+{
+	for (uint32_t key = 0; key < sim->config.keys; key++)
+		check_key(sim, node, key, winner_until(sim, key, DC_HLC_MAX));
+	if (node->dying != 0)
+		sim_fail(sim, "node %u: %u deaths are never settled", node->id,
+				 node->dying);
+	if (!dc_map_check(&node->map, &node->map_env) || node->map.reserved != 0)
+		sim_fail(sim, "node %u: the map is broken", node->id);
+}
+
+/* R6: what a scan sent makes true what its vector claims. */
+void
+check_received(Sim *sim, const Batch *batch, const Claims *claims)
+{
+	for (uint32_t i = 0; i < sim->oracle_count; i++)
+	{
+		const Version *v = &sim->oracle[i];
+		bool sent = false;
+
+		if (v->entry.stamp > claims->at[dc_hlc_node_id(v->entry.stamp) - 1])
+			continue;
+		for (uint32_t c = 0; c < batch->count; c++)
+			sent = sent || ((batch->change[c].key == v->key ||
+							 batch->change[c].key == KEY_FLOOR) &&
+							batch->change[c].entry.stamp >= v->entry.stamp);
+		if (!sent)
+			sim_fail(sim, "R6: a scan claims %llu and leaves out key %u at %llu",
+					 (unsigned long long)
+						 claims->at[dc_hlc_node_id(v->entry.stamp) - 1],
+					 v->key, (unsigned long long) v->entry.stamp);
+	}
+}
+
 /* All is quiet: the same rows everywhere, and none but the last writes. */
 void
 check_settled(Sim *sim)

@@ -60,7 +60,6 @@ heap_blocked(Sim *sim, Node *node, int txn, uint32_t key)
 	Txn *t = &node->txn[txn];
 	int holder = node->heap[key].holder;
 
-	(void) sim;
 	if (holder < 0 || holder == txn)
 	{
 		t->waits_for = -1;
@@ -68,7 +67,7 @@ heap_blocked(Sim *sim, Node *node, int txn, uint32_t key)
 		return false;
 	}
 	t->waits_for = holder;
-	t->waited++;
+	t->waited += !sim->explore;
 	return true;
 }
 
@@ -105,7 +104,7 @@ heap_sees(const Node *node, int txn, uint32_t key)
  * transaction waits, while somebody is in the way.
  */
 bool
-table_blocked(Node *node, int txn, TableLock lock)
+table_blocked(const Sim *sim, Node *node, int txn, TableLock lock)
 {
 	Txn *t = &node->txn[txn];
 
@@ -117,7 +116,7 @@ table_blocked(Node *node, int txn, TableLock lock)
 			(other == TABLE_WRITE && lock == TABLE_WRITE))
 			continue;
 		t->waits_for = i;
-		t->waited++;
+		t->waited += !sim->explore;
 		return true;
 	}
 	t->waits_for = -1;

@@ -79,7 +79,7 @@ reader_add(Reader *r, DcEntry entry, uint32_t value)
  * read at the end, so that it is not older than the one that left things out.
  * True when nothing is left.
  */
-static bool
+bool
 reader_step(const Sim *sim, const Node *node, Reader *r,
 			bool (*wants)(const void *ctx, DcHlc stamp), const void *ctx)
 {
@@ -512,12 +512,29 @@ link_receive_step(Sim *sim, Link *link)
 			 (Message){.kind = kind, .donor = claims_of(sim, &node->vector)});
 }
 
+static void
+claim_seen(Node *node, const Batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++)
+	{
+		DcHlc stamp = batch->change[i].entry.stamp;
+
+		(void) dc_vv_advance(&node->vector, dc_hlc_node_id(stamp), DC_HLC_NONE,
+							 stamp);
+	}
+}
+
 /* A message was applied and is durable; false: no room for the answer. */
 bool
 link_worker_done(Sim *sim, Node *node, Worker *w)
 {
 	Claims before = claims_of(sim, &node->vector);
 
+	if (DEFECT(sim, DEFECT_R4_SEEN))
+	{
+		claim_seen(node, &w->batch);
+		check_coverage(sim, node, &before);
+	}
 	if (w->segment)
 	{
 		if (!dc_vv_advance(&node->vector, w->source, w->from, w->to))

@@ -302,7 +302,7 @@ node_maintain_step(Sim *sim, Node *node)
 			t->state = TXN_TAKE;
 			break;
 		case TXN_TAKE:
-			if (table_blocked(node, TXN_MAINTAIN, TABLE_WRITE) ||
+			if (table_blocked(sim, node, TXN_MAINTAIN, TABLE_WRITE) ||
 				heap_blocked(sim, node, TXN_MAINTAIN, t->key))
 				break;
 			if (node->heap[t->key].row.stamp != DC_HLC_NONE)

@@ -72,6 +72,7 @@ aggravate(Sim *sim, Trouble trouble)
 	{
 		case TROUBLE_ANY:
 		case TROUBLE_DIRECTED:
+		case TROUBLE_EXPLORE:
 			break;
 		case TROUBLE_CRASH:
 			c->keys = 1 + rng_below(rng, 3);
@@ -124,6 +125,12 @@ aggravate(Sim *sim, Trouble trouble)
 			break;
 		case TROUBLE_TRUNCATE:
 			c->keys = 1 + rng_below(rng, 4);
+			if (rng_chance(rng, 1, 3))
+			{
+				c->drift_us = 100000;
+				c->skew_us = 6000;
+				c->lead_us = 8000;
+			}
 			c->truncate_share = 50 + rng_below(rng, 250);
 			c->merge_stall = rng_chance(rng, 1, 2) ? 0 : 300;
 			break;
@@ -403,8 +410,8 @@ explain_unsettled(Sim *sim)
 	sim_fail(sim, "does not settle");
 }
 
-bool
-sim_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
+void
+sim_prepare(Sim *sim, uint64_t seed, Defect defect, Trouble trouble)
 {
 	Stats stats = sim->stats;
 
@@ -413,13 +420,9 @@ sim_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
 	sim->seed = seed;
 	sim->defect = defect;
 	sim->trouble = trouble;
-	sim->trace = trace;
 	sim->now_us = 1000;
 	rng_seed(&sim->rng, seed);
 	configure(sim);
-	sim_trace(sim, "seed %llu: %u keys, queue %u, covered %u",
-			  (unsigned long long) seed, sim->config.keys,
-			  sim->config.queue_size, sim->config.covered_mode);
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 		(void) dc_members_put(&sim->members,
 							  (DcMember){.node_id = i + 1,
@@ -431,7 +434,21 @@ sim_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
 		for (uint32_t to = 0; to < sim->config.nodes; to++)
 			link_init(sim, link_of(sim, i, to), i, to);
 	}
+}
 
+bool
+sim_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
+{
+	Explored explored = {.budget = EXPLORE_STATES};
+
+	if (trouble == TROUBLE_EXPLORE)
+		return explore_run(sim, (uint32_t) (seed - 1) % explore_count(), defect,
+						   trace, &explored);
+	sim_prepare(sim, seed, defect, trouble);
+	sim->trace = trace;
+	sim_trace(sim, "seed %llu: %u keys, queue %u, covered %u",
+			  (unsigned long long) seed, sim->config.keys,
+			  sim->config.queue_size, sim->config.covered_mode);
 	if (trouble == TROUBLE_DIRECTED)
 	{
 		directed_run(sim);

@@ -146,6 +146,14 @@ typedef enum OpKind
 	OP_ELSEWHERE /* writes to another table: only a stamp is drawn */
 } OpKind;
 
+/* A statement, where no chance chooses it. */
+typedef struct ScriptOp
+{
+	OpKind op;
+	uint32_t key;
+	uint32_t new_key;
+} ScriptOp;
+
 /* A transaction's lock of the table; held until its merge is through. */
 typedef enum TableLock
 {
@@ -206,6 +214,7 @@ typedef struct Txn
 	uint32_t key;
 	uint32_t new_key; /* of OP_CHANGE_KEY; else the same */
 	uint32_t ops_left;
+	const ScriptOp *script;
 	Savepoint savepoint;
 	uint32_t idle_left; /* steps it stays open before it ends */
 	DcHlc row_stamp;
@@ -228,7 +237,8 @@ typedef struct Worker
 	bool split; /* one transaction per key */
 	bool scan;    /* found by a scan of a node whose vector then was `reach` */
 	Claims reach;
-	DcHlc probed;
+	DcHlc probed;  /* the row, and then the entry */
+	DcEntry entry;
 	DcApply decision;
 
 	/* a relayed segment: closes (from, to] of `source` */
@@ -483,7 +493,6 @@ typedef enum Defect
 	DEFECT_PURGE_BLIND, /* removes what it found some time ago */
 	DEFECT_R5_SCAN,  /* believes each scan, however old */
 
-	DEFECT_FLOOR_APPLY, /* apply ignores the floor */
 	DEFECT_FLOOR_LATE, /* a merge below the floor stays */
 	DEFECT_FLOOR_SWEEP, /* rows that came beside it stay */
 	DEFECT_FLOOR_OWN, /* an insert after TRUNCATE keeps its stamp */
@@ -504,7 +513,8 @@ typedef enum Trouble
 	TROUBLE_RELAY,
 	TROUBLE_PURGE,
 	TROUBLE_TRUNCATE,
-	TROUBLE_DIRECTED /* directed.c */
+	TROUBLE_DIRECTED, /* directed.c */
+	TROUBLE_EXPLORE /* explore.c; the seed is the scenario */
 } Trouble;
 
 typedef struct Stats
@@ -590,6 +600,25 @@ void sim_fail(Sim *sim, const char *text, ...)
 void sim_print(const Sim *sim, const char *text, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* run.c: all nodes at their beginning. */
+void sim_prepare(Sim *sim, uint64_t seed, Defect defect, Trouble trouble);
+
+/* explore.c */
+#define EXPLORE_STATES 150000 /* of a scenario, in the suite */
+typedef struct Explored
+{
+	uint64_t budget; /* states at most; 0: as many as there is room for */
+	double schedules;
+	uint64_t states;
+	uint64_t steps;
+	bool complete; /* nothing was left out */
+} Explored;
+
+uint32_t explore_count(void);
+const char *explore_name(uint32_t scenario);
+bool explore_run(Sim *sim, uint32_t scenario, Defect defect, bool trace,
+				 Explored *result);
+
 /* directed.c: the schedule that the seed names. */
 void directed_run(Sim *sim);
 
@@ -599,7 +628,7 @@ uint64_t wal_append(Sim *sim, Node *node, const WalRecord *record);
 bool heap_lock(Sim *sim, Node *node, int txn, uint32_t key);
 bool heap_blocked(Sim *sim, Node *node, int txn, uint32_t key);
 Row heap_sees(const Node *node, int txn, uint32_t key);
-bool table_blocked(Node *node, int txn, TableLock lock);
+bool table_blocked(const Sim *sim, Node *node, int txn, TableLock lock);
 void txn_savepoint(Node *node, int txn);
 void txn_rollback_to(Sim *sim, Node *node, int txn);
 void txn_reset(Node *node, int txn);
@@ -656,6 +685,8 @@ void link_answer_step(Sim *sim, Link *link);
 void link_break(Sim *sim, Link *link);
 bool link_worker_done(Sim *sim, Node *node, Worker *worker);
 bool link_idle(const Sim *sim, const Link *link);
+bool reader_step(const Sim *sim, const Node *node, Reader *r,
+				 bool (*wants)(const void *ctx, DcHlc stamp), const void *ctx);
 void relay_build_step(Sim *sim, Node *node);
 void relay_deliver_step(Sim *sim, Node *node);
 
@@ -670,6 +701,8 @@ void check_shipped(Sim *sim, const Node *node, const Batch *batch);
 void check_coverage(Sim *sim, const Node *node, const Claims *before);
 void check_horizon(Sim *sim, const Node *node, DcHlc horizon);
 void check_settled(Sim *sim);
+void check_node(Sim *sim, const Node *node);
+void check_received(Sim *sim, const Batch *batch, const Claims *claims);
 bool is_settled(const Sim *sim);
 
 #endif

@@ -76,6 +76,16 @@ choose(Sim *sim, Node *node, int txn)
 		}
 		return;
 	}
+	if (t->script != NULL)
+	{
+		t->op = t->script->op;
+		t->key = t->script->key;
+		t->new_key = t->script->new_key;
+		t->state = t->op == OP_ELSEWHERE ? TXN_SLOT : TXN_TABLE;
+		t->script++;
+		t->ops_left--;
+		return;
+	}
 	if (rng_chance(&sim->rng, c->savepoint_share, 100))
 	{
 		if (t->savepoint.set)
@@ -130,7 +140,7 @@ lock_table(Sim *sim, Node *node, int txn)
 {
 	Txn *t = &node->txn[txn];
 
-	if (table_blocked(node, txn,
+	if (table_blocked(sim, node, txn,
 					  t->op == OP_TRUNCATE ? TABLE_ALONE : TABLE_WRITE))
 		wait_or_abort(sim, node, txn);
 	else
@@ -208,6 +218,12 @@ draw(Sim *sim, Node *node, int txn)
 	t->state = TXN_FRESH;
 }
 
+static uint32_t
+new_value(Sim *sim, const Txn *t)
+{
+	return sim->explore ? (uint32_t) t->row_stamp : ++sim->next_value;
+}
+
 static bool
 gives_birth(const Txn *t)
 {
@@ -282,7 +298,7 @@ write_birth(Sim *sim, Node *node, int txn)
 	(void) heap_lock(sim, node, txn, key);
 	death = node->heap[key].tomb;
 	t->saw_death[key] = death > node->heap_floor ? death : node->heap_floor;
-	t->pending[key] = (Row){t->row_stamp, ++sim->next_value};
+	t->pending[key] = (Row){t->row_stamp, new_value(sim, t)};
 	t->written |= BIT(key);
 	t->moved &= ~BIT(key);
 	t->state = TXN_AFTER;
@@ -303,7 +319,7 @@ write_row(Sim *sim, Node *node, int txn)
 		sim->stats.rekeys++;
 	}
 	if (t->op == OP_UPDATE)
-		t->pending[key] = (Row){t->row_stamp, ++sim->next_value};
+		t->pending[key] = (Row){t->row_stamp, new_value(sim, t)};
 	else
 	{
 		t->pending[key] = (Row){0};
