@@ -269,11 +269,10 @@ step_merge(Sim *sim, Node *node, int txn)
 
 	key = t->next;
 	settle_death(node, &t->early, key);
-	if (DEFECT(sim, DEFECT_P1_SETTLE))
+	if (DEFECT(sim, DEFECT_P1_SETTLE) && (t->announced & BIT(key)))
 	{
 		settle_death(node, &t->announced, key);
-		if (rng_chance(&sim->rng, 3, 4))
-			return;
+		return;
 	}
 	reserved = (t->reserved & BIT(key)) != 0;
 	if (!reserved && meta_get(node, key).stamp == DC_HLC_NONE)
