@@ -345,6 +345,8 @@ apply_step(Sim *sim, Node *node, uint32_t worker)
 		default:
 			t->async = DEFECT(sim, DEFECT_R4_DISK);
 			(void) commit_step(sim, node, txn);
+			if (t->state == TXN_FULL)
+				give_up(sim, node, w, txn); /* the link tries again */
 			break;
 	}
 }

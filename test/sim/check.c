@@ -342,7 +342,9 @@ check_settled(Sim *sim)
 					 (unsigned long long) node->floor);
 		if (meta_sum(node) != meta_sum(&sim->node[0]))
 			sim_fail(sim, "node %u: live sum differs", node->id);
-		if (!dc_map_check(&node->map, &node->map_env))
+		if (!dc_map_check(&node->map, &node->map_env) ||
+			dc_map_pages(&node->map) !=
+				node->map_pool.total - node->map_pool.free_count)
 			sim_fail(sim, "node %u: the map is broken", node->id);
 	}
 }

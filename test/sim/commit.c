@@ -113,7 +113,11 @@ step_reserve(Sim *sim, Node *node, int txn)
 	if (sim->config.reserve_all || entry.stamp == DC_HLC_NONE ||
 		(entry.dead && !DEFECT(sim, DEFECT_P5)))
 	{
-		meta_reserve(sim, node, key);
+		if (!meta_reserve(sim, node, key))
+		{
+			t->state = TXN_FULL; /* an ordinary error */
+			return;
+		}
 		t->reserved |= BIT(key);
 	}
 	t->births[key] = node->births;
@@ -341,6 +345,7 @@ step_queue(Sim *sim, Node *node, int txn)
 	t->state = TXN_CLEAR;
 }
 
+/* True once it is through, or, in state TXN_FULL, failed. */
 bool
 commit_step(Sim *sim, Node *node, int txn)
 {
@@ -377,5 +382,6 @@ commit_step(Sim *sim, Node *node, int txn)
 		default:
 			break;
 	}
-	return node->txn[txn].state == TXN_DONE;
+	return node->txn[txn].state == TXN_DONE ||
+		   node->txn[txn].state == TXN_FULL;
 }

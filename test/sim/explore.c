@@ -72,15 +72,17 @@ typedef struct Progress
 
 typedef struct State
 {
-	Node node;
 	Progress progress[ACTORS_MAX];
 	uint32_t oracle_count;
 	Reader reader;
 	Claims reach;
 	Claims base;
-	DcHlc read_floor;
-	Batch sent; /* by the reader */
+	Node node;
 } State;
+
+/* Two pages of the map are enough for two keys. */
+#define STATE_BYTES                                                            \
+	(offsetof(State, node) + offsetof(Node, map_region) + 2 * DC_PAGE_BYTES)
 
 typedef struct Seen
 {
@@ -342,7 +344,6 @@ hash_state(const Explorer *x)
 
 	hash = hash_bytes(hash, x->now.progress, sizeof(x->now.progress));
 	hash = hash_bytes(hash, &x->now.reader, sizeof(x->now.reader));
-	hash = hash_bytes(hash, &x->now.sent, sizeof(x->now.sent));
 	return hash | 1;
 }
 
@@ -350,7 +351,7 @@ hash_state(const Explorer *x)
 static void
 load(Explorer *x, const State *state)
 {
-	x->now = *state;
+	memcpy(&x->now, state, STATE_BYTES);
 }
 
 /* ---- actors ---------------------------------------------------------------------- */
@@ -603,7 +604,7 @@ search(Explorer *x, uint64_t hash)
 	}
 	seen->hash = hash;
 	x->states++;
-	x->stack[x->depth] = x->now;
+	memcpy(&x->stack[x->depth], &x->now, STATE_BYTES);
 	for (uint32_t i = 0; i < x->scenario->actors; i++)
 	{
 		uint64_t next;
@@ -678,6 +679,8 @@ set_up(Explorer *x)
 	sim->config.keys = 2;
 	sim->config.purge = s->purge;
 	sim->config.reserve_all = false;
+	sim->config.ballast = 0;
+	node->key_shape = KEYS_FIXED;
 	sim->config.covered_mode = 2;
 	sim->explore = true;
 	sim->now_us = 500;

@@ -211,6 +211,7 @@ print_faults(const Stats *s, double took)
 		{"commit not flushed (asynchronous)", s->async},
 		{"gap in the queue", s->gaps},
 		{"closing refused", s->refused},
+		{"no room in the map", s->full},
 		{"catch-up resumed", s->resumed},
 		{"TRUNCATE", s->truncates},
 		{"change of a key", s->rekeys},

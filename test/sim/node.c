@@ -73,7 +73,7 @@ node_restart(Sim *sim, Node *node)
 		node->heap[key] = (Heap){.row = node->disk_row[key],
 								 .tomb = node->disk_tomb[key],
 								 .holder = -1};
-	meta_clear(node);
+	meta_clear(sim, node);
 	for (int i = 0; i < TXNS; i++)
 		node->txn[i].reserved = 0; /* went with the memory */
 	for (int i = 0; i < TXNS; i++)
@@ -313,8 +313,12 @@ node_maintain_step(Sim *sim, Node *node)
 			reconcile(sim, node, t);
 			break;
 		default:
-			if (commit_step(sim, node, TXN_MAINTAIN))
-				txn_reset(node, TXN_MAINTAIN);
+			key = t->key;
+			if (!commit_step(sim, node, TXN_MAINTAIN))
+				break;
+			if (t->state == TXN_FULL)
+				node->reconcile |= BIT(key);
+			txn_reset(node, TXN_MAINTAIN);
 			break;
 	}
 }

@@ -31,6 +31,7 @@ enum
 	ACTOR_RELAY_DELIVER,
 	ACTOR_GOSSIP,
 	ACTOR_PURGE,
+	ACTOR_BALLAST,
 	ACTOR_KINDS
 };
 
@@ -59,6 +60,7 @@ static const uint32_t usual[ACTOR_KINDS] = {
 	[ACTOR_FLUSH] = 1,         [ACTOR_BOUND] = 10,  [ACTOR_PERSIST] = 2,
 	[ACTOR_MAINTAIN] = 4,      [ACTOR_REBUILD] = 8, [ACTOR_RELAY_BUILD] = 10,
 	[ACTOR_RELAY_DELIVER] = 4, [ACTOR_GOSSIP] = 2,  [ACTOR_PURGE] = 6,
+	[ACTOR_BALLAST] = 1,
 };
 
 /* Makes one kind of trouble likely. */
@@ -161,6 +163,8 @@ configure(Sim *sim)
 	c->rekey_share = pick(rng, 30, 5, 60);
 	c->savepoint_share = pick(rng, 40, 1, 40);
 	c->purge = rng_chance(rng, 3, 4);
+	c->key_shape = rng_chance(rng, 1, 2) ? KEYS_FIXED : rng_below(rng, 3);
+	c->ballast = pick(rng, 92, 100, 2000);
 	c->reserve_all = rng_chance(rng, 1, 4);
 	c->merge_stall = pick(rng, 30, 50, 700);
 	c->drift_us = rng_chance(rng, 1, 2) ? 100000 : 20 + rng_below(rng, 100);
@@ -344,6 +348,9 @@ act(Sim *sim, Node *node)
 			break;
 		case ACTOR_GOSSIP:
 			purge_gossip_step(sim, node, &sim->node[other]);
+			break;
+		case ACTOR_BALLAST:
+			meta_ballast_step(sim, node);
 			break;
 		case ACTOR_PURGE:
 			purge_step(sim, node);

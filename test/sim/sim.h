@@ -34,7 +34,7 @@
 #include "stream.h"
 #include "vv.h"
 
-#define NODES_MAX    4
+#define NODES_MAX    3
 #define KEYS_MAX     8
 #define KEY_FLOOR    KEYS_MAX /* stands for the floor of the keyspace */
 #define LOCALS       3 /* backends that run local transactions */
@@ -48,6 +48,7 @@
 #define HISTORY_MAX  64
 #define SEGMENTS_MAX 6
 #define ANTIQUES     4
+#define MAP_PAGES    44
 #define ORACLE_MAX   4096
 
 /* A row of the heap.  stamp == DC_HLC_NONE: there is none. */
@@ -132,7 +133,8 @@ typedef enum TxnState
 	TXN_LOOK,
 	TXN_QUEUE,
 	TXN_CLEAR,
-	TXN_DONE
+	TXN_DONE,
+	TXN_FULL /* no room in the map: the transaction fails */
 } TxnState;
 
 typedef enum OpKind
@@ -318,7 +320,8 @@ typedef struct Node
 	DcMap map;
 	DcMapEnv map_env;
 	DcPagePool map_pool;
-	uint64_t map_region[4 * DC_PAGE_BYTES / 8];
+	uint32_t key_shape;
+	uint32_t ballast;
 	DcHlc clock;
 	DcHlc bound;
 	DcHlc dmax;
@@ -362,6 +365,9 @@ typedef struct Node
 	Claims relayed; /* ends of the last segments */
 	DcHlc relay_from;
 	DcHlc relay_to;
+
+	/* at the end, so that a copy may leave out what is not used of it */
+	uint64_t map_region[MAP_PAGES * DC_PAGE_BYTES / 8];
 } Node;
 
 typedef enum MessageKind
@@ -425,6 +431,14 @@ typedef struct Version
 	uint32_t value;
 } Version;
 
+/* Lengths of keys. */
+enum
+{
+	KEYS_FIXED,
+	KEYS_SHORT,
+	KEYS_LONG
+};
+
 /* What a run is made of; drawn from its seed. */
 typedef struct Config
 {
@@ -447,6 +461,8 @@ typedef struct Config
 	uint32_t rekey_share;
 	uint32_t savepoint_share;
 	bool purge;
+	uint32_t key_shape;
+	uint32_t ballast; /* entries at most */
 	bool antique; /* old messages are very old */
 	bool reserve_all;     /* room also for keys that are live */
 	uint32_t merge_stall; /* per 1,000 commits */
@@ -454,7 +470,7 @@ typedef struct Config
 	uint32_t skew_us;     /* of wall clocks, at most */
 	uint64_t drift_us;
 	uint64_t lead_us;
-	uint32_t weight[20]; /* of the kinds of actors */
+	uint32_t weight[24]; /* of the kinds of actors */
 } Config;
 
 /* A fault of the surroundings, to prove that the checkers see; one a run. */
@@ -553,6 +569,7 @@ typedef struct Stats
 	uint64_t resumed;
 	uint64_t relays;
 	uint64_t async;
+	uint64_t full; /* the map has no room */
 } Stats;
 
 typedef struct Sim
@@ -635,11 +652,12 @@ void txn_reset(Node *node, int txn);
 
 /* meta.c */
 void meta_init(Sim *sim, Node *node);
-void meta_clear(Node *node);
+void meta_clear(Sim *sim, Node *node);
+void meta_ballast_step(Sim *sim, Node *node);
 DcEntry meta_get(const Node *node, uint32_t key);
 DcEntry meta_merge(Sim *sim, Node *node, uint32_t key, DcEntry entry,
 				   bool reserved);
-void meta_reserve(Sim *sim, Node *node, uint32_t key);
+bool meta_reserve(Sim *sim, Node *node, uint32_t key);
 void meta_unreserve(Node *node, uint32_t key);
 bool meta_remove(Node *node, uint32_t key);
 bool meta_scan(const Node *node, DcMapCursor *cursor, const DcMapFilter *filter,
