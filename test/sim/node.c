@@ -53,7 +53,10 @@ node_crash(Sim *sim, Node *node)
 			link->kept = false;
 		if (DEFECT(sim, DEFECT_SESSION) && link->to == node->index &&
 			link->from != node->index)
+		{
+			link->receiving = false; /* who worked on it is gone */
 			continue;
+		}
 		if (link->up && (link->from == node->index || link->to == node->index))
 			link_break(sim, link);
 	}

@@ -55,7 +55,7 @@ pick(Rng *rng, uint32_t never, uint32_t low, uint32_t high)
 
 /* How often the kinds of actors get their turn. */
 static const uint32_t usual[ACTOR_KINDS] = {
-	[ACTOR_LOCAL] = 40,        [ACTOR_APPLY] = 40,  [ACTOR_SEND] = 20,
+	[ACTOR_LOCAL] = 120,       [ACTOR_APPLY] = 40,  [ACTOR_SEND] = 20,
 	[ACTOR_RECEIVE] = 12,      [ACTOR_ANSWER] = 6,  [ACTOR_PUBLISH] = 8,
 	[ACTOR_FLUSH] = 1,         [ACTOR_BOUND] = 10,  [ACTOR_PERSIST] = 2,
 	[ACTOR_MAINTAIN] = 4,      [ACTOR_REBUILD] = 8, [ACTOR_RELAY_BUILD] = 10,

@@ -38,7 +38,7 @@ begin(Sim *sim, Node *node, int txn)
 
 	txn_reset(node, txn);
 	t->state = TXN_CHOOSE;
-	t->ops_left = 1 + rng_below(&sim->rng, 4);
+	t->ops_left = 1 + rng_below(&sim->rng, 6);
 	t->aborts = rng_chance(&sim->rng, config->abort_share, 100);
 	t->async = rng_chance(&sim->rng, config->async_share, 100);
 	t->large = rng_chance(&sim->rng, config->large_share, 100);
