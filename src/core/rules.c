@@ -77,14 +77,6 @@ dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
 	return row != DC_HLC_NONE ? DC_APPLY_ERASE : DC_APPLY_MARK;
 }
 
-DcEntry
-dc_rule_floored(DcEntry entry, DcHlc floor)
-{
-	if (entry.stamp > floor || floor == DC_HLC_NONE)
-		return entry;
-	return (DcEntry){.stamp = floor, .dead = true};
-}
-
 bool
 dc_rule_needs_reconcile(DcEntry found, DcEntry merged, DcHlc replaced)
 {

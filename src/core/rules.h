@@ -70,13 +70,6 @@ DcApply dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
 					  DcHlc floor);
 
 /*
- * What an entry says under the floor of its keyspace: at or below it, and if
- * there is none, the key is dead by the TRUNCATE.  The rules below, and P1,
- * take entries that were seen so.
- */
-DcEntry dc_rule_floored(DcEntry entry, DcHlc floor);
-
-/*
  * P2: after a commit merged `merged` into the metadata and found `found`
  * there while its statement had replaced a row stamped `replaced`
  * (DC_HLC_NONE: no row): may heap and metadata disagree now?

@@ -202,13 +202,13 @@ decide(Sim *sim, Node *node, Worker *w, Txn *t)
 	const Change *change = &w->batch.change[w->next];
 	DcHlc horizon = horizon_for(sim, node, w);
 	DcHlc floor = node->floor > t->floor ? node->floor : t->floor;
-	DcEntry entry = meta_get(node, change->key);
+	DcEntry entry = dc_rule_above_floor(meta_get(node, change->key), floor);
 
 	w->entry = entry;
 	w->decision =
 		dc_rule_apply(w->probed, entry, change->entry, horizon, floor);
-	if (w->probed == DC_HLC_NONE && entry.stamp == DC_HLC_NONE &&
-		change->entry.stamp <= node->horizon)
+	if (w->probed == DC_HLC_NONE && entry.stamp <= floor &&
+		change->entry.stamp > floor && change->entry.stamp <= node->horizon)
 	{
 		sim->stats.believed += w->decision != DC_APPLY_STALE;
 		sim->stats.forgotten += w->decision == DC_APPLY_STALE;

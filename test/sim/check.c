@@ -155,11 +155,13 @@ known(const Sim *sim, const Node *node, const Version *v)
 static bool
 owed(const Sim *sim, const Node *node, const Version *v)
 {
+	bool strong = sim->config.covered_mode == 2;
+
 	for (uint32_t i = sim->oracle_count; i-- > 0;)
 	{
 		const Version *newer = &sim->oracle[i];
 
-		if ((newer->key == v->key || newer->key == KEY_FLOOR) &&
+		if ((newer->key == KEY_FLOOR || (!strong && newer->key == v->key)) &&
 			newer->entry.stamp > v->entry.stamp &&
 			!dc_vv_covers(&node->vector, newer->entry.stamp))
 			return true;
@@ -170,13 +172,11 @@ owed(const Sim *sim, const Node *node, const Version *v)
 /*
  * R4: what the vector claims is here.  Where a catch-up leaves out sources
  * that stream themselves, a claimed version may be hidden by one of theirs
- * that is yet to come.
+ * that is yet to come; and everywhere by a TRUNCATE that is.
  */
 void
 check_coverage(Sim *sim, const Node *node, const Claims *before)
 {
-	bool strong = sim->config.covered_mode == 2;
-
 	if (!node_rebuilt(sim, node))
 		return;
 	for (uint32_t i = 0; i < sim->oracle_count; i++)
@@ -187,7 +187,7 @@ check_coverage(Sim *sim, const Node *node, const Claims *before)
 		if (!dc_vv_covers(&node->vector, v->entry.stamp) ||
 			(before != NULL && v->entry.stamp <= before->at[source - 1]))
 			continue;
-		if (known(sim, node, v) || (!strong && owed(sim, node, v)))
+		if (known(sim, node, v) || owed(sim, node, v))
 			continue;
 		sim_fail(sim,
 				 "R4: V of node %u claims %llu of node %u, lacks key %u "
@@ -313,6 +313,9 @@ check_received(Sim *sim, const Batch *batch, const Claims *claims)
 			sent = sent || ((batch->change[c].key == v->key ||
 							 batch->change[c].key == KEY_FLOOR) &&
 							batch->change[c].entry.stamp >= v->entry.stamp);
+		for (uint32_t o = 0; o < sim->oracle_count; o++)
+			sent = sent || (sim->oracle[o].key == KEY_FLOOR &&
+							sim->oracle[o].entry.stamp > v->entry.stamp);
 		if (!sent)
 			sim_fail(sim, "R6: a scan claims %llu and leaves out key %u at %llu",
 					 (unsigned long long)
@@ -331,7 +334,7 @@ check_settled(Sim *sim)
 
 		for (uint32_t key = 0; key < sim->config.keys; key++)
 			check_key(sim, node, key, winner_until(sim, key, DC_HLC_MAX));
-		if (node->dying != 0)
+		if (node->dying != 0 || node->pins != 0)
 			sim_fail(sim, "node %u: %u deaths are never settled", node->id,
 					 node->dying);
 		if (node->map.reserved != 0)

@@ -29,14 +29,14 @@ death_after(const Sim *sim, const Node *node, uint32_t key, DcHlc stamp)
 {
 	DcEntry entry;
 
+	if (node->floor >= stamp && !DEFECT(sim, DEFECT_FLOOR_P1))
+		return node->floor;
 	if (node->dmax < stamp)
 		return DC_HLC_NONE;
 	if ((node->dying > 0 && !DEFECT(sim, DEFECT_P1_DYING)) ||
 		!node_rebuilt(sim, node))
 		return node->dmax;
 	entry = meta_get(node, key);
-	if (!DEFECT(sim, DEFECT_FLOOR_P1))
-		entry = dc_rule_floored(entry, node->floor);
 	if (entry.stamp < stamp || !entry.dead)
 		return DC_HLC_NONE;
 	return entry.stamp;
@@ -86,16 +86,14 @@ next_key(const Sim *sim, Txn *t)
 }
 
 /*
- * P5: whatever can fail, fails here.  A live entry stays until its own death,
- * which no horizon passes while this transaction runs: either its stamp is
- * above W, or a purge waits for it.  A dead one may go at any time.
+ * P5: whatever can fail, fails here.  A key that is absent gets room; one that
+ * is present is pinned, or a purge might take it away before the merge.
  */
 static void
 step_reserve(Sim *sim, Node *node, int txn)
 {
 	Txn *t = &node->txn[txn];
 	uint32_t key;
-	DcEntry entry;
 
 	if (!next_key(sim, t))
 	{
@@ -109,9 +107,7 @@ step_reserve(Sim *sim, Node *node, int txn)
 		return;
 	}
 	key = t->next;
-	entry = meta_get(node, key);
-	if (sim->config.reserve_all || entry.stamp == DC_HLC_NONE ||
-		(entry.dead && !DEFECT(sim, DEFECT_P5)))
+	if (meta_get(node, key).stamp == DC_HLC_NONE)
 	{
 		if (!meta_reserve(sim, node, key))
 		{
@@ -119,6 +115,11 @@ step_reserve(Sim *sim, Node *node, int txn)
 			return;
 		}
 		t->reserved |= BIT(key);
+	}
+	else if (!DEFECT(sim, DEFECT_P5))
+	{
+		t->pinned |= BIT(key);
+		node->pins++;
 	}
 	t->births[key] = node->births;
 	t->state = TXN_ANNOUNCE;
@@ -254,12 +255,35 @@ merge_floor(Sim *sim, Node *node, Txn *t)
 	settle_death(node, &t->announced, KEY_FLOOR);
 }
 
+/* Under the partition's lock; what lies below the floor goes nowhere. */
+static void
+merge_key(Sim *sim, Node *node, Txn *t, uint32_t key)
+{
+	bool reserved = (t->reserved & BIT(key)) != 0;
+	DcHlc floor = DEFECT(sim, DEFECT_FLOOR_LATE) ? DC_HLC_NONE : node->floor;
+
+	t->found = meta_get(node, key);
+	if (t->entry[key].stamp > floor)
+	{
+		if (!reserved && t->found.stamp == DC_HLC_NONE)
+			sim_fail(sim, "P5: node %u: no room for key %u at its commit",
+					 node->id, key);
+		(void) meta_merge(sim, node, key, t->entry[key], reserved);
+	}
+	else if (reserved)
+		meta_unreserve(node, key);
+	t->found = dc_rule_above_floor(t->found, floor);
+	if (t->pinned & BIT(key))
+		node->pins--;
+	t->reserved &= ~BIT(key);
+	t->pinned &= ~BIT(key);
+}
+
 static void
 step_merge(Sim *sim, Node *node, int txn)
 {
 	Txn *t = &node->txn[txn];
 	uint32_t key;
-	bool reserved;
 
 	if (t->next == 0)
 		merge_floor(sim, node, t);
@@ -278,12 +302,7 @@ step_merge(Sim *sim, Node *node, int txn)
 		settle_death(node, &t->announced, key);
 		return;
 	}
-	reserved = (t->reserved & BIT(key)) != 0;
-	if (!reserved && meta_get(node, key).stamp == DC_HLC_NONE)
-		sim_fail(sim, "P5: node %u txn %d: no room for key %u at its commit",
-				 node->id, txn, key);
-	t->found = meta_merge(sim, node, key, t->entry[key], reserved);
-	t->reserved &= ~BIT(key);
+	merge_key(sim, node, t, key);
 	t->state = TXN_LOOK;
 	sim_trace(sim, "node %u txn %d: merge key %u %s %llu, found %s %llu",
 			  node->id, txn, key, t->entry[key].dead ? "dead" : "live",
@@ -298,11 +317,8 @@ step_look(Sim *sim, Node *node, int txn)
 {
 	Txn *t = &node->txn[txn];
 	uint32_t key = t->next;
-	DcEntry found = t->found;
 
-	if (!DEFECT(sim, DEFECT_FLOOR_LATE))
-		found = dc_rule_floored(found, node->floor);
-	if (dc_rule_needs_reconcile(found, t->entry[key], t->replaced[key]) ||
+	if (dc_rule_needs_reconcile(t->found, t->entry[key], t->replaced[key]) ||
 		(t->entry[key].dead && node->births != t->births[key]))
 	{
 		node->reconcile |= BIT(key);

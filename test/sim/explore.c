@@ -468,6 +468,7 @@ step_purger(Explorer *x, const Actor *actor, Progress *p)
 	}
 	sim->config.purge = true;
 	purge_step(sim, node);
+	purge_floor_step(sim, node);
 	if (node->purge_state == 0)
 		p->stage++;
 	p->done = p->stage >= actor->count;
@@ -491,7 +492,7 @@ step_reader(Explorer *x, Progress *p)
 
 	if (p->stage == 0)
 	{
-		s->reader = (Reader){.state = READER_ENTRY};
+		s->reader = (Reader){.state = READER_FLOOR};
 		s->base = (Claims){{0}};
 		s->reach = claims_of(sim, &node->vector);
 		p->stage = 1;
@@ -499,8 +500,9 @@ step_reader(Explorer *x, Progress *p)
 	}
 	if (!reader_step(sim, node, &s->reader, reader_wants, &s->base))
 		return;
-	wal_flush(sim, node,
-			  DEFECT(sim, DEFECT_P9) ? node->wal_merged : node->wal_insert);
+	if (!DEFECT(sim, DEFECT_FLOOR_SCAN))
+		wal_flush(sim, node,
+				  DEFECT(sim, DEFECT_P9) ? node->wal_merged : node->wal_insert);
 	check_shipped(sim, node, &s->reader.out);
 	check_received(sim, &s->reader.out, &s->reach);
 	p->done = true;
@@ -678,7 +680,6 @@ set_up(Explorer *x)
 
 	sim->config.keys = 2;
 	sim->config.purge = s->purge;
-	sim->config.reserve_all = false;
 	sim->config.ballast = 0;
 	node->key_shape = KEYS_FIXED;
 	sim->config.covered_mode = 2;

@@ -188,6 +188,7 @@ txn_reset(Node *node, int txn)
 		if (t->reserved & BIT(key))
 			meta_unreserve(node, key);
 	}
+	node->pins -= (uint32_t) __builtin_popcount(t->pinned);
 	node->dying -= (uint32_t) (__builtin_popcount(t->early) +
 							   __builtin_popcount(t->announced));
 	if (txn < LOCALS)

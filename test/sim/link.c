@@ -70,33 +70,37 @@ reader_add(Reader *r, DcEntry entry, uint32_t value)
 }
 
 /*
- * One step.  An entry is read first, its row afterwards, by a new snapshot.
- * A live entry without a row, or with an older one: its death, or its row,
- * is committed and about to be merged; to leave the key out would hide it, so
- * the reader looks again.  No entry any more: it died, and everybody knew.
- *
- * What lies below the floor is left out, and the floor sent instead; it is
- * read at the end, so that it is not older than the one that left things out.
+ * One step.  The floor goes first; an entry is read, and its row afterwards,
+ * by a new snapshot.  A live entry without a row, or with a newer one: its
+ * death, or that row, is committed and about to be merged; to leave the key
+ * out would hide it, so the reader looks again.  No entry any more: it died,
+ * and everybody knew.  Below a floor that rose meanwhile: its source sends the
+ * floor in its own time; it must be flushed here, as what is sent must.
  * True when nothing is left.
  */
 bool
 reader_step(const Sim *sim, const Node *node, Reader *r,
 			bool (*wants)(const void *ctx, DcHlc stamp), const void *ctx)
 {
-	static const DcMapFilter all;
+	DcMapFilter filter = {.after = node->floor};
 	Row row;
+	DcEntry now;
 
-	if (r->cursor.order == 0 && !r->cursor.started)
-		r->floor = node->floor;
 	switch (r->state)
 	{
+		case READER_FLOOR:
+			r->key = KEY_FLOOR;
+			if (node->floor != DC_HLC_NONE && wants(ctx, node->floor))
+				reader_add(r, (DcEntry){.stamp = node->floor, .dead = true}, 0);
+			r->state = READER_ENTRY;
+			break;
 		case READER_ENTRY:
-			if (!meta_scan(node, &r->cursor, &all, &r->key, &r->entry))
+			if (!meta_scan(node, &r->cursor, &filter, &r->key, &r->entry))
 			{
-				r->state = READER_FLOOR;
+				r->state = READER_END;
 				break;
 			}
-			if (!wants(ctx, r->entry.stamp) || r->entry.stamp <= node->floor)
+			if (!wants(ctx, r->entry.stamp))
 				break;
 			if (r->entry.dead)
 				reader_add(r, r->entry, 0);
@@ -105,30 +109,25 @@ reader_step(const Sim *sim, const Node *node, Reader *r,
 			break;
 		case READER_ROW:
 			row = node->heap[r->key].row;
-			if (row.stamp != DC_HLC_NONE && row.stamp >= r->entry.stamp)
+			now = dc_rule_above_floor(meta_get(node, r->key), node->floor);
+			if (row.stamp == r->entry.stamp ||
+				(row.stamp > r->entry.stamp && now.stamp >= row.stamp))
 				reader_add(r, (DcEntry){.stamp = row.stamp, .dead = false},
 						   row.value);
 			else
 				r->state = READER_AGAIN;
 			break;
 		case READER_AGAIN:
-			r->entry = meta_get(node, r->key);
-			if (r->entry.stamp == DC_HLC_NONE || r->entry.stamp <= node->floor)
+			now = dc_rule_above_floor(meta_get(node, r->key), node->floor);
+			if (now.stamp <= node->floor || DEFECT(sim, DEFECT_P15))
 				r->state = READER_ENTRY;
-			else if (r->entry.dead)
-				reader_add(r, r->entry, 0);
-			else if (DEFECT(sim, DEFECT_P15))
-				r->state = READER_ENTRY;
+			else if (now.dead)
+				reader_add(r, now, 0);
 			else
+			{
+				r->entry = now;
 				r->state = READER_ROW;
-			break;
-		case READER_FLOOR:
-			if (!DEFECT(sim, DEFECT_FLOOR_SCAN))
-				r->floor = node->floor;
-			r->key = KEY_FLOOR;
-			if (r->floor != DC_HLC_NONE && wants(ctx, r->floor))
-				reader_add(r, (DcEntry){.stamp = r->floor, .dead = true}, 0);
-			r->state = READER_END;
+			}
 			break;
 		case READER_END:
 			return true;
@@ -208,7 +207,7 @@ begin_catchup(Sim *sim, Link *link, Node *from)
 	choose_covered(sim, link);
 	dc_stream_catchup_begin(&link->stream, &from->vector, link->covered,
 							from->id);
-	link->reader = (Reader){.state = READER_ENTRY};
+	link->reader = (Reader){.state = READER_FLOOR};
 	link->kept = true;
 	link->mark = link->sent = link->reader;
 	link->reach = claims_of(sim, &from->vector);
@@ -244,7 +243,8 @@ send_catchup(Sim *sim, Link *link, Node *from)
 	if (!end || link->chunks_unacked > 0)
 		return;
 
-	flush_rows(sim, from); /* a floor that left entries out, too */
+	if (!DEFECT(sim, DEFECT_FLOOR_SCAN))
+		flush_rows(sim, from); /* a floor that left entries out, too */
 	if (DEFECT(sim, DEFECT_R6))
 	{
 		for (uint32_t id = 1; id <= sim->config.nodes; id++)
@@ -594,7 +594,7 @@ relay_build_step(Sim *sim, Node *node)
 							   node->relayed.at[source - 1];
 		node->relay_to = node->vector.at[source];
 		node->relay_source = source;
-		node->relay_reader = (Reader){.state = READER_ENTRY};
+		node->relay_reader = (Reader){.state = READER_FLOOR};
 		node->relay_reach = claims_of(sim, &node->vector);
 		node->relaying = node->relay_from < node->relay_to;
 		return;

@@ -78,12 +78,14 @@ node_restart(Sim *sim, Node *node)
 								 .holder = -1};
 	meta_clear(sim, node);
 	for (int i = 0; i < TXNS; i++)
-		node->txn[i].reserved = 0; /* went with the memory */
+		node->txn[i].reserved = node->txn[i].pinned = 0; /* gone with memory */
 	for (int i = 0; i < TXNS; i++)
 		txn_reset(node, i);
 	memset(node->worker, 0, sizeof(node->worker));
 	memset(node->slot, 0, sizeof(node->slot));
 	node->dying = 0;
+	node->pins = 0;
+	node->thinned = DC_HLC_NONE;
 	node->floor = node->heap_floor = node->disk_floor;
 	node->horizon = node->disk_horizon;
 	memset(node->report, 0, sizeof(node->report));
@@ -140,9 +142,6 @@ node_rebuild_step(Sim *sim, Node *node)
 
 	if (node_rebuilt(sim, node))
 		return;
-	/* a TRUNCATE hides rows from every snapshot, so its floor comes with them */
-	if (node->floor < node->heap_floor && !DEFECT(sim, DEFECT_FLOOR_P6))
-		node->floor = node->heap_floor;
 	if (tomb > node->floor &&
 		(node->rebuild < keys || !DEFECT(sim, DEFECT_P6)))
 		(void) meta_merge(sim, node, key,
@@ -154,7 +153,7 @@ node_rebuild_step(Sim *sim, Node *node)
 		if (row > node->floor)
 			found = meta_merge(sim, node, key,
 							   (DcEntry){.stamp = row, .dead = false}, false);
-		found = dc_rule_floored(found, node->floor);
+		found = dc_rule_above_floor(found, node->floor);
 		if (dc_rule_reconcile(row, found) == DC_RECONCILE_ERASE_ROW)
 		{
 			node->reconcile |= BIT(key);
@@ -243,9 +242,7 @@ reconcile(Sim *sim, Node *node, Txn *t)
 {
 	uint32_t key = t->key;
 	DcHlc row = heap_sees(node, TXN_MAINTAIN, key).stamp;
-	DcEntry entry = meta_get(node, key);
-	bool fallen = entry.stamp != DC_HLC_NONE && !entry.dead &&
-				  entry.stamp <= node->floor;
+	DcEntry entry = dc_rule_above_floor(meta_get(node, key), node->floor);
 
 	if (row != DC_HLC_NONE && !(t->held & BIT(key)))
 	{
@@ -254,21 +251,14 @@ reconcile(Sim *sim, Node *node, Txn *t)
 	}
 	t->state = TXN_RESERVE;
 	t->next = 0;
-	switch (dc_rule_reconcile(row, dc_rule_floored(entry, node->floor)))
+	switch (dc_rule_reconcile(row, entry))
 	{
 		case DC_RECONCILE_NOTHING:
-			/* it stays as a death, until the horizon has passed the floor */
-			if (fallen)
-				(void) meta_merge(
-					sim, node, key,
-					(DcEntry){.stamp = node->floor, .dead = true}, false);
 			txn_reset(node, TXN_MAINTAIN);
 			break;
 		case DC_RECONCILE_ERASE_ROW:
 			t->pending[key] = (Row){0};
 			t->written = BIT(key);
-			if (fallen)
-				node->reconcile |= BIT(key);
 			sim->stats.erased++;
 			break;
 		case DC_RECONCILE_MERGE_ROW:

@@ -155,6 +155,8 @@ purge_remove(Sim *sim, Node *node)
 	DcEntry entry = meta_get(node, node->purge_key);
 
 	node->purge_state = PURGE_SCAN;
+	if (node->pins > 0)
+		return;
 	if ((!entry.dead || entry.stamp > node->purge_until) &&
 		!DEFECT(sim, DEFECT_PURGE_BLIND))
 		return;
@@ -197,15 +199,53 @@ purge_step(Sim *sim, Node *node)
 	}
 }
 
+/*
+ * Entries at or below the floor of a TRUNCATE go whatever g says: the floor
+ * stays, and answers for them.  One key at a time; then their tombstones.
+ */
+void
+purge_floor_step(Sim *sim, Node *node)
+{
+	WalRecord record = {.purged = node->floor};
+	uint32_t key = node->floor_key;
+	DcEntry entry;
+
+	if (!node_rebuilt(sim, node) || node->thinned == node->floor)
+		return;
+	entry = meta_get(node, key);
+	if (entry.stamp != DC_HLC_NONE && entry.stamp <= node->floor)
+	{
+		if (node->pins > 0)
+			return;
+		(void) meta_remove(node, key);
+	}
+	node->floor_key = (key + 1) % sim->config.keys;
+	if (node->floor_key != 0)
+		return;
+	for (key = 0; key < sim->config.keys; key++)
+	{
+		entry = meta_get(node, key);
+		if (entry.stamp != DC_HLC_NONE && entry.stamp <= node->floor)
+			return; /* the floor rose meanwhile */
+		if (node->heap[key].tomb <= node->floor)
+			node->heap[key].tomb = DC_HLC_NONE;
+	}
+	(void) wal_append(sim, node, &record);
+	node->thinned = node->floor;
+}
+
 /* Nothing dead is left, in the table or in memory. */
 bool
 purge_done(const Sim *sim, const Node *node)
 {
-	if (!sim->config.purge)
-		return true;
 	for (uint32_t key = 0; key < sim->config.keys; key++)
 	{
-		if (node->heap[key].tomb != DC_HLC_NONE || meta_get(node, key).dead)
+		DcEntry entry = meta_get(node, key);
+
+		if (entry.stamp != DC_HLC_NONE && entry.stamp <= node->floor)
+			return false;
+		if (sim->config.purge &&
+			(node->heap[key].tomb != DC_HLC_NONE || entry.dead))
 			return false;
 	}
 	return true;

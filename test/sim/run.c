@@ -165,7 +165,6 @@ configure(Sim *sim)
 	c->purge = rng_chance(rng, 3, 4);
 	c->key_shape = rng_chance(rng, 1, 2) ? KEYS_FIXED : rng_below(rng, 3);
 	c->ballast = pick(rng, 92, 100, 2000);
-	c->reserve_all = rng_chance(rng, 1, 4);
 	c->merge_stall = pick(rng, 30, 50, 700);
 	c->drift_us = rng_chance(rng, 1, 2) ? 100000 : 20 + rng_below(rng, 100);
 	c->skew_us = 1 + rng_below(rng, rng_chance(rng, 1, 2) ? 150 : 6000);
@@ -354,6 +353,7 @@ act(Sim *sim, Node *node)
 			break;
 		case ACTOR_PURGE:
 			purge_step(sim, node);
+			purge_floor_step(sim, node);
 			break;
 		default:
 			relay_deliver_step(sim, node);

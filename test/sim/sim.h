@@ -64,6 +64,7 @@ typedef struct Change
 	uint32_t key;
 	DcEntry entry;
 	DcHlc replaced;
+	bool reborn;
 	uint32_t value;
 } Change;
 
@@ -202,6 +203,7 @@ typedef struct Txn
 	DcEntry found;             /* by the merge at hand */
 	uint32_t moved;            /* keys whose row went to another key */
 	uint32_t reserved;         /* keys it has room for in the map */
+	uint32_t pinned;           /* keys that are there and stay */
 	uint32_t early;            /* deaths announced before their row was sought */
 	uint32_t announced;        /* deaths announced before the commit record */
 	uint64_t births[KEYS_MAX]; /* of the node, before that announcement */
@@ -259,10 +261,10 @@ typedef struct QueueItem
 /* Reads entries and their rows, key by key, for a catch-up or a relay. */
 typedef enum ReaderState
 {
+	READER_FLOOR,
 	READER_ENTRY,
 	READER_ROW,
 	READER_AGAIN,
-	READER_FLOOR,
 	READER_END
 } ReaderState;
 
@@ -272,7 +274,6 @@ typedef struct Reader
 	DcMapCursor cursor;
 	uint32_t key;
 	DcEntry entry;
-	DcHlc floor;
 	Batch out;
 } Reader;
 
@@ -326,6 +327,7 @@ typedef struct Node
 	DcHlc bound;
 	DcHlc dmax;
 	uint32_t dying;  /* deaths announced and not settled */
+	uint32_t pins;   /* keys that may not be purged now */
 	uint64_t births; /* rows applied where an unmerged death may hide */
 	DcHlc floor;     /* of TRUNCATE, as merged */
 	DcHlc slot[SLOTS];
@@ -349,6 +351,8 @@ typedef struct Node
 	DcHlc purge_until;
 	uint64_t purge_waits[TXNS]; /* serial + 1 of whom it waits for, or 0 */
 	DcMapCursor purge_cursor;
+	uint32_t floor_key;
+	DcHlc thinned;
 	uint32_t purge_key;
 
 	/* publisher */
@@ -464,7 +468,6 @@ typedef struct Config
 	uint32_t key_shape;
 	uint32_t ballast; /* entries at most */
 	bool antique; /* old messages are very old */
-	bool reserve_all;     /* room also for keys that are live */
 	uint32_t merge_stall; /* per 1,000 commits */
 	uint32_t clock_rate;  /* steps of a wall clock */
 	uint32_t skew_us;     /* of wall clocks, at most */
@@ -492,7 +495,7 @@ typedef enum Defect
 	DEFECT_P1_SETTLE, /* a death is settled before it is merged */
 	DEFECT_P2_MERGE, /* apply leaves out of the metadata what it found */
 	DEFECT_P2_BIRTH, /* a late birth is not counted */
-	DEFECT_P5,       /* room in the map only for keys that are absent */
+	DEFECT_P5,       /* keys that are present are not pinned */
 	DEFECT_P6,       /* rebuild reads tombstones and rows at two times */
 	DEFECT_P8,       /* watermark overtakes queued batches */
 	DEFECT_P9,       /* catch-up flushes only up to L */
@@ -513,8 +516,7 @@ typedef enum Defect
 	DEFECT_FLOOR_SWEEP, /* rows that came beside it stay */
 	DEFECT_FLOOR_OWN, /* an insert after TRUNCATE keeps its stamp */
 	DEFECT_FLOOR_STAMP, /* TRUNCATE draws no fresh stamp */
-	DEFECT_FLOOR_SCAN, /* catch-up reads the floor before its entries */
-	DEFECT_FLOOR_P6, /* rebuild reads the floor before the rows */
+	DEFECT_FLOOR_SCAN, /* a floor that left entries out is not flushed */
 	DEFECT_FLOOR_P1, /* inserts ignore the floor */
 
 	DEFECT_SEAL /* a damaged message gets through */
@@ -672,6 +674,7 @@ DcHlc death_after(const Sim *sim, const Node *node, uint32_t key, DcHlc stamp);
 /* purge.c */
 void purge_gossip_step(Sim *sim, Node *node, Node *other);
 void purge_step(Sim *sim, Node *node);
+void purge_floor_step(Sim *sim, Node *node);
 bool purge_done(const Sim *sim, const Node *node);
 
 /* txn.c, apply.c */

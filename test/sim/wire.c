@@ -31,7 +31,7 @@ text(const char *string)
 static void
 write_batch(DcWriter *w, const Batch *batch)
 {
-	static const char *const names[] = {"rows", "floors"};
+	static const char *const names[] = {"rows", "others"};
 
 	dc_batch_begin(w, 2);
 	for (uint64_t id = 1; id <= 2; id++)
@@ -48,10 +48,11 @@ write_batch(DcWriter *w, const Batch *batch)
 	{
 		const Change *change = &batch->change[i];
 		uint8_t key = (uint8_t) change->key;
-		DcChange out = {.keyspace = change->key == KEY_FLOOR,
+		DcChange out = {.keyspace = change->value % 2,
 						.entry = change->entry,
 						.replaced = change->replaced,
-						.key = {&key, sizeof(key)}};
+						.reborn = change->reborn,
+						.key = {&key, change->key == KEY_FLOOR ? 0 : 1}};
 
 		if (!change->entry.dead)
 			out.image = (DcSlice){(const uint8_t *) &change->value,
@@ -65,6 +66,7 @@ static bool
 read_batch(DcSlice bytes, Batch *batch)
 {
 	DcReader r;
+	static DcBatchFloors floors;
 	DcBatchKeyspace keyspace;
 	DcChange in;
 	DcSlice name;
@@ -80,17 +82,20 @@ read_batch(DcSlice bytes, Batch *batch)
 			dc_batch_read_column(&r, &name, &name);
 	}
 	batch->count = 0;
-	while (dc_batch_read_change(&r, keyspaces, &in))
+	memset(&floors, 0, sizeof(floors));
+	while (dc_batch_read_change(&r, keyspaces, &floors, &in))
 	{
 		Change *change = &batch->change[batch->count++];
 
-		if (in.key.length != 1 || in.key.data[0] > KEY_FLOOR ||
-			in.keyspace != (in.key.data[0] == KEY_FLOOR) ||
+		if (in.key.length > 1 ||
+			(in.key.length == 1 && in.key.data[0] >= KEYS_MAX) ||
 			(!in.entry.dead && in.image.length != sizeof(change->value)))
 			return false;
-		*change = (Change){.key = in.key.data[0],
-						   .entry = in.entry,
-						   .replaced = in.replaced};
+		*change =
+			(Change){.key = dc_change_is_floor(&in) ? KEY_FLOOR : in.key.data[0],
+					 .entry = in.entry,
+					 .replaced = in.replaced,
+					 .reborn = in.reborn};
 		if (!in.entry.dead)
 			memcpy(&change->value, in.image.data, sizeof(change->value));
 		if (batch->count == KEYS_MAX + 1)
