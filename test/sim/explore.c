@@ -47,6 +47,7 @@ typedef struct Actor
 	ScriptOp script[4];
 	bool large;
 	bool async;
+	bool scan; /* found by a scan of a node that then had nothing */
 } Actor;
 
 typedef struct Scenario
@@ -166,12 +167,31 @@ static const Scenario scenarios[] = {
 			   {.kind = ACTOR_MAINTAINER},
 			   {.kind = ACTOR_CRASHER},
 			   {.kind = ACTOR_REBUILDER}}},
-	{.name = "purge-apply",
-	 .claim = "a purge against rows and deaths still on their way",
+	{.name = "purge-scan",
+	 .claim = "a purge against an old row that a late scan brings",
+	 .row = ROW(S(100, 2)),
 	 .purge = true,
-	 .actors = 6,
+	 .actors = 5,
+	 .actor = {{.kind = ACTOR_CHANGE, .change = DEATH(S(300, 3))},
+			   {.kind = ACTOR_CHANGE, .scan = true, .change = BIRTH(S(100, 2))},
+			   {.kind = ACTOR_SETTLED, .change = DEATH(S(300, 3))},
+			   {.kind = ACTOR_PURGER, .count = 1},
+			   {.kind = ACTOR_MAINTAINER}}},
+	{.name = "purge-apply",
+	 .claim = "a purge against a row that is still on its way",
+	 .purge = true,
+	 .actors = 5,
 	 .actor = {{.kind = ACTOR_CHANGE, .change = BIRTH(S(200, 2))},
 			   {.kind = ACTOR_CHANGE, .change = DEATH(S(300, 3))},
+			   {.kind = ACTOR_SETTLED, .change = DEATH(S(300, 3))},
+			   {.kind = ACTOR_PURGER, .count = 1},
+			   {.kind = ACTOR_MAINTAINER}}},
+	{.name = "purge-again",
+	 .claim = "a purge against a death that comes twice",
+	 .purge = true,
+	 .row = ROW(S(100, 2)),
+	 .actors = 5,
+	 .actor = {{.kind = ACTOR_CHANGE, .change = DEATH(S(300, 3))},
 			   {.kind = ACTOR_CHANGE, .change = DEATH(S(300, 3))},
 			   {.kind = ACTOR_SETTLED, .change = DEATH(S(300, 3))},
 			   {.kind = ACTOR_PURGER, .count = 1},
@@ -410,6 +430,7 @@ step_change(Explorer *x, const Actor *actor, Progress *p)
 	{
 		batch.change[0] = actor->change;
 		p->worker = apply_start(x->sim, node, &batch);
+		node->worker[p->worker].scan = actor->scan;
 		p->stage = 1;
 	}
 	apply_step(x->sim, node, (uint32_t) p->worker);
@@ -525,7 +546,11 @@ step_actor(Explorer *x, uint32_t index)
 			step_change(x, actor, p);
 			break;
 		case ACTOR_MAINTAINER:
-			node_maintain_step(x->sim, node);
+			if (node->reconcile == 0 &&
+				node->txn[TXN_MAINTAIN].state == TXN_IDLE)
+				purge_floor_step(x->sim, node);
+			else
+				node_maintain_step(x->sim, node);
 			break;
 		case ACTOR_SETTLED:
 			step_settled(x, actor, p);

@@ -129,8 +129,8 @@ node_rebuilt(const Sim *sim, const Node *node)
 /*
  * Tombstones first, then rows, while writes go on.  A row is read with its
  * tombstone by one snapshot, or a key whose deleter came in between would be
- * in neither.  At the end L covers all that was read: rows of others that
- * were committed and not yet flushed.
+ * in neither.  At the end all is flushed that was read, or hidden by a
+ * TRUNCATE: rows of others that were committed and not yet flushed.
  */
 void
 node_rebuild_step(Sim *sim, Node *node)
@@ -163,6 +163,7 @@ node_rebuild_step(Sim *sim, Node *node)
 	node->rebuild++;
 	if (node_rebuilt(sim, node))
 	{
+		wal_flush(sim, node, node->wal_insert);
 		node->wal_merged = node->wal_insert;
 		check_coverage(sim, node, NULL);
 		sim_trace(sim, "node %u: rebuilt", node->id);
