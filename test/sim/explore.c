@@ -295,7 +295,7 @@ static const Scenario scenarios[] = {
 
 /* ---- the state ----------------------------------------------------------------- */
 
-static uint64_t
+uint64_t
 hash_bytes(uint64_t hash, const void *bytes, size_t length)
 {
 	const uint8_t *at = bytes;
@@ -317,7 +317,7 @@ hash_bytes(uint64_t hash, const void *bytes, size_t length)
 	hash_bytes(hash, (const uint8_t *) (node) + offsetof(Node, first),         \
 			   offsetof(Node, end) - offsetof(Node, first))
 
-static uint64_t
+uint64_t
 hash_node(const Sim *sim, const Node *node, uint64_t hash)
 {
 	Claims claims = claims_of(sim, &node->vector);
@@ -779,13 +779,14 @@ print_path(Explorer *x, Defect defect)
 uint32_t
 explore_count(void)
 {
-	return SCENARIOS;
+	return SCENARIOS + mesh_count();
 }
 
 const char *
 explore_name(uint32_t scenario)
 {
-	return scenarios[scenario].name;
+	return scenario < SCENARIOS ? scenarios[scenario].name :
+								  mesh_name(scenario - SCENARIOS);
 }
 
 /* All orders of one scenario; false: the simulator says what failed. */
@@ -795,6 +796,9 @@ explore_run(Sim *sim, uint32_t scenario, Defect defect, bool trace,
 {
 	static Explorer *x;
 
+	if (scenario >= SCENARIOS)
+		return mesh_run(sim, scenario - (uint32_t) SCENARIOS, defect, trace,
+						result);
 	if (x == NULL)
 	{
 		x = calloc(1, sizeof(*x));

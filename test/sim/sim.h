@@ -637,6 +637,14 @@ uint32_t explore_count(void);
 const char *explore_name(uint32_t scenario);
 bool explore_run(Sim *sim, uint32_t scenario, Defect defect, bool trace,
 				 Explored *result);
+uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t length);
+uint64_t hash_node(const Sim *sim, const Node *node, uint64_t hash);
+
+/* mesh.c: the same for whole operations on three nodes */
+uint32_t mesh_count(void);
+const char *mesh_name(uint32_t scenario);
+bool mesh_run(Sim *sim, uint32_t scenario, Defect defect, bool trace,
+			  Explored *result);
 
 /* directed.c: the schedule that the seed names. */
 void directed_run(Sim *sim);
