@@ -26,8 +26,7 @@ apply_start(Sim *sim, Node *node, const Batch *batch)
 		if (w->busy)
 			continue;
 		*w = (Worker){.busy = true, .link = -1, .batch = *batch};
-		w->patience =
-			sim->explore ? 1000 : 5 + rng_below(&sim->rng, 40);
+		w->patience = sim->explore ? 1000 : 5 + rng_below(&sim->rng, 40);
 		txn_reset(node, txn_of(i));
 		node->txn[txn_of(i)].state = TXN_OBSERVE;
 		return (int) i;

@@ -211,7 +211,8 @@ check_horizon(Sim *sim, const Node *node, DcHlc horizon)
 						 "R8: node %u raises g to %llu, node %u has %llu of "
 						 "node %u",
 						 node->id, (unsigned long long) horizon, i + 1,
-						 (unsigned long long) sim->node[i].disk_claims.at[source],
+						 (unsigned long long) sim->node[i]
+							 .disk_claims.at[source],
 						 source + 1);
 		}
 	}
@@ -317,7 +318,8 @@ check_received(Sim *sim, const Batch *batch, const Claims *claims)
 			sent = sent || (sim->oracle[o].key == KEY_FLOOR &&
 							sim->oracle[o].entry.stamp > v->entry.stamp);
 		if (!sent)
-			sim_fail(sim, "R6: a scan claims %llu and leaves out key %u at %llu",
+			sim_fail(sim,
+					 "R6: a scan claims %llu and leaves out key %u at %llu",
 					 (unsigned long long)
 						 claims->at[dc_hlc_node_id(v->entry.stamp) - 1],
 					 v->key, (unsigned long long) v->entry.stamp);

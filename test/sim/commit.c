@@ -398,6 +398,5 @@ commit_step(Sim *sim, Node *node, int txn)
 		default:
 			break;
 	}
-	return node->txn[txn].state == TXN_DONE ||
-		   node->txn[txn].state == TXN_FULL;
+	return node->txn[txn].state == TXN_DONE || node->txn[txn].state == TXN_FULL;
 }

@@ -26,8 +26,8 @@
 
 typedef enum ActorKind
 {
-	ACTOR_TXN,     /* local, of its script */
-	ACTOR_CHANGE,  /* applies `change`; again after a crash */
+	ACTOR_TXN,    /* local, of its script */
+	ACTOR_CHANGE, /* applies `change`; again after a crash */
 	ACTOR_MAINTAINER,
 	ACTOR_SETTLED, /* the node's durable V, and that of all, pass `change` */
 	ACTOR_PURGER,  /* `count` rounds */
@@ -120,11 +120,11 @@ typedef struct Explorer
 	}
 #define DEATH(stamp)                                                           \
 	{                                                                          \
-		.key = 0, .entry = {(stamp), true}                                     \
+		.key = 0, .entry = {(stamp), true }                                    \
 	}
 #define FLOOR(stamp)                                                           \
 	{                                                                          \
-		.key = KEY_FLOOR, .entry = {(stamp), true}                             \
+		.key = KEY_FLOOR, .entry = {(stamp), true }                            \
 	}
 
 static const Scenario scenarios[] = {
@@ -133,9 +133,11 @@ static const Scenario scenarios[] = {
 	 .row = ROW(S(100, 2)),
 	 .row_one = ROW(S(110, 3)),
 	 .actors = 3,
-	 .actor = {{.kind = ACTOR_TXN, .count = 2,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 2,
 				.script = {{OP_DELETE, 0, 0}, {OP_UPDATE, 1, 1}}},
-			   {.kind = ACTOR_TXN, .count = 2,
+			   {.kind = ACTOR_TXN,
+				.count = 2,
 				.script = {{OP_ELSEWHERE, 0, 0}, {OP_UPSERT, 0, 0}}},
 			   {.kind = ACTOR_MAINTAINER}}},
 	{.name = "apply-beside",
@@ -144,7 +146,8 @@ static const Scenario scenarios[] = {
 	 .actors = 4,
 	 .actor = {{.kind = ACTOR_CHANGE, .change = DEATH(S(300, 3))},
 			   {.kind = ACTOR_CHANGE, .change = BIRTH(S(200, 2))},
-			   {.kind = ACTOR_TXN, .count = 2,
+			   {.kind = ACTOR_TXN,
+				.count = 2,
 				.script = {{OP_ELSEWHERE, 0, 0}, {OP_INSERT, 0, 0}}},
 			   {.kind = ACTOR_MAINTAINER}}},
 	{.name = "overtaken",
@@ -203,7 +206,8 @@ static const Scenario scenarios[] = {
 	 .row_one = ROW(S(150, 2)),
 	 .tombs = true,
 	 .actors = 5,
-	 .actor = {{.kind = ACTOR_TXN, .count = 2,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 2,
 				.script = {{OP_INSERT, 1, 1}, {OP_CHANGE_KEY, 0, 1}}},
 			   {.kind = ACTOR_TXN, .count = 1, .script = {{OP_UPSERT, 1, 1}}},
 			   {.kind = ACTOR_SETTLED, .change = DEATH(S(160, 3))},
@@ -213,7 +217,8 @@ static const Scenario scenarios[] = {
 	 .claim = "TRUNCATE elsewhere against an open insert and an old row",
 	 .row = ROW(S(100, 2)),
 	 .actors = 4,
-	 .actor = {{.kind = ACTOR_TXN, .count = 2,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 2,
 				.script = {{OP_ELSEWHERE, 0, 0}, {OP_INSERT, 1, 1}}},
 			   {.kind = ACTOR_CHANGE, .change = FLOOR(S(2000, 3))},
 			   {.kind = ACTOR_CHANGE, .change = BIRTH(S(1500, 2))},
@@ -222,9 +227,12 @@ static const Scenario scenarios[] = {
 	 .claim = "TRUNCATE here, large, against inserts and an old row",
 	 .row = ROW(S(100, 2)),
 	 .actors = 4,
-	 .actor = {{.kind = ACTOR_TXN, .count = 2, .large = true,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 2,
+				.large = true,
 				.script = {{OP_TRUNCATE, 0, 0}, {OP_INSERT, 0, 0}}},
-			   {.kind = ACTOR_TXN, .count = 2,
+			   {.kind = ACTOR_TXN,
+				.count = 2,
 				.script = {{OP_ELSEWHERE, 0, 0}, {OP_INSERT, 1, 1}}},
 			   {.kind = ACTOR_CHANGE, .change = BIRTH(S(200, 2))},
 			   {.kind = ACTOR_MAINTAINER}}},
@@ -232,7 +240,9 @@ static const Scenario scenarios[] = {
 	 .claim = "TRUNCATE elsewhere against an insert, and a crash at each step",
 	 .row = ROW(S(100, 2)),
 	 .actors = 5,
-	 .actor = {{.kind = ACTOR_TXN, .count = 2, .async = true,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 2,
+				.async = true,
 				.script = {{OP_ELSEWHERE, 0, 0}, {OP_INSERT, 1, 1}}},
 			   {.kind = ACTOR_CHANGE, .change = FLOOR(S(2000, 3))},
 			   {.kind = ACTOR_MAINTAINER},
@@ -242,7 +252,9 @@ static const Scenario scenarios[] = {
 	 .claim = "a delete and an insert of one key, and a crash at each step",
 	 .row = ROW(S(100, 2)),
 	 .actors = 6,
-	 .actor = {{.kind = ACTOR_TXN, .count = 1, .async = true,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 1,
+				.async = true,
 				.script = {{OP_DELETE, 0, 0}}},
 			   {.kind = ACTOR_TXN, .count = 1, .script = {{OP_INSERT, 0, 0}}},
 			   {.kind = ACTOR_CHANGE, .change = BIRTH(S(200, 2))},
@@ -253,7 +265,9 @@ static const Scenario scenarios[] = {
 	 .claim = "the watermark beside two transactions and a crash",
 	 .row = ROW(S(100, 2)),
 	 .actors = 5,
-	 .actor = {{.kind = ACTOR_TXN, .count = 2, .async = true,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 2,
+				.async = true,
 				.script = {{OP_UPDATE, 0, 0}, {OP_INSERT, 1, 1}}},
 			   {.kind = ACTOR_TXN, .count = 1, .script = {{OP_INSERT, 1, 1}}},
 			   {.kind = ACTOR_PUBLISHER, .count = 2},
@@ -263,7 +277,9 @@ static const Scenario scenarios[] = {
 	 .claim = "a catch-up beside an update, a delete and a change of the key",
 	 .row = ROW(S(100, 2)),
 	 .actors = 4,
-	 .actor = {{.kind = ACTOR_TXN, .count = 1, .async = true,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 1,
+				.async = true,
 				.script = {{OP_CHANGE_KEY, 0, 1}}},
 			   {.kind = ACTOR_CHANGE, .change = BIRTH(S(200, 2))},
 			   {.kind = ACTOR_READER},
@@ -273,7 +289,9 @@ static const Scenario scenarios[] = {
 	 .row = ROW(S(100, 2)),
 	 .row_one = ROW(S(110, 3)),
 	 .actors = 4,
-	 .actor = {{.kind = ACTOR_TXN, .count = 1, .async = true,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 1,
+				.async = true,
 				.script = {{OP_TRUNCATE, 0, 0}}},
 			   {.kind = ACTOR_READER},
 			   {.kind = ACTOR_MAINTAINER},
@@ -284,9 +302,13 @@ static const Scenario scenarios[] = {
 	 .row_one = ROW(S(110, 3)),
 	 .rebuilds = true,
 	 .actors = 4,
-	 .actor = {{.kind = ACTOR_TXN, .count = 1, .async = true,
+	 .actor = {{.kind = ACTOR_TXN,
+				.count = 1,
+				.async = true,
 				.script = {{OP_DELETE, 0, 0}}},
-			   {.kind = ACTOR_TXN, .count = 1, .async = true,
+			   {.kind = ACTOR_TXN,
+				.count = 1,
+				.async = true,
 				.script = {{OP_TRUNCATE, 1, 1}}},
 			   {.kind = ACTOR_REBUILDER},
 			   {.kind = ACTOR_MAINTAINER}}},
@@ -481,11 +503,11 @@ step_purger(Explorer *x, const Actor *actor, Progress *p)
 	if (node->purge_state == 0)
 	{
 		for (uint32_t i = 0; i < sim->config.nodes; i++)
-			node->report[i] = (DcReport){
-				.node_id = i + 1,
-				.incarnation = 1,
-				.epoch = dc_members_digest(&sim->members),
-				.floor = DC_HLC_MAX};
+			node->report[i] =
+				(DcReport){.node_id = i + 1,
+						   .incarnation = 1,
+						   .epoch = dc_members_digest(&sim->members),
+						   .floor = DC_HLC_MAX};
 	}
 	sim->config.purge = true;
 	purge_step(sim, node);
@@ -747,9 +769,10 @@ set_up(Explorer *x)
 static const char *
 actor_name(const Actor *actor)
 {
-	static const char *const names[] = {
-		"txn",       "apply",   "maintainer", "settled", "purger",
-		"publisher", "rebuild", "scan",       "flush",   "crash"};
+	static const char *const names[] = {"txn",     "apply",  "maintainer",
+										"settled", "purger", "publisher",
+										"rebuild", "scan",   "flush",
+										"crash"};
 
 	return names[actor->kind];
 }
@@ -796,6 +819,8 @@ explore_run(Sim *sim, uint32_t scenario, Defect defect, bool trace,
 {
 	static Explorer *x;
 
+	if (scenario >= SCENARIOS && result->budget == EXPLORE_STATES)
+		result->budget /= 3; /* they are slower, and larger than that anyway */
 	if (scenario >= SCENARIOS)
 		return mesh_run(sim, scenario - (uint32_t) SCENARIOS, defect, trace,
 						result);

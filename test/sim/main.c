@@ -47,16 +47,14 @@ static const Fault faults[] = {
 	 "a change is shipped before it is flushed"},
 	{"R4-disk", 0, DEFECT_R4_DISK, TROUBLE_CRASH,
 	 "V is durable ahead of its rows"},
-	{"R4-seen", 0, DEFECT_R4_SEEN, TROUBLE_ANY,
-	 "V is the greatest stamp seen"},
+	{"R4-seen", 0, DEFECT_R4_SEEN, TROUBLE_ANY, "V is the greatest stamp seen"},
 	{"R6", 0, DEFECT_R6, TROUBLE_ANY,
 	 "catch-up claims the V read after its scan"},
 	{"session", 0, DEFECT_SESSION, TROUBLE_CRASH,
 	 "a session survives the crash of one side"},
 	{"resume", 0, DEFECT_RESUME, TROUBLE_RELAY,
 	 "a catch-up goes on behind what was not acknowledged"},
-	{"R14", 0, DEFECT_R14, TROUBLE_CRASH,
-	 "the clock restarts below its bound"},
+	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound"},
 	{"R14-observe", 0, DEFECT_BOUND, TROUBLE_CRASH,
 	 "stamps are taken in beyond the bound"},
 	{"observe", 0, DEFECT_OBSERVE, TROUBLE_TRUNCATE,
@@ -75,10 +73,8 @@ static const Fault faults[] = {
 	 "a commit does not pin keys that are present"},
 	{"P6", 0, DEFECT_P6, TROUBLE_CRASH,
 	 "rebuild reads tombstones and rows by two snapshots"},
-	{"P8", 0, DEFECT_P8, TROUBLE_ANY,
-	 "the watermark overtakes queued batches"},
-	{"P9", 0, DEFECT_P9, TROUBLE_ANY,
-	 "catch-up flushes only up to L"},
+	{"P8", 0, DEFECT_P8, TROUBLE_ANY, "the watermark overtakes queued batches"},
+	{"P9", 0, DEFECT_P9, TROUBLE_ANY, "catch-up flushes only up to L"},
 	{"P15", 0, DEFECT_P15, TROUBLE_MERGE,
 	 "catch-up skips a live entry without a row"},
 	{"savepoint", 0, DEFECT_SAVEPOINT, TROUBLE_ANY,
@@ -113,8 +109,7 @@ static const Fault faults[] = {
 	 "a floor that left entries out of a scan is not flushed"},
 	{"floor-P1", 0, DEFECT_FLOOR_P1, TROUBLE_TRUNCATE,
 	 "an insert ignores the floor"},
-	{"seal", 0, DEFECT_SEAL, TROUBLE_ANY,
-	 "a damaged message gets through"},
+	{"seal", 0, DEFECT_SEAL, TROUBLE_ANY, "a damaged message gets through"},
 };
 /* No fault: only its schedules. */
 static const Fault directed = {"directed", 0, DEFECT_NONE, TROUBLE_DIRECTED,
@@ -450,12 +445,13 @@ main(int argc, char **argv)
 			fault = fault_named(value);
 		else
 		{
-			fprintf(stderr, "usage: sim --check [--seconds S]\n"
-							"       sim --seed N [--canary RULE] [--trace]\n"
-							"       sim --from N --runs M [--canary RULE]\n"
-							"       sim --canaries [--canary RULE]\n"
-							"       sim --explore [--scenario NAME] [--runs STATES]"
-							" [--canary RULE] [--trace]\n");
+			fprintf(stderr,
+					"usage: sim --check [--seconds S]\n"
+					"       sim --seed N [--canary RULE] [--trace]\n"
+					"       sim --from N --runs M [--canary RULE]\n"
+					"       sim --canaries [--canary RULE]\n"
+					"       sim --explore [--scenario NAME] [--runs STATES]"
+					" [--canary RULE] [--trace]\n");
 			return 2;
 		}
 	}

@@ -10,8 +10,7 @@
  *	deliver   a node takes the next batch of another's stream
  *	close     ... and, having all of them, that node's watermark
  *	again     the first batch of all comes once more
- *	persist   a node's V becomes durable
- *	gossip    a node tells its floor to all
+ *	tell      a node's V becomes durable, and it tells its floor to all
  *	purge     a node computes g and forgets
  *	crash     a node loses what was not flushed, and every session
  *	catch up  a node whose session is lost takes all of another
@@ -34,16 +33,15 @@ typedef enum MoveKind
 	MOVE_DELIVER,
 	MOVE_CLOSE,
 	MOVE_AGAIN,
-	MOVE_PERSIST,
-	MOVE_GOSSIP,
+	MOVE_TELL,
 	MOVE_PURGE,
 	MOVE_CRASH,
 	MOVE_CATCHUP
 } MoveKind;
 
-static const char *const move_names[] = {
-	"write", "deliver", "close", "again", "persist",
-	"gossip", "purge", "crash", "catch up"};
+static const char *const move_names[] = {"write", "deliver", "close",
+										 "again", "tell",    "purge",
+										 "crash", "catch up"};
 
 typedef struct Move
 {
@@ -159,9 +157,8 @@ restore(Mesh *x, const Saved *saved)
 static void
 settle(Sim *sim, Node *node)
 {
-	for (int i = 0;
-		 i < 200 && (node->reconcile != 0 ||
-					 node->txn[TXN_MAINTAIN].state != TXN_IDLE);
+	for (int i = 0; i < 200 && (node->reconcile != 0 ||
+								node->txn[TXN_MAINTAIN].state != TXN_IDLE);
 		 i++)
 		node_maintain_step(sim, node);
 	for (uint32_t i = 0; i < 2 * sim->config.keys; i++)
@@ -274,10 +271,10 @@ static bool
 may_move(const Mesh *x, Move move)
 {
 	const Node *from = &x->sim->node[move.from];
-	const Node *to = &x->sim->node[move.to];
 	const Wires *w = &x->now;
 	bool linked = move.from != move.to && !w->lost[move.from][move.to];
 	uint8_t position = w->position[move.from][move.to];
+	Claims told = claims_of(x->sim, &from->vector);
 
 	switch (move.kind)
 	{
@@ -295,22 +292,27 @@ may_move(const Mesh *x, Move move)
 		case MOVE_AGAIN:
 			return x->scenario->again && !w->again && w->first.count > 0 &&
 				   move.from == 0 && move.to != 0;
-		case MOVE_PERSIST:
+		case MOVE_TELL:
+			/* before it has all, its floor would say nothing new */
+			for (uint32_t i = 0; i < MESH_NODES; i++)
+			{
+				if (i != move.from && w->closed[i][move.from] == DC_HLC_NONE)
+					return false;
+			}
 			return move.to == 0 &&
-				   memcmp(&from->disk_claims,
-						  &(Claims){{from->vector.at[1], from->vector.at[2],
-									 from->vector.at[3]}},
-						  sizeof(Claims)) != 0;
-		case MOVE_GOSSIP:
-			return move.to == 0 && w->written == x->scenario->writes;
+				   memcmp(&from->disk_claims, &told, sizeof(Claims)) != 0;
 		case MOVE_PURGE:
-			return move.to == 0 && w->written == x->scenario->writes;
+			return move.to == 0 &&
+				   (DEFECT(x->sim, DEFECT_R8_CLOCK) ||
+					DEFECT(x->sim, DEFECT_R8_GRACE) ||
+					dc_members_horizon(&x->sim->members, from->report,
+									   MESH_NODES, from->disk_horizon) >
+						from->disk_horizon);
 		case MOVE_CRASH:
 			return x->scenario->crashes && !w->crashed && move.to == 0;
 		case MOVE_CATCHUP:
 			return w->lost[move.from][move.to];
 	}
-	(void) to;
 	return false;
 }
 
@@ -332,8 +334,8 @@ make_move(Mesh *x, Move move)
 			w->written++;
 			break;
 		case MOVE_DELIVER:
-			batch =
-				&from->queue[w->position[move.from][move.to]++ % QUEUE_MAX].batch;
+			batch = &from->queue[w->position[move.from][move.to]++ % QUEUE_MAX]
+						 .batch;
 			if (!DEFECT(sim, DEFECT_R3))
 				wal_flush(sim, from, from->wal_merged);
 			check_shipped(sim, from, batch);
@@ -353,11 +355,9 @@ make_move(Mesh *x, Move move)
 			apply_whole(sim, to, &w->first, NULL);
 			w->again = true;
 			break;
-		case MOVE_PERSIST:
+		case MOVE_TELL:
 			record.claims = claims_of(sim, &from->vector);
 			wal_flush(sim, from, wal_append(sim, from, &record));
-			break;
-		case MOVE_GOSSIP:
 			for (uint32_t i = 0; i < MESH_NODES; i++)
 				purge_gossip_step(sim, from, &sim->node[i]);
 			break;
@@ -409,9 +409,7 @@ check_end(Mesh *x)
 				catch_up(sim, from, to);
 		}
 		for (uint32_t i = 0; i < MESH_NODES; i++)
-			make_move(x, (Move){MOVE_PERSIST, i, 0});
-		for (uint32_t i = 0; i < MESH_NODES; i++)
-			make_move(x, (Move){MOVE_GOSSIP, i, 0});
+			make_move(x, (Move){MOVE_TELL, i, 0});
 		for (uint32_t i = 0; i < MESH_NODES; i++)
 			make_move(x, (Move){MOVE_PURGE, i, 0});
 	}
@@ -448,7 +446,7 @@ search(Mesh *x, uint64_t hash)
 	seen->hash = hash;
 	x->result->states++;
 	save(x, saved);
-	for (uint32_t code = 0; code < 9 * 9; code++)
+	for (uint32_t code = 0; code < 8 * 9; code++)
 	{
 		Move move = {(MoveKind) (code / 9), code / 3 % 3, code % 3};
 		uint64_t next;

@@ -39,8 +39,8 @@ key_bytes(const Node *node, uint32_t key, uint8_t bytes[DC_KEY_BYTES_MAX])
 	if (node->key_shape == KEYS_SHORT)
 		length = 3 + key % KEYS_MAX;
 	else if (node->key_shape == KEYS_LONG)
-		length = key % KEYS_MAX == 7 ? DC_KEY_BYTES_MAX :
-									   12 + key % KEYS_MAX * 9;
+		length =
+			key % KEYS_MAX == 7 ? DC_KEY_BYTES_MAX : 12 + key % KEYS_MAX * 9;
 	memset(bytes, 0, length);
 	bytes[0] = key < KEYS_MAX ? (uint8_t) key : BALLAST;
 	bytes[1] = (uint8_t) (key >> 8);

@@ -142,8 +142,7 @@ node_rebuild_step(Sim *sim, Node *node)
 
 	if (node_rebuilt(sim, node))
 		return;
-	if (tomb > node->floor &&
-		(node->rebuild < keys || !DEFECT(sim, DEFECT_P6)))
+	if (tomb > node->floor && (node->rebuild < keys || !DEFECT(sim, DEFECT_P6)))
 		(void) meta_merge(sim, node, key,
 						  (DcEntry){.stamp = tomb, .dead = true}, false);
 	if (node->rebuild >= keys && row != DC_HLC_NONE)
@@ -286,8 +285,9 @@ node_maintain_step(Sim *sim, Node *node)
 	switch (t->state)
 	{
 		case TXN_IDLE:
-			key = sim->explore ? (uint32_t) __builtin_ctz(node->reconcile | 256) :
-								 rng_below(&sim->rng, sim->config.keys);
+			key = sim->explore ?
+					  (uint32_t) __builtin_ctz(node->reconcile | 256) :
+					  rng_below(&sim->rng, sim->config.keys);
 			if (!(node->reconcile & BIT(key)))
 				break;
 			txn_reset(node, TXN_MAINTAIN);

@@ -62,8 +62,8 @@ compute(Sim *sim, Node *node)
 	DcHlc horizon;
 
 	node->report[node->index] = report_of(sim, node);
-	horizon = dc_members_horizon(&sim->members, node->report,
-								 sim->config.nodes, node->disk_horizon);
+	horizon = dc_members_horizon(&sim->members, node->report, sim->config.nodes,
+								 node->disk_horizon);
 	if (DEFECT(sim, DEFECT_R8_CLOCK))
 		horizon = node->watermark;
 	if (DEFECT(sim, DEFECT_R8_GRACE) && node_now(sim, node) > 2000)

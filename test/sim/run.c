@@ -230,10 +230,9 @@ fault(Sim *sim)
 		sim->stats.clock_steps++;
 	}
 	if (rng_chance(rng, c->owe_rate, 10000))
-		dc_stream_owe(
-			&sim->link[rng_below(rng, c->nodes) * NODES_MAX +
-					   rng_below(rng, c->nodes)]
-				 .stream);
+		dc_stream_owe(&sim->link[rng_below(rng, c->nodes) * NODES_MAX +
+								 rng_below(rng, c->nodes)]
+						   .stream);
 	if (rng_chance(rng, c->duplicate_rate, 10000))
 		deliver_duplicate(sim);
 }

@@ -37,8 +37,8 @@
 #define NODES_MAX    3
 #define KEYS_MAX     8
 #define KEY_FLOOR    KEYS_MAX /* stands for the floor of the keyspace */
-#define LOCALS       3 /* backends that run local transactions */
-#define WORKERS      6 /* backends that apply */
+#define LOCALS       3        /* backends that run local transactions */
+#define WORKERS      6        /* backends that apply */
 #define TXNS         (LOCALS + WORKERS + 1)
 #define TXN_MAINTAIN (TXNS - 1)
 #define SLOTS        LOCALS
@@ -89,7 +89,7 @@ typedef struct WalRecord
 	DcHlc tomb[KEYS_MAX];
 	DcHlc floor;  /* of a TRUNCATE */
 	DcHlc purged; /* tombstones up to here go */
-	bool own; /* a local transaction: its changes are new to the cluster */
+	bool own;     /* a local transaction: its changes are new to the cluster */
 	bool vector;
 	Claims claims;
 } WalRecord;
@@ -197,18 +197,18 @@ typedef struct Txn
 	DcHlc saw_death[KEYS_MAX]; /* greatest death visible when inserted */
 	int waits_for;             /* transaction that holds the key, or -1 */
 	uint32_t waited;
-	uint32_t next;             /* key of the step at hand */
+	uint32_t next; /* key of the step at hand */
 	TableLock table;
-	DcHlc floor;               /* its TRUNCATE */
-	DcEntry found;             /* by the merge at hand */
-	uint32_t moved;            /* keys whose row went to another key */
-	uint32_t reserved;         /* keys it has room for in the map */
-	uint32_t pinned;           /* keys that are there and stay */
-	uint32_t early;            /* deaths announced before their row was sought */
-	uint32_t announced;        /* deaths announced before the commit record */
+	DcHlc floor;        /* its TRUNCATE */
+	DcEntry found;      /* by the merge at hand */
+	uint32_t moved;     /* keys whose row went to another key */
+	uint32_t reserved;  /* keys it has room for in the map */
+	uint32_t pinned;    /* keys that are there and stay */
+	uint32_t early;     /* deaths announced before their row was sought */
+	uint32_t announced; /* deaths announced before the commit record */
 	uint64_t births[KEYS_MAX]; /* of the node, before that announcement */
 	uint64_t lsn;              /* of its commit record, 0: none */
-	uint64_t stall_until; /* the operating system took its time */
+	uint64_t stall_until;      /* the operating system took its time */
 
 	/* local */
 	DcHlc own;   /* its current stamp */
@@ -239,9 +239,9 @@ typedef struct Worker
 	uint32_t committed; /* changes before this one are through */
 	uint32_t patience;
 	bool split; /* one transaction per key */
-	bool scan;    /* found by a scan of a node whose vector then was `reach` */
+	bool scan;  /* found by a scan of a node whose vector then was `reach` */
 	Claims reach;
-	DcHlc probed;  /* the row, and then the entry */
+	DcHlc probed; /* the row, and then the entry */
 	DcEntry entry;
 	DcApply decision;
 
@@ -466,8 +466,8 @@ typedef struct Config
 	uint32_t savepoint_share;
 	bool purge;
 	uint32_t key_shape;
-	uint32_t ballast; /* entries at most */
-	bool antique; /* old messages are very old */
+	uint32_t ballast;     /* entries at most */
+	bool antique;         /* old messages are very old */
 	uint32_t merge_stall; /* per 1,000 commits */
 	uint32_t clock_rate;  /* steps of a wall clock */
 	uint32_t skew_us;     /* of wall clocks, at most */
@@ -480,44 +480,44 @@ typedef struct Config
 typedef enum Defect
 {
 	DEFECT_NONE,
-	DEFECT_R1,       /* draws before it publishes its slot */
-	DEFECT_R3,       /* ships what is not flushed */
-	DEFECT_R4_DISK,  /* V durable ahead of its rows */
-	DEFECT_R4_SEEN,  /* V is the greatest stamp seen */
-	DEFECT_R6,       /* reads V after the scan */
-	DEFECT_SESSION,  /* a session survives the crash of a side */
-	DEFECT_RESUME,   /* a catch-up goes on behind what was acknowledged */
-	DEFECT_R14,      /* restarts at the wall clock */
-	DEFECT_BOUND,    /* takes in stamps beyond the bound */
-	DEFECT_OBSERVE,  /* the clock ignores stamps that come in */
-	DEFECT_P1_AFTER, /* no second look at the deaths */
-	DEFECT_P1_DYING, /* the exact look ignores deaths under way */
+	DEFECT_R1,        /* draws before it publishes its slot */
+	DEFECT_R3,        /* ships what is not flushed */
+	DEFECT_R4_DISK,   /* V durable ahead of its rows */
+	DEFECT_R4_SEEN,   /* V is the greatest stamp seen */
+	DEFECT_R6,        /* reads V after the scan */
+	DEFECT_SESSION,   /* a session survives the crash of a side */
+	DEFECT_RESUME,    /* a catch-up goes on behind what was acknowledged */
+	DEFECT_R14,       /* restarts at the wall clock */
+	DEFECT_BOUND,     /* takes in stamps beyond the bound */
+	DEFECT_OBSERVE,   /* the clock ignores stamps that come in */
+	DEFECT_P1_AFTER,  /* no second look at the deaths */
+	DEFECT_P1_DYING,  /* the exact look ignores deaths under way */
 	DEFECT_P1_SETTLE, /* a death is settled before it is merged */
-	DEFECT_P2_MERGE, /* apply leaves out of the metadata what it found */
-	DEFECT_P2_BIRTH, /* a late birth is not counted */
-	DEFECT_P5,       /* keys that are present are not pinned */
-	DEFECT_P6,       /* rebuild reads tombstones and rows at two times */
-	DEFECT_P8,       /* watermark overtakes queued batches */
-	DEFECT_P9,       /* catch-up flushes only up to L */
-	DEFECT_P15,      /* catch-up skips a live entry without a row */
+	DEFECT_P2_MERGE,  /* apply leaves out of the metadata what it found */
+	DEFECT_P2_BIRTH,  /* a late birth is not counted */
+	DEFECT_P5,        /* keys that are present are not pinned */
+	DEFECT_P6,        /* rebuild reads tombstones and rows at two times */
+	DEFECT_P8,        /* watermark overtakes queued batches */
+	DEFECT_P9,        /* catch-up flushes only up to L */
+	DEFECT_P15,       /* catch-up skips a live entry without a row */
 	DEFECT_SAVEPOINT, /* what was rolled back is shipped */
-	DEFECT_REKEY,    /* a key change ships no death */
+	DEFECT_REKEY,     /* a key change ships no death */
 
-	DEFECT_R7_MEMORY, /* m from a V that is not yet durable */
-	DEFECT_R8_DURABLE, /* purges before g is durable */
-	DEFECT_R8_CLOCK, /* purges what lies below the own watermark */
-	DEFECT_R8_GRACE, /* purges after some time */
+	DEFECT_R7_MEMORY,   /* m from a V that is not yet durable */
+	DEFECT_R8_DURABLE,  /* purges before g is durable */
+	DEFECT_R8_CLOCK,    /* purges what lies below the own watermark */
+	DEFECT_R8_GRACE,    /* purges after some time */
 	DEFECT_PURGE_APPLY, /* does not wait for apply in flight */
-	DEFECT_PURGE_MEND, /* does not wait for keys to be reconciled */
+	DEFECT_PURGE_MEND,  /* does not wait for keys to be reconciled */
 	DEFECT_PURGE_BLIND, /* removes what it found some time ago */
-	DEFECT_R5_SCAN,  /* believes each scan, however old */
+	DEFECT_R5_SCAN,     /* believes each scan, however old */
 
-	DEFECT_FLOOR_LATE, /* a merge below the floor stays */
+	DEFECT_FLOOR_LATE,  /* a merge below the floor stays */
 	DEFECT_FLOOR_SWEEP, /* rows that came beside it stay */
-	DEFECT_FLOOR_OWN, /* an insert after TRUNCATE keeps its stamp */
+	DEFECT_FLOOR_OWN,   /* an insert after TRUNCATE keeps its stamp */
 	DEFECT_FLOOR_STAMP, /* TRUNCATE draws no fresh stamp */
-	DEFECT_FLOOR_SCAN, /* a floor that left entries out is not flushed */
-	DEFECT_FLOOR_P1, /* inserts ignore the floor */
+	DEFECT_FLOOR_SCAN,  /* a floor that left entries out is not flushed */
+	DEFECT_FLOOR_P1,    /* inserts ignore the floor */
 
 	DEFECT_SEAL /* a damaged message gets through */
 } Defect;
@@ -532,7 +532,7 @@ typedef enum Trouble
 	TROUBLE_PURGE,
 	TROUBLE_TRUNCATE,
 	TROUBLE_DIRECTED, /* directed.c */
-	TROUBLE_EXPLORE /* explore.c; the seed is the scenario */
+	TROUBLE_EXPLORE   /* explore.c; the seed is the scenario */
 } Trouble;
 
 typedef struct Stats

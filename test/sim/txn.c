@@ -126,9 +126,8 @@ choose(Sim *sim, Node *node, int txn)
 static void
 wait_or_abort(Sim *sim, Node *node, int txn)
 {
-	if (!deadlocked(node, txn) &&
-		(sim->explore || node->txn[txn].waited < 8 ||
-		 !rng_chance(&sim->rng, 1, 10)))
+	if (!deadlocked(node, txn) && (sim->explore || node->txn[txn].waited < 8 ||
+								   !rng_chance(&sim->rng, 1, 10)))
 		return;
 	sim->stats.deadlocks++;
 	txn_reset(node, txn);
@@ -144,10 +143,10 @@ lock_table(Sim *sim, Node *node, int txn)
 					  t->op == OP_TRUNCATE ? TABLE_ALONE : TABLE_WRITE))
 		wait_or_abort(sim, node, txn);
 	else
-		t->state = t->op == OP_UPDATE || t->op == OP_DELETE ||
-						   t->op == OP_CHANGE_KEY ?
-					   TXN_LOCK :
-					   TXN_SLOT;
+		t->state =
+			t->op == OP_UPDATE || t->op == OP_DELETE || t->op == OP_CHANGE_KEY ?
+				TXN_LOCK :
+				TXN_SLOT;
 }
 
 /* UPDATE and DELETE lock their row before their trigger runs. */
@@ -374,8 +373,7 @@ after(Sim *sim, Node *node, int txn)
 	DcHlc row = t->pending[key].stamp;
 
 	if (gives_birth(t) && !DEFECT(sim, DEFECT_P1_AFTER) &&
-		dc_rule_needs_fresh(row, DC_HLC_NONE,
-							death_after(sim, node, key, row)))
+		dc_rule_needs_fresh(row, DC_HLC_NONE, death_after(sim, node, key, row)))
 	{
 		DcHlc stamp = node_draw(sim, node);
 

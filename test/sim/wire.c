@@ -91,11 +91,11 @@ read_batch(DcSlice bytes, Batch *batch)
 			(in.key.length == 1 && in.key.data[0] >= KEYS_MAX) ||
 			(!in.entry.dead && in.image.length != sizeof(change->value)))
 			return false;
-		*change =
-			(Change){.key = dc_change_is_floor(&in) ? KEY_FLOOR : in.key.data[0],
-					 .entry = in.entry,
-					 .replaced = in.replaced,
-					 .reborn = in.reborn};
+		*change = (Change){.key = dc_change_is_floor(&in) ? KEY_FLOOR :
+															in.key.data[0],
+						   .entry = in.entry,
+						   .replaced = in.replaced,
+						   .reborn = in.reborn};
 		if (!in.entry.dead)
 			memcpy(&change->value, in.image.data, sizeof(change->value));
 		if (batch->count == KEYS_MAX + 1)
