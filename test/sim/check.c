@@ -326,6 +326,24 @@ check_received(Sim *sim, const Batch *batch, const Claims *claims)
 	}
 }
 
+/* V covers every entry, and is not less than what is on disk. */
+static void
+check_vector(Sim *sim, const Node *node)
+{
+	DcMapFilter filter = {.above = &node->vector};
+	DcMapCursor cursor = {0};
+	DcEntry entry;
+	DcVv disk;
+	uint32_t key;
+
+	vv_of(sim, &node->disk_claims, &disk);
+	if (!dc_vv_includes(&node->vector, &disk))
+		sim_fail(sim, "R4: V of node %u is less than on disk", node->id);
+	if (meta_scan(node, &cursor, &filter, &key, &entry))
+		sim_fail(sim, "R4: V of node %u does not cover key %u at %llu",
+				 node->id, key, (unsigned long long) entry.stamp);
+}
+
 /* All is quiet: the same rows everywhere, and none but the last writes. */
 void
 check_settled(Sim *sim)
@@ -336,6 +354,7 @@ check_settled(Sim *sim)
 
 		for (uint32_t key = 0; key < sim->config.keys; key++)
 			check_key(sim, node, key, winner_until(sim, key, DC_HLC_MAX));
+		check_vector(sim, node);
 		if (node->dying != 0 || node->pins != 0)
 			sim_fail(sim, "node %u: %u deaths are never settled", node->id,
 					 node->dying);

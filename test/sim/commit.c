@@ -346,12 +346,18 @@ step_queue(Sim *sim, Node *node, int txn)
 						 .entry = {.stamp = t->floor, .dead = true}};
 		for (uint32_t key = 0; key < sim->config.keys; key++)
 		{
+			bool reborn = !t->entry[key].dead &&
+						  t->replaced[key] == DC_HLC_NONE &&
+						  t->saw_death[key] != DC_HLC_NONE;
+
 			if ((t->merged & BIT(key)) &&
 				!((t->moved & BIT(key)) && DEFECT(sim, DEFECT_REKEY)))
 				item->batch.change[item->batch.count++] =
 					(Change){.key = key,
 							 .entry = t->entry[key],
-							 .replaced = t->replaced[key],
+							 .replaced =
+								 reborn ? t->saw_death[key] : t->replaced[key],
+							 .reborn = reborn,
 							 .value = t->pending[key].value};
 		}
 		node->queue_head++;

@@ -12,7 +12,7 @@
 
 #define KEY_BYTES    8
 #define BALLAST      0xff /* first byte of its keys */
-#define BALLAST_STEP 40
+#define BALLAST_STEP 120
 
 static uint32_t
 take_page(void *ctx)

@@ -164,7 +164,7 @@ configure(Sim *sim)
 	c->savepoint_share = pick(rng, 40, 1, 40);
 	c->purge = rng_chance(rng, 3, 4);
 	c->key_shape = rng_chance(rng, 1, 2) ? KEYS_FIXED : rng_below(rng, 3);
-	c->ballast = pick(rng, 92, 100, 2000);
+	c->ballast = pick(rng, 97, 100, 5500);
 	c->merge_stall = pick(rng, 30, 50, 700);
 	c->drift_us = rng_chance(rng, 1, 2) ? 100000 : 20 + rng_below(rng, 100);
 	c->skew_us = 1 + rng_below(rng, rng_chance(rng, 1, 2) ? 150 : 6000);
@@ -428,6 +428,7 @@ sim_prepare(Sim *sim, uint64_t seed, Defect defect, Trouble trouble)
 	sim->trouble = trouble;
 	sim->now_us = 1000;
 	rng_seed(&sim->rng, seed);
+	rng_seed(&sim->torment, ~seed);
 	configure(sim);
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 		(void) dc_members_put(&sim->members,

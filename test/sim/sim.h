@@ -48,7 +48,7 @@
 #define HISTORY_MAX  64
 #define SEGMENTS_MAX 6
 #define ANTIQUES     4
-#define MAP_PAGES    44
+#define MAP_PAGES    64
 #define ORACLE_MAX   4096
 
 /* A row of the heap.  stamp == DC_HLC_NONE: there is none. */
@@ -577,6 +577,7 @@ typedef struct Stats
 typedef struct Sim
 {
 	Rng rng;
+	Rng torment; /* of its own, see wire.c */
 	uint64_t seed;
 	Config config;
 	uint64_t now_us;

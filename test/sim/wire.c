@@ -185,7 +185,7 @@ read_call(const Sim *sim, const Packet *packet, Message *m)
 /* ---- the rest ---------------------------------------------------------------- */
 
 static void
-write_rest(const Sim *sim, DcWriter *w, const Link *link, const Message *m)
+write_rest(Sim *sim, DcWriter *w, const Link *link, const Message *m)
 {
 	static DcWelcome welcome;
 	static DcAck ack;
@@ -204,7 +204,9 @@ write_rest(const Sim *sim, DcWriter *w, const Link *link, const Message *m)
 		welcome.session = link->session + 1;
 		vv_of(sim, &m->donor, &welcome.vector);
 		welcome.incoming[link->from + 1] = true;
-		welcome.known = true;
+		welcome.joining = rng_chance(&sim->torment, 1, 4);
+		welcome.alone = rng_chance(&sim->torment, 1, 4);
+		welcome.known = rng_chance(&sim->torment, 3, 4);
 		welcome.before = DC_MEMBER_PRESENT;
 		welcome.members = sim->members;
 		dc_welcome_encode(w, &welcome);
@@ -243,6 +245,36 @@ read_rest(const Sim *sim, const Packet *packet, Message *m)
 	return true;
 }
 
+/* What no seal would let through, and the codecs must survive all the same. */
+static void
+torment(Sim *sim, const Packet *packet)
+{
+	static Packet copy;
+	static Message ignored;
+	Rng *rng = &sim->torment;
+	uint32_t hits = rng_below(rng, 4);
+
+	copy = *packet;
+	if (rng_chance(rng, 1, 3))
+		copy.length = rng_below(rng, (uint32_t) copy.length);
+	else if (rng_chance(rng, 1, 4))
+		copy.bytes[copy.length++] = (uint8_t) rng_next(rng);
+	for (uint32_t i = 0; i < hits && copy.length > 0; i++)
+	{
+		uint32_t at = rng_below(rng, (uint32_t) copy.length);
+
+		if (rng_chance(rng, 1, 2))
+			copy.bytes[at] = rng_chance(rng, 1, 2) ? 0xff : 0;
+		else
+			copy.bytes[at] ^= (uint8_t) (1u << rng_below(rng, 8));
+		if (rng_chance(rng, 1, 3))
+			memset(copy.bytes + at, 0xff,
+				   copy.length - at < 12 ? copy.length - at : 12);
+	}
+	(void) read_call(sim, &copy, &ignored);
+	(void) read_rest(sim, &copy, &ignored);
+}
+
 /*
  * Replaces a message by what the other side makes of its bytes; MSG_DAMAGED:
  * nothing, and it knows.
@@ -250,7 +282,7 @@ read_rest(const Sim *sim, const Packet *packet, Message *m)
 void
 wire_carry(Sim *sim, const Link *link, Message *m)
 {
-	Packet packet;
+	static Packet packet;
 	DcWriter w;
 	Message in = {0};
 	bool call = m->kind == MSG_BATCH || m->kind == MSG_CHUNK ||
@@ -265,6 +297,8 @@ wire_carry(Sim *sim, const Link *link, Message *m)
 	if (w.status != DC_OK)
 		sim_fail(sim, "wire: message of kind %d has no room", (int) m->kind);
 	packet.length = w.length;
+	if (rng_chance(&sim->torment, 1, 20))
+		torment(sim, &packet);
 	if (!sim->calm && rng_chance(&sim->rng, sim->config.damage_rate, 10000))
 	{
 		packet.bytes[rng_below(&sim->rng, (uint32_t) packet.length)] ^=
