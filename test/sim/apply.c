@@ -183,16 +183,16 @@ count_birth(Sim *sim, Node *node, const Worker *w, Txn *t)
 static DcHlc
 horizon_for(Sim *sim, const Node *node, const Worker *w)
 {
+	DcHorizon horizon;
 	DcVv reach;
 
 	if (!w->scan || node->horizon == DC_HLC_NONE)
 		return node->horizon;
 	if (DEFECT(sim, DEFECT_R5_SCAN))
 		return DC_HLC_NONE;
+	horizon_of(sim, node->horizon, &horizon);
 	vv_of(sim, &w->reach, &reach);
-	return dc_members_reach(&sim->members, &reach, node->horizon) ?
-			   DC_HLC_NONE :
-			   node->horizon;
+	return dc_horizon_reached(&horizon, &reach) ? DC_HLC_NONE : node->horizon;
 }
 
 static void

@@ -221,8 +221,6 @@ step_visible(Sim *sim, Node *node, int txn)
 		node->heap_floor = t->floor;
 	sim_trace(sim, "node %u txn %d: visible, keys %x, floor %llu", node->id,
 			  txn, t->written | t->marked, (unsigned long long) t->floor);
-	if (t->large)
-		t->table = TABLE_NONE;
 	t->held = 0;
 	t->state = TXN_MERGE;
 	t->next = 0;
@@ -285,8 +283,17 @@ step_merge(Sim *sim, Node *node, int txn)
 	Txn *t = &node->txn[txn];
 	uint32_t key;
 
-	if (t->next == 0)
+	if (t->next == 0 && !t->settling)
+	{
+		/* the table's lock covers the floor; of a large one no more */
 		merge_floor(sim, node, t);
+		t->settling = true;
+		if (t->large)
+		{
+			t->table = TABLE_NONE;
+			return;
+		}
+	}
 	if (!next_key(sim, t))
 	{
 		if (t->lsn > node->wal_merged)

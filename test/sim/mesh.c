@@ -305,9 +305,7 @@ may_move(const Mesh *x, Move move)
 			return move.to == 0 &&
 				   (DEFECT(x->sim, DEFECT_R8_CLOCK) ||
 					DEFECT(x->sim, DEFECT_R8_GRACE) ||
-					dc_members_horizon(&x->sim->members, from->report,
-									   MESH_NODES, from->disk_horizon) >
-						from->disk_horizon);
+					purge_horizon(x->sim, from) > from->disk_horizon);
 		case MOVE_CRASH:
 			return x->scenario->crashes && !w->crashed && move.to == 0;
 		case MOVE_CATCHUP:

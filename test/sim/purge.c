@@ -56,14 +56,35 @@ purge_gossip_step(Sim *sim, Node *node, Node *other)
 	}
 }
 
+/* Whom g counts: all there are. */
+void
+horizon_of(const Sim *sim, DcHlc stamp, DcHorizon *horizon)
+{
+	memset(horizon, 0, sizeof(*horizon));
+	horizon->stamp = stamp;
+	for (uint32_t id = 1; id <= sim->config.nodes; id++)
+		horizon->counted[id] = true;
+}
+
+/* R8: g, after the reports that this node has. */
+DcHlc
+purge_horizon(const Sim *sim, const Node *node)
+{
+	DcHorizon horizon;
+
+	horizon_of(sim, node->disk_horizon, &horizon);
+	(void) dc_members_advance(&sim->members, node->report, sim->config.nodes,
+							  &horizon);
+	return horizon.stamp;
+}
+
 static void
 compute(Sim *sim, Node *node)
 {
 	DcHlc horizon;
 
 	node->report[node->index] = report_of(sim, node);
-	horizon = dc_members_horizon(&sim->members, node->report, sim->config.nodes,
-								 node->disk_horizon);
+	horizon = purge_horizon(sim, node);
 	if (DEFECT(sim, DEFECT_R8_CLOCK))
 		horizon = node->watermark;
 	if (DEFECT(sim, DEFECT_R8_GRACE) && node_now(sim, node) > 2000)

@@ -225,6 +225,7 @@ typedef struct Txn
 	bool aborts;
 	bool async;
 	bool large;
+	bool settling; /* its floor is raised */
 } Txn;
 
 /* A backend that applies one message. */
@@ -682,6 +683,8 @@ DcHlc death_after(const Sim *sim, const Node *node, uint32_t key, DcHlc stamp);
 
 /* purge.c */
 void purge_gossip_step(Sim *sim, Node *node, Node *other);
+void horizon_of(const Sim *sim, DcHlc stamp, DcHorizon *horizon);
+DcHlc purge_horizon(const Sim *sim, const Node *node);
 void purge_step(Sim *sim, Node *node);
 void purge_floor_step(Sim *sim, Node *node);
 bool purge_done(const Sim *sim, const Node *node);

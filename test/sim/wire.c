@@ -112,10 +112,12 @@ write_adopt(const Sim *sim, DcWriter *w, const Claims *base,
 {
 	DcVv base_vv;
 	DcVv donor_vv;
+	DcHorizon horizon;
 
 	vv_of(sim, base, &base_vv);
 	vv_of(sim, donor, &donor_vv);
-	dc_call_adopt(w, &base_vv, &donor_vv, DC_HLC_NONE);
+	horizon_of(sim, DC_HLC_NONE, &horizon);
+	dc_call_adopt(w, &base_vv, &donor_vv, &horizon);
 }
 
 static void
