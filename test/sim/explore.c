@@ -543,7 +543,7 @@ step_reader(Explorer *x, Progress *p)
 	}
 	if (!reader_step(sim, node, &s->reader, reader_wants, &s->base))
 		return;
-	if (!DEFECT(sim, DEFECT_FLOOR_SCAN))
+	if (!DEFECT(sim, DEFECT_FLOOR_SCAN) || s->reader.out.count > 0)
 		wal_flush(sim, node,
 				  DEFECT(sim, DEFECT_P9) ? node->wal_merged : node->wal_insert);
 	check_shipped(sim, node, &s->reader.out);

@@ -105,7 +105,7 @@ static const Fault faults[] = {
 	 "an insert after TRUNCATE keeps its stamp"},
 	{"floor-stamp", 0, DEFECT_FLOOR_STAMP, TROUBLE_TRUNCATE,
 	 "TRUNCATE draws no fresh stamp"},
-	{"floor-scan", 0, DEFECT_FLOOR_SCAN, TROUBLE_TRUNCATE,
+	{"floor-scan", 0, DEFECT_FLOOR_SCAN, TROUBLE_EXPLORE,
 	 "a floor that left entries out of a scan is not flushed"},
 	{"floor-P1", 0, DEFECT_FLOOR_P1, TROUBLE_TRUNCATE,
 	 "an insert ignores the floor"},
