@@ -735,7 +735,7 @@ set_up(Explorer *x)
 	node->skew_us = 0;
 	node->disk_bound = S(5000, 1);
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
-		node->disk_claims.at[i] = S(50, 1);
+		node->disk_claims.at[i] = s->purge ? S(50, 1) : S(120, i + 1);
 	for (uint32_t i = 1; i < sim->config.nodes; i++)
 	{
 		for (uint32_t source = 0; source < sim->config.nodes; source++)

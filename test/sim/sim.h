@@ -625,7 +625,7 @@ void sim_print(const Sim *sim, const char *text, ...)
 void sim_prepare(Sim *sim, uint64_t seed, Defect defect, Trouble trouble);
 
 /* explore.c */
-#define EXPLORE_STATES 150000 /* of a scenario, in the suite */
+#define EXPLORE_STATES 200000 /* of a scenario, in the suite */
 typedef struct Explored
 {
 	uint64_t budget; /* states at most; 0: as many as there is room for */
