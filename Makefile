@@ -104,6 +104,7 @@ $(CORE_OBJS): src/core/%.o: src/core/%.c build/flags
 #   unit          ASan and UBSan
 #   unit-canary   the same with -DDC_CANARIES, for the tests that ask for it
 #   sim           optimised, with -DDC_CANARIES
+#   coverage      the same for "make sim-coverage", with gcov
 #   fuzz          clang, ASan, UBSan and coverage
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -115,6 +116,8 @@ unit-canary_cc := $(CC)
 unit-canary_flags := -O1 $(SANITIZE) -DDC_CANARIES
 sim_cc := $(CC)
 sim_flags := -O2 -DDC_CANARIES
+coverage_cc := $(CC)
+coverage_flags := -O0 -DDC_CANARIES --coverage
 fuzz_cc := $(FUZZ_CC)
 fuzz_flags := -O1 -fsanitize=fuzzer-no-link $(SANITIZE)
 
@@ -128,7 +131,7 @@ build/obj/$(1)/core/%.o: src/core/%.c build/flags
 	$$($(1)_cc) $(PROGRAM_CFLAGS) $$($(1)_flags) $(CORE_WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -c -o $$@ $$<
 -include $(addprefix build/obj/$(1)/core/,$(CORE_NAMES:.o=.d))
 endef
-$(foreach v,unit unit-canary sim fuzz,$(eval $(call core_variant,$(v))))
+$(foreach v,unit unit-canary sim coverage fuzz,$(eval $(call core_variant,$(v))))
 
 UNIT_SRCS := $(sort $(wildcard test/unit/test_*.c))
 UNIT_CANARY_SRCS := $(shell grep -lF '/* also with: -DDC_CANARIES */' $(UNIT_SRCS) /dev/null)
@@ -167,6 +170,19 @@ build/sim-cluster: $(CLUSTER_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES)
 build/sim: $(SIM_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES))
 	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
 -include $(SIM_OBJS:.o=.d)
+$(SIM_OBJS): test/sim/seeds
+
+# build/coverage/sim and build/coverage/sim-cluster, for "make sim-coverage".
+# $(call sim_coverage,PROGRAM,SOURCES)
+define sim_coverage
+build/coverage/$(1): $(2) $(wildcard $(dir $(firstword $(2)))*.h test/sim/seeds) $(addprefix build/obj/coverage/core/,$(CORE_NAMES))
+	@mkdir -p $$(@D)
+	$(CC) $(PROGRAM_CFLAGS) $(coverage_flags) $(CORE_CPPFLAGS) -Itest/sim -o $$@ $$(filter %.c %.o,$$^) -lm
+endef
+CLUSTER_SIM_SRCS := $(sort $(wildcard test/sim/cluster/*.c))
+$(eval $(call sim_coverage,sim,$(SIM_SRCS)))
+$(if $(CLUSTER_SIM_SRCS),$(eval $(call sim_coverage,sim-cluster,$(CLUSTER_SIM_SRCS))))
+SIM_COVERAGE := build/coverage/sim $(if $(CLUSTER_SIM_SRCS),build/coverage/sim-cluster)
 
 FUZZ_SRCS := $(sort $(wildcard test/fuzz/fuzz_*.c))
 FUZZ_PROGRAMS := $(FUZZ_SRCS:test/fuzz/%.c=build/fuzz/%)
@@ -199,7 +215,7 @@ list-fuzz: ; @printf '%s\n' $(FUZZ_PROGRAMS)
 SUITES := build unit sim fuzz regress isolation tap format
 
 .PHONY: setup test $(addprefix test-,$(SUITES)) demo demo-stop bench \
-	bench-quick soak matrix tidy format format-check help
+	bench-quick soak sim-coverage matrix tidy format format-check help
 
 export PG_CONFIG
 
@@ -227,6 +243,10 @@ bench-quick:
 
 soak:
 	@test/soak $(PARTS)
+
+# Which lines and branches of the core the simulators reach.
+sim-coverage: $(SIM_COVERAGE)
+	@test/lib/coverage $(SIM_COVERAGE)
 
 matrix:
 	@echo "\"make $@\" is not there yet" >&2
@@ -265,4 +285,5 @@ help:
 	@echo 'make clean           remove what was built'
 	@echo 'make soak            the long tests (PARTS="kill partition": only these); the'
 	@echo '                     variables that set their length are in test/soak'
+	@echo 'make sim-coverage    lines and branches of the core that the simulators reach'
 	@echo 'make matrix          not there yet'

@@ -20,7 +20,11 @@ replay(Sim *sim, Node *node, const WalRecord *record)
 		if ((record->marked & BIT(key)) &&
 			record->tomb[key] > node->disk_tomb[key])
 			node->disk_tomb[key] = record->tomb[key];
+		if (node->disk_tomb[key] <= record->purged)
+			node->disk_tomb[key] = DC_HLC_NONE;
 	}
+	if (record->floor > node->disk_floor)
+		node->disk_floor = record->floor;
 	if (record->vector)
 		node->disk_claims = record->claims;
 }
@@ -56,7 +60,6 @@ heap_blocked(Sim *sim, Node *node, int txn, uint32_t key)
 	Txn *t = &node->txn[txn];
 	int holder = node->heap[key].holder;
 
-	(void) sim;
 	if (holder < 0 || holder == txn)
 	{
 		t->waits_for = -1;
@@ -64,7 +67,7 @@ heap_blocked(Sim *sim, Node *node, int txn, uint32_t key)
 		return false;
 	}
 	t->waits_for = holder;
-	t->waited++;
+	t->waited += !sim->explore;
 	return true;
 }
 
@@ -96,16 +99,101 @@ heap_sees(const Node *node, int txn, uint32_t key)
 	return t->held & BIT(key) ? t->pending[key] : node->heap[key].row;
 }
 
-/* Ends the transaction: lets its locks go and forgets the rest. */
+/*
+ * Takes the lock of the table, as each statement does first; true, and the
+ * transaction waits, while somebody is in the way.
+ */
+bool
+table_blocked(const Sim *sim, Node *node, int txn, TableLock lock)
+{
+	Txn *t = &node->txn[txn];
+
+	for (int i = 0; i < TXNS; i++)
+	{
+		TableLock other = node->txn[i].table;
+
+		if (i == txn || other == TABLE_NONE ||
+			(other == TABLE_WRITE && lock == TABLE_WRITE))
+			continue;
+		t->waits_for = i;
+		t->waited += !sim->explore;
+		return true;
+	}
+	t->waits_for = -1;
+	t->waited = 0;
+	if (lock > t->table)
+		t->table = lock;
+	return false;
+}
+
+void
+txn_savepoint(Node *node, int txn)
+{
+	Txn *t = &node->txn[txn];
+	Savepoint *s = &t->savepoint;
+
+	s->set = true;
+	s->held = t->held;
+	s->written = t->written;
+	s->marked = t->marked;
+	s->merged = t->merged;
+	memcpy(s->pending, t->pending, sizeof(s->pending));
+	memcpy(s->tomb, t->tomb, sizeof(s->tomb));
+	memcpy(s->entry, t->entry, sizeof(s->entry));
+	memcpy(s->replaced, t->replaced, sizeof(s->replaced));
+	memcpy(s->saw_death, t->saw_death, sizeof(s->saw_death));
+	s->floor = t->floor;
+	s->table = t->table;
+}
+
+/* Its locks go, the stamps that it drew stay. */
+void
+txn_rollback_to(Sim *sim, Node *node, int txn)
+{
+	Txn *t = &node->txn[txn];
+	const Savepoint *s = &t->savepoint;
+
+	for (uint32_t key = 0; key < KEYS_MAX; key++)
+	{
+		if ((t->held & ~s->held) & BIT(key))
+			node->heap[key].holder = -1;
+	}
+	t->held = s->held;
+	t->written = s->written;
+	t->marked = s->marked;
+	memcpy(t->pending, s->pending, sizeof(s->pending));
+	memcpy(t->tomb, s->tomb, sizeof(s->tomb));
+	memcpy(t->replaced, s->replaced, sizeof(s->replaced));
+	memcpy(t->saw_death, s->saw_death, sizeof(s->saw_death));
+	t->table = s->table;
+	if (!DEFECT(sim, DEFECT_SAVEPOINT))
+	{
+		t->merged = s->merged;
+		memcpy(t->entry, s->entry, sizeof(s->entry));
+		t->floor = s->floor;
+	}
+	sim->stats.rollbacks++;
+}
+
+/* Ends the transaction: lets its locks and its room go, and its deaths. */
 void
 txn_reset(Node *node, int txn)
 {
+	Txn *t = &node->txn[txn];
+
 	for (uint32_t key = 0; key < KEYS_MAX; key++)
 	{
 		if (node->heap[key].holder == txn)
 			node->heap[key].holder = -1;
+		if (t->reserved & BIT(key))
+			meta_unreserve(node, key);
 	}
+	node->pins -= (uint32_t) __builtin_popcount(t->pinned);
+	node->dying -= (uint32_t) (__builtin_popcount(t->early) +
+							   __builtin_popcount(t->announced));
 	if (txn < LOCALS)
 		node->slot[txn] = DC_HLC_NONE;
-	node->txn[txn] = (Txn){.waits_for = -1};
+	if (t->state != TXN_IDLE)
+		node->serial[txn]++;
+	*t = (Txn){.waits_for = -1};
 }

@@ -25,13 +25,12 @@ link_init(Sim *sim, Link *link, uint32_t from, uint32_t to)
 	dc_stream_init(&link->stream);
 }
 
-static Message *
-push(Fifo *fifo)
+/* Sends what is there of a message through the codecs. */
+static void
+push(Sim *sim, const Link *link, Fifo *fifo, Message message)
 {
-	Message *m = &fifo->item[(fifo->first + fifo->count++) % FIFO_MAX];
-
-	*m = (Message){0};
-	return m;
+	wire_carry(sim, link, &message);
+	fifo->item[(fifo->first + fifo->count++) % FIFO_MAX] = message;
 }
 
 static void
@@ -71,22 +70,36 @@ reader_add(Reader *r, DcEntry entry, uint32_t value)
 }
 
 /*
- * One step.  An entry is read first, its row afterwards, by a new snapshot.
- * A live entry without a row, or with an older one: its death, or its row,
- * is committed and about to be merged; to leave the key out would hide it, so
- * the reader looks again.  True when nothing is left.
+ * One step.  The floor goes first; an entry is read, and its row afterwards,
+ * by a new snapshot.  A live entry without a row, or with a newer one: its
+ * death, or that row, is committed and about to be merged; to leave the key
+ * out would hide it, so the reader looks again.  No entry any more: it died,
+ * and everybody knew.  Below a floor that rose meanwhile: its source sends the
+ * floor in its own time; it must be flushed here, as what is sent must.
+ * True when nothing is left.
  */
-static bool
+bool
 reader_step(const Sim *sim, const Node *node, Reader *r,
 			bool (*wants)(const void *ctx, DcHlc stamp), const void *ctx)
 {
+	DcMapFilter filter = {.after = node->floor};
 	Row row;
+	DcEntry now;
 
 	switch (r->state)
 	{
+		case READER_FLOOR:
+			r->key = KEY_FLOOR;
+			if (node->floor != DC_HLC_NONE && wants(ctx, node->floor))
+				reader_add(r, (DcEntry){.stamp = node->floor, .dead = true}, 0);
+			r->state = READER_ENTRY;
+			break;
 		case READER_ENTRY:
-			if (!meta_scan(node, &r->cursor, &r->key, &r->entry))
-				return true;
+			if (!meta_scan(node, &r->cursor, &filter, &r->key, &r->entry))
+			{
+				r->state = READER_END;
+				break;
+			}
 			if (!wants(ctx, r->entry.stamp))
 				break;
 			if (r->entry.dead)
@@ -96,21 +109,28 @@ reader_step(const Sim *sim, const Node *node, Reader *r,
 			break;
 		case READER_ROW:
 			row = node->heap[r->key].row;
-			if (row.stamp != DC_HLC_NONE && row.stamp >= r->entry.stamp)
+			now = dc_rule_above_floor(meta_get(node, r->key), node->floor);
+			if (row.stamp == r->entry.stamp ||
+				(row.stamp > r->entry.stamp && now.stamp >= row.stamp))
 				reader_add(r, (DcEntry){.stamp = row.stamp, .dead = false},
 						   row.value);
 			else
 				r->state = READER_AGAIN;
 			break;
 		case READER_AGAIN:
-			r->entry = meta_get(node, r->key);
-			if (r->entry.dead)
-				reader_add(r, r->entry, 0);
-			else if (DEFECT(sim, DEFECT_P15))
+			now = dc_rule_above_floor(meta_get(node, r->key), node->floor);
+			if (now.stamp <= node->floor || DEFECT(sim, DEFECT_P15))
 				r->state = READER_ENTRY;
+			else if (now.dead)
+				reader_add(r, now, 0);
 			else
+			{
+				r->entry = now;
 				r->state = READER_ROW;
+			}
 			break;
+		case READER_END:
+			return true;
 	}
 	return false;
 }
@@ -132,6 +152,8 @@ static void
 remember(Sim *sim, const Node *node, const Batch *batch)
 {
 	check_shipped(sim, node, batch);
+	if (sim->config.antique && rng_chance(&sim->rng, 1, 12))
+		sim->antique[rng_below(&sim->rng, ANTIQUES)] = *batch;
 	sim->history[sim->history_count++ % HISTORY_MAX] = *batch;
 }
 
@@ -156,15 +178,39 @@ choose_covered(Sim *sim, Link *link)
 	}
 }
 
+/* P15: a session broke; what it had acknowledged need not go again. */
+static bool
+resume_catchup(Sim *sim, Link *link)
+{
+	bool resumes = link->kept && dc_stream_catchup_resume(&link->stream);
+
+	link->kept = false;
+	if (!resumes)
+		return false;
+	link->kept = true;
+	link->reader = DEFECT(sim, DEFECT_RESUME) ? link->sent : link->mark;
+	link->sent = link->mark = link->reader;
+	link->chunks_unacked = 0;
+	sim->stats.resumed++;
+	sim_trace(sim, "link %u-%u: catch-up resumed", link->from + 1,
+			  link->to + 1);
+	return true;
+}
+
 static void
 begin_catchup(Sim *sim, Link *link, Node *from)
 {
 	if (!node_rebuilt(sim, from))
 		return;
+	if (resume_catchup(sim, link))
+		return;
 	choose_covered(sim, link);
 	dc_stream_catchup_begin(&link->stream, &from->vector, link->covered,
 							from->id);
-	link->reader = (Reader){.state = READER_ENTRY};
+	link->reader = (Reader){.state = READER_FLOOR};
+	link->kept = true;
+	link->mark = link->sent = link->reader;
+	link->reach = claims_of(sim, &from->vector);
 	link->chunks_unacked = 0;
 	sim->stats.catchups++;
 	sim_trace(sim, "link %u-%u: catch-up begins from %llu to %llu",
@@ -178,22 +224,27 @@ send_catchup(Sim *sim, Link *link, Node *from)
 {
 	Reader *r = &link->reader;
 	bool end = reader_step(sim, from, r, stream_wants, &link->stream);
-	Message *m;
+	Message m = {0};
+	DcVv base;
 
 	if (r->out.count == CHUNK_KEYS || (end && r->out.count > 0))
 	{
 		flush_rows(sim, from);
 		remember(sim, from, &r->out);
-		m = push(&link->forth);
-		m->kind = MSG_CHUNK;
-		m->batch = r->out;
+		m.kind = MSG_CHUNK;
+		m.batch = r->out;
+		m.reach = link->reach;
+		push(sim, link, &link->forth, m);
 		r->out.count = 0;
 		link->chunks_unacked++;
+		link->sent = *r;
 		return;
 	}
 	if (!end || link->chunks_unacked > 0)
 		return;
 
+	if (!DEFECT(sim, DEFECT_FLOOR_SCAN))
+		flush_rows(sim, from); /* a floor that left entries out, too */
 	if (DEFECT(sim, DEFECT_R6))
 	{
 		for (uint32_t id = 1; id <= sim->config.nodes; id++)
@@ -202,11 +253,13 @@ send_catchup(Sim *sim, Link *link, Node *from)
 				link->stream.donor.at[id] = from->vector.at[id];
 		}
 	}
+	base = link->stream.base;
 	dc_stream_catchup_end(&link->stream, from->id);
-	m = push(&link->forth);
-	m->kind = MSG_CLOSE;
-	m->base = claims_of(sim, &link->stream.base);
-	m->donor = claims_of(sim, &link->stream.donor);
+	link->kept = false;
+	m.kind = MSG_CLOSE;
+	m.base = claims_of(sim, &base);
+	m.donor = claims_of(sim, &link->stream.donor);
+	push(sim, link, &link->forth, m);
 	sim_trace(sim, "link %u-%u: catch-up ends", link->from + 1, link->to + 1);
 }
 
@@ -214,14 +267,12 @@ static void
 send_batch(Sim *sim, Link *link, Node *from)
 {
 	const QueueItem *item = &from->queue[link->stream.position % QUEUE_MAX];
-	Message *m;
 
 	if (!DEFECT(sim, DEFECT_R3))
 		wal_flush(sim, from, from->wal_merged);
 	remember(sim, from, &item->batch);
-	m = push(&link->forth);
-	m->kind = MSG_BATCH;
-	m->batch = item->batch;
+	push(sim, link, &link->forth,
+		 (Message){.kind = MSG_BATCH, .batch = item->batch});
 	dc_stream_batch_sent(&link->stream);
 	dc_stream_message_sent(&link->stream, false);
 }
@@ -259,7 +310,7 @@ connect_peer(Sim *sim, Link *link, const Node *from)
 	link->up = true;
 	link->session++;
 	link->attached = link->head = from->queue_head;
-	push(&link->forth)->kind = MSG_HELLO;
+	push(sim, link, &link->forth, (Message){.kind = MSG_HELLO});
 }
 
 void
@@ -267,7 +318,6 @@ link_send_step(Sim *sim, Link *link)
 {
 	Node *from = &sim->node[link->from];
 	DcStreamView view;
-	Message *m;
 
 	if (!from->up || !sim->node[link->to].up || link->forth.count == FIFO_MAX)
 		return;
@@ -292,10 +342,10 @@ link_send_step(Sim *sim, Link *link)
 			dc_stream_message_sent(&link->stream, true);
 			break;
 		case DC_STREAM_SEND_WATERMARK:
-			m = push(&link->forth);
-			m->kind = MSG_WATERMARK;
-			m->from = link->stream.closed;
-			m->to = view.watermark;
+			push(sim, link, &link->forth,
+				 (Message){.kind = MSG_WATERMARK,
+						   .from = link->stream.closed,
+						   .to = view.watermark});
 			dc_stream_watermark_sent(&link->stream, view.watermark);
 			break;
 	}
@@ -312,10 +362,16 @@ link_answer_step(Sim *sim, Link *link)
 	if (!link->up || link->back.count == 0)
 		return;
 	m = &link->back.item[link->back.first];
+	if (m->kind == MSG_DAMAGED)
+	{
+		link_break(sim, link);
+		return;
+	}
 	if (m->kind == MSG_ACK)
 	{
-		if (link->chunks_unacked > 0)
-			link->chunks_unacked--;
+		if (link->chunks_unacked > 0 && --link->chunks_unacked == 0 &&
+			link->stream.catchup_running)
+			link->mark = link->sent;
 	}
 	else
 	{
@@ -381,6 +437,8 @@ receive_changes(Sim *sim, Link *link, Node *node, const Message *m)
 	node->worker[worker].link = (int) (link - sim->link);
 	node->worker[worker].session = link->session;
 	node->worker[worker].chunk = m->kind == MSG_CHUNK;
+	node->worker[worker].scan = m->kind == MSG_CHUNK;
+	node->worker[worker].reach = m->reach;
 	link->receiving = true;
 	pop(&link->forth);
 }
@@ -420,17 +478,24 @@ link_receive_step(Sim *sim, Link *link)
 	const Message *m;
 	bool whole;
 	bool answer;
+	MessageKind kind;
 
 	if (!link->up || link->receiving || link->forth.count == 0 ||
 		link->back.count == FIFO_MAX)
 		return;
 	m = &link->forth.item[link->forth.first];
+	if (m->kind == MSG_DAMAGED)
+	{
+		link_break(sim, link);
+		return;
+	}
 	if (m->kind == MSG_BATCH || m->kind == MSG_CHUNK)
 	{
 		receive_changes(sim, link, node, m);
 		return;
 	}
 	answer = m->kind == MSG_HELLO;
+	kind = answer ? MSG_WELCOME : MSG_VECTOR;
 	if (!answer)
 	{
 		whole = receive_closing(sim, link, node, m);
@@ -443,11 +508,19 @@ link_receive_step(Sim *sim, Link *link)
 	}
 	pop(&link->forth);
 	if (answer)
-	{
-		Message *back = push(&link->back);
+		push(sim, link, &link->back,
+			 (Message){.kind = kind, .donor = claims_of(sim, &node->vector)});
+}
 
-		back->kind = MSG_VECTOR;
-		back->donor = claims_of(sim, &node->vector);
+static void
+claim_seen(Node *node, const Batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++)
+	{
+		DcHlc stamp = batch->change[i].entry.stamp;
+
+		(void) dc_vv_advance(&node->vector, dc_hlc_node_id(stamp), DC_HLC_NONE,
+							 stamp);
 	}
 }
 
@@ -457,6 +530,11 @@ link_worker_done(Sim *sim, Node *node, Worker *w)
 {
 	Claims before = claims_of(sim, &node->vector);
 
+	if (DEFECT(sim, DEFECT_R4_SEEN))
+	{
+		claim_seen(node, &w->batch);
+		check_coverage(sim, node, &before);
+	}
 	if (w->segment)
 	{
 		if (!dc_vv_advance(&node->vector, w->source, w->from, w->to))
@@ -476,7 +554,7 @@ link_worker_done(Sim *sim, Node *node, Worker *w)
 		{
 			if (link->back.count == FIFO_MAX)
 				return false;
-			push(&link->back)->kind = MSG_ACK;
+			push(sim, link, &link->back, (Message){.kind = MSG_ACK});
 		}
 		link->receiving = false;
 	}
@@ -516,7 +594,8 @@ relay_build_step(Sim *sim, Node *node)
 							   node->relayed.at[source - 1];
 		node->relay_to = node->vector.at[source];
 		node->relay_source = source;
-		node->relay_reader = (Reader){.state = READER_ENTRY};
+		node->relay_reader = (Reader){.state = READER_FLOOR};
+		node->relay_reach = claims_of(sim, &node->vector);
 		node->relaying = node->relay_from < node->relay_to;
 		return;
 	}
@@ -536,6 +615,7 @@ relay_build_step(Sim *sim, Node *node)
 						 .source = node->relay_source,
 						 .from = node->relay_from,
 						 .to = node->relay_to,
+						 .reach = node->relay_reach,
 						 .batch = node->relay_reader.out};
 }
 
@@ -552,7 +632,10 @@ relay_deliver_step(Sim *sim, Node *node)
 	worker = apply_start(sim, node, &segment->batch);
 	if (worker < 0)
 		return;
+	sim->stats.relays++;
 	node->worker[worker].segment = true;
+	node->worker[worker].scan = true;
+	node->worker[worker].reach = segment->reach;
 	node->worker[worker].source = segment->source;
 	node->worker[worker].from = segment->from;
 	node->worker[worker].to = segment->to;

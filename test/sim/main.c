@@ -5,6 +5,8 @@
  *	sim --check [--seconds S]         TAP; what CI runs
  *	sim --seed N [--canary R] [--trace]   one run again
  *	sim --from N --runs M [--canary R]    many runs, stop at the first failure
+ *	sim --canaries [--canary R]       search for each canary from seed 1 on
+ *	sim --explore [--scenario NAME] [--runs STATES]   every order of few steps
  */
 #define _POSIX_C_SOURCE 200809L
 #include "sim.h"
@@ -21,47 +23,111 @@ typedef struct Fault
 {
 	const char *name;
 	unsigned canary;
-	uint32_t defect;
+	Defect defect;
 	Trouble trouble;
 	const char *claim;
 } Fault;
 
 static const Fault faults[] = {
-	{"P1", DC_CANARY_P1, 0, TROUBLE_ANY,
+	{"P1", DC_CANARY_P1, DEFECT_NONE, TROUBLE_ANY,
 	 "an insert ignores the deaths of its key"},
-	{"P2", DC_CANARY_P2, 0, TROUBLE_MERGE,
+	{"P2", DC_CANARY_P2, DEFECT_NONE, TROUBLE_MERGE,
 	 "apply believes the metadata, not the heap"},
-	{"R2", DC_CANARY_R2, 0, TROUBLE_ANY,
+	{"R2", DC_CANARY_R2, DEFECT_NONE, TROUBLE_ANY,
 	 "the watermark ignores transactions in flight"},
-	{"R4", DC_CANARY_R4, 0, TROUBLE_RELAY, "a vector moves over gaps"},
+	{"R4", DC_CANARY_R4, DEFECT_NONE, TROUBLE_RELAY,
+	 "a vector moves over gaps"},
+	{"R5", DC_CANARY_R5, DEFECT_NONE, TROUBLE_EXPLORE,
+	 "what was forgotten is taken again"},
+	{"R8", DC_CANARY_R8, DEFECT_NONE, TROUBLE_PURGE,
+	 "who does not answer is not waited for"},
 	{"R1", 0, DEFECT_R1, TROUBLE_ANY,
 	 "the stamp is drawn before the slot is published"},
 	{"R3", 0, DEFECT_R3, TROUBLE_ANY,
 	 "a change is shipped before it is flushed"},
 	{"R4-disk", 0, DEFECT_R4_DISK, TROUBLE_CRASH,
 	 "V is durable ahead of its rows"},
+	{"R4-seen", 0, DEFECT_R4_SEEN, TROUBLE_ANY, "V is the greatest stamp seen"},
 	{"R6", 0, DEFECT_R6, TROUBLE_ANY,
 	 "catch-up claims the V read after its scan"},
+	{"session", 0, DEFECT_SESSION, TROUBLE_CRASH,
+	 "a session survives the crash of one side"},
+	{"resume", 0, DEFECT_RESUME, TROUBLE_RELAY,
+	 "a catch-up goes on behind what was not acknowledged"},
 	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound"},
 	{"R14-observe", 0, DEFECT_BOUND, TROUBLE_CRASH,
 	 "stamps are taken in beyond the bound"},
+	{"observe", 0, DEFECT_OBSERVE, TROUBLE_TRUNCATE,
+	 "the clock ignores the stamps that come in"},
 	{"P1-after", 0, DEFECT_P1_AFTER, TROUBLE_ANY,
-	 "AFTER does not look at dmax again"},
+	 "AFTER does not look at the deaths again"},
+	{"P1-dying", 0, DEFECT_P1_DYING, TROUBLE_ANY,
+	 "the exact look at the deaths ignores those under way"},
+	{"P1-settle", 0, DEFECT_P1_SETTLE, TROUBLE_MERGE,
+	 "a death is settled before it is merged"},
 	{"P2-merge", 0, DEFECT_P2_MERGE, TROUBLE_MERGE,
 	 "apply does not merge the row that made a change stale"},
-	{"P2-birth", 0, DEFECT_P2_BIRTH, TROUBLE_DIRECTED,
+	{"P2-birth", 0, DEFECT_P2_BIRTH, TROUBLE_EXPLORE,
 	 "a late birth is not counted"},
+	{"P5", 0, DEFECT_P5, TROUBLE_EXPLORE,
+	 "a commit does not pin keys that are present"},
 	{"P6", 0, DEFECT_P6, TROUBLE_CRASH,
 	 "rebuild reads tombstones and rows by two snapshots"},
 	{"P8", 0, DEFECT_P8, TROUBLE_ANY, "the watermark overtakes queued batches"},
 	{"P9", 0, DEFECT_P9, TROUBLE_ANY, "catch-up flushes only up to L"},
 	{"P15", 0, DEFECT_P15, TROUBLE_MERGE,
 	 "catch-up skips a live entry without a row"},
+	{"savepoint", 0, DEFECT_SAVEPOINT, TROUBLE_ANY,
+	 "what was rolled back to a savepoint is shipped"},
+	{"rekey", 0, DEFECT_REKEY, TROUBLE_ANY,
+	 "a change of the key ships no death"},
+	{"R7", 0, DEFECT_R7_MEMORY, TROUBLE_PURGE,
+	 "a floor is told from a V that is not yet durable"},
+	{"R8-durable", 0, DEFECT_R8_DURABLE, TROUBLE_EXPLORE,
+	 "a purge comes before its horizon is durable"},
+	{"R8-clock", 0, DEFECT_R8_CLOCK, TROUBLE_PURGE,
+	 "a purge follows the own watermark"},
+	{"R8-grace", 0, DEFECT_R8_GRACE, TROUBLE_PURGE,
+	 "a purge follows the wall clock"},
+	{"purge-apply", 0, DEFECT_PURGE_APPLY, TROUBLE_EXPLORE,
+	 "a purge does not wait for apply in flight"},
+	{"purge-mend", 0, DEFECT_PURGE_MEND, TROUBLE_EXPLORE,
+	 "a purge does not wait for keys to be reconciled"},
+	{"purge-blind", 0, DEFECT_PURGE_BLIND, TROUBLE_EXPLORE,
+	 "a purge removes what it found some time ago"},
+	{"R5-scan", 0, DEFECT_R5_SCAN, TROUBLE_EXPLORE,
+	 "every scan is believed below the horizon"},
+	{"floor-late", 0, DEFECT_FLOOR_LATE, TROUBLE_EXPLORE,
+	 "a row that merges below the floor stays"},
+	{"floor-sweep", 0, DEFECT_FLOOR_SWEEP, TROUBLE_TRUNCATE,
+	 "rows that came beside a TRUNCATE stay"},
+	{"floor-own", 0, DEFECT_FLOOR_OWN, TROUBLE_TRUNCATE,
+	 "an insert after TRUNCATE keeps its stamp"},
+	{"floor-stamp", 0, DEFECT_FLOOR_STAMP, TROUBLE_TRUNCATE,
+	 "TRUNCATE draws no fresh stamp"},
+	{"floor-scan", 0, DEFECT_FLOOR_SCAN, TROUBLE_EXPLORE,
+	 "a floor that left entries out of a scan is not flushed"},
+	{"floor-P1", 0, DEFECT_FLOOR_P1, TROUBLE_TRUNCATE,
+	 "an insert ignores the floor"},
+	{"seal", 0, DEFECT_SEAL, TROUBLE_ANY, "a damaged message gets through"},
 };
 /* No fault: only its schedules. */
-static const Fault directed = {"directed", 0, 0, TROUBLE_DIRECTED,
+static const Fault directed = {"directed", 0, DEFECT_NONE, TROUBLE_DIRECTED,
 							   "no row outlives a death that merges late"};
 #define FAULTS (sizeof(faults) / sizeof(faults[0]))
+
+/* Seeds that found something once; see there. */
+typedef struct Seed
+{
+	const char *name; /* of a canary, or "" */
+	uint64_t seed;
+	uint64_t runs; /* that the first search took */
+} Seed;
+
+static const Seed seeds[] = {
+#include "seeds"
+};
+#define SEEDS (sizeof(seeds) / sizeof(seeds[0]))
 
 static Sim *sim;
 static unsigned claims;
@@ -80,7 +146,7 @@ static bool
 run_with(const Fault *fault, uint64_t seed, bool trace)
 {
 	dc_canaries = fault != NULL ? fault->canary : 0;
-	return sim_run(sim, seed, fault != NULL ? fault->defect : 0,
+	return sim_run(sim, seed, fault != NULL ? fault->defect : DEFECT_NONE,
 				   fault != NULL ? fault->trouble : TROUBLE_ANY, trace);
 }
 
@@ -113,6 +179,51 @@ claim(bool holds, const char *name, const char *text)
 	printf("%sok %u - %s: %s\n", holds ? "" : "not ", claims, name, text);
 }
 
+/* Each class of fault, and how often it was drawn: never is a failure. */
+static bool
+print_faults(const Stats *s, double took)
+{
+	const struct
+	{
+		const char *name;
+		uint64_t count;
+	} classes[] = {
+		{"crash with loss of what was not flushed", s->crashes},
+		{"long outage", s->outages},
+		{"session broken", s->breaks},
+		{"old message delivered again", s->duplicates},
+		{"segment relayed late or twice", s->relays},
+		{"message damaged", s->damaged},
+		{"step of a wall clock", s->clock_steps},
+		{"stamp beyond the drift, link waits", s->waits},
+		{"process stalled", s->stalls},
+		{"deadlock or lock timeout", s->deadlocks},
+		{"transaction aborted", s->aborts},
+		{"rolled back to a savepoint", s->rollbacks},
+		{"commit not flushed (asynchronous)", s->async},
+		{"gap in the queue", s->gaps},
+		{"closing refused", s->refused},
+		{"no room in the map", s->full},
+		{"catch-up resumed", s->resumed},
+		{"TRUNCATE", s->truncates},
+		{"change of a key", s->rekeys},
+	};
+	uint64_t total = 0;
+	bool all = true;
+
+	printf("# %-42s %12s\n", "fault", "drawn");
+	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
+	{
+		printf("# %-42s %12llu\n", classes[i].name,
+			   (unsigned long long) classes[i].count);
+		total += classes[i].count;
+		all = all && classes[i].count > 0;
+	}
+	printf("# %-42s %12llu, %.0f/s\n", "all", (unsigned long long) total,
+		   (double) total / took);
+	return all;
+}
+
 static void
 print_stats(const Stats *s, double took)
 {
@@ -122,50 +233,159 @@ print_stats(const Stats *s, double took)
 	printf("# %llu transactions, %llu operations, %.0f operations/s\n",
 		   (unsigned long long) s->commits, (unsigned long long) s->operations,
 		   (double) s->operations / took);
-	printf("# %llu changes applied, %llu duplicates, %llu deadlocks and lock "
-		   "timeouts\n",
-		   (unsigned long long) s->applied, (unsigned long long) s->duplicates,
-		   (unsigned long long) s->deadlocks);
-	printf("# %llu crashes, %llu session breaks, %llu catch-ups, %llu closings "
-		   "refused, %llu waits for drift\n",
-		   (unsigned long long) s->crashes, (unsigned long long) s->breaks,
-		   (unsigned long long) s->catchups, (unsigned long long) s->refused,
-		   (unsigned long long) s->waits);
-	printf("# %llu late births, %llu keys to reconcile, %llu rows erased, %llu waits for a "
-		   "merge, %llu rows stamped again\n",
+	printf("# %llu changes applied, %llu catch-ups, %llu late births, %llu "
+		   "keys to reconcile, %llu rows erased, %llu waits for a merge, %llu "
+		   "rows stamped again\n",
+		   (unsigned long long) s->applied, (unsigned long long) s->catchups,
 		   (unsigned long long) s->births, (unsigned long long) s->reconciles,
 		   (unsigned long long) s->erased, (unsigned long long) s->fetches,
 		   (unsigned long long) s->restamps);
+	printf("# g rose %llu times, %llu deaths forgotten; at or below g: %llu "
+		   "changes refused, %llu believed\n",
+		   (unsigned long long) s->horizons, (unsigned long long) s->purged,
+		   (unsigned long long) s->forgotten, (unsigned long long) s->believed);
+}
+
+static const Seed *
+seed_of(const char *name)
+{
+	for (size_t i = 0; i < SEEDS; i++)
+	{
+		if (strcmp(seeds[i].name, name) == 0)
+			return &seeds[i];
+	}
+	return NULL;
+}
+
+#define SEARCH_RUNS 40000
+
+/* A line for one canary: which seed, after how many runs, what was said. */
+static bool
+find_canary(const Fault *fault, bool corpus, double until)
+{
+	const Seed *known = corpus ? seed_of(fault->name) : NULL;
+	uint64_t seed = 0;
+	uint64_t took = 0;
+
+	if (known != NULL && !run_with(fault, known->seed, false))
+	{
+		seed = known->seed;
+		took = known->runs;
+	}
+	if (seed == 0)
+	{
+		seed = search(fault, 1,
+					  fault->trouble == TROUBLE_EXPLORE ? explore_count() :
+														  SEARCH_RUNS,
+					  until);
+		took = seed;
+	}
+	if (seed == 0)
+		printf("# %-14s not found\n", fault->name);
+	else
+		printf("# %-14s seed %6llu, found after %6llu runs: %s\n", fault->name,
+			   (unsigned long long) seed, (unsigned long long) took,
+			   sim->failure);
+	return seed != 0;
+}
+
+/* Each scenario in all its orders. */
+static bool
+explore_all(Defect defect, unsigned canary, const char *only, bool trace,
+			uint64_t states)
+{
+	bool all = true;
+
+	for (uint32_t i = 0; i < explore_count(); i++)
+	{
+		Explored e = {.budget = states};
+		double start = seconds();
+
+		if (only != NULL && strcmp(only, explore_name(i)) != 0)
+			continue;
+		dc_canaries = canary;
+		all = explore_run(sim, i, defect, trace, &e) && all;
+		printf("# %-16s %9llu states, %9llu steps, %.3g schedules%s, %.1f s%s%s\n",
+			   explore_name(i), (unsigned long long) e.states,
+			   (unsigned long long) e.steps, e.schedules,
+			   e.complete ? "" : " (not all)", seconds() - start,
+			   sim->failure[0] != '\0' ? ": " : "", sim->failure);
+		fflush(stdout);
+	}
+	return all;
+}
+
+static int
+list_canaries(const char *only)
+{
+	bool all = true;
+
+	for (size_t i = 0; i < FAULTS; i++)
+	{
+		if (only == NULL || strcmp(only, faults[i].name) == 0)
+			all = find_canary(&faults[i], false, seconds() + 60) && all;
+		fflush(stdout);
+	}
+	return !all;
+}
+
+#define OPERATIONS_MIN 1000000
+#define CRASHES_MIN    10000
+
+/* All rules in place: until enough was done. */
+static void
+check_rules(double until)
+{
+	double start = seconds();
+	uint64_t failing = 0;
+	double took;
+	bool enough = false;
+
+	for (size_t i = 0; i < SEEDS && failing == 0; i++)
+	{
+		if (seeds[i].name[0] == '\0')
+			failing = search(NULL, seeds[i].seed, 1, until);
+	}
+	for (uint64_t seed = 1; failing == 0 && !enough && seconds() < until;
+		 seed += 100)
+	{
+		failing = search(NULL, seed, 100, until);
+		enough = sim->stats.operations >= OPERATIONS_MIN &&
+				 sim->stats.crashes >= CRASHES_MIN;
+	}
+	took = seconds() - start;
+	claim(failing == 0, "all rules in place", "every run converges");
+	if (failing != 0)
+		report_failure(NULL, failing);
+	print_stats(&sim->stats, took);
+	claim(print_faults(&sim->stats, took), "faults", "each class was drawn");
+	claim(enough, "extent", "1,000,000 operations and 10,000 crashes");
 }
 
 static int
 check(double budget)
 {
-	double start = seconds();
+	double until = seconds() + budget;
 	char text[120];
 	uint64_t seed;
-	double took;
 
-	printf("1..%zu\n", FAULTS + 2);
-	seed = search(NULL, 1, UINT64_MAX, start + budget * 0.5);
-	took = seconds() - start;
-	claim(seed == 0, "all rules in place", "every run converges");
-	if (seed != 0)
-		report_failure(NULL, seed);
-	print_stats(&sim->stats, took);
+	printf("1..%zu\n", FAULTS + 5);
+	check_rules(until);
 
-	seed = search(&directed, 1, 2, start + budget);
+	claim(explore_all(DEFECT_NONE, 0, NULL, false, EXPLORE_STATES), "explore",
+		  "every order of few actors ends with the last writes");
+
+	seed = search(&directed, 1, 2, until + 10);
 	claim(seed == 0, directed.name, directed.claim);
 	if (seed != 0)
 		report_failure(&directed, seed);
 
 	for (size_t i = 0; i < FAULTS; i++)
 	{
-		seed = search(&faults[i], 1, 20000, start + budget);
+		bool found = find_canary(&faults[i], true, until + 60);
+
 		snprintf(text, sizeof(text), "noticed that %s", faults[i].claim);
-		claim(seed != 0, faults[i].name, text);
-		if (seed != 0)
-			report_failure(&faults[i], seed);
+		claim(found, faults[i].name, text);
 	}
 	return failed > 0;
 }
@@ -191,9 +411,12 @@ main(int argc, char **argv)
 	uint64_t seed = 0;
 	uint64_t from = 1;
 	uint64_t runs = 0;
-	double budget = 50;
+	double budget = 150;
 	bool suite = false;
 	bool trace = false;
+	bool canaries = false;
+	bool explore = false;
+	const char *scenario = NULL;
 	int status = 0;
 
 	for (int i = 1; i < argc; i++)
@@ -204,6 +427,12 @@ main(int argc, char **argv)
 			suite = true;
 		else if (strcmp(argv[i], "--trace") == 0)
 			trace = true;
+		else if (strcmp(argv[i], "--canaries") == 0)
+			canaries = true;
+		else if (strcmp(argv[i], "--explore") == 0)
+			explore = true;
+		else if (strcmp(argv[i], "--scenario") == 0 && ++i)
+			scenario = value;
 		else if (strcmp(argv[i], "--seed") == 0 && ++i)
 			seed = strtoull(value, NULL, 10);
 		else if (strcmp(argv[i], "--from") == 0 && ++i)
@@ -216,9 +445,13 @@ main(int argc, char **argv)
 			fault = fault_named(value);
 		else
 		{
-			fprintf(stderr, "usage: sim --check [--seconds S]\n"
-							"       sim --seed N [--canary RULE] [--trace]\n"
-							"       sim --from N --runs M [--canary RULE]\n");
+			fprintf(stderr,
+					"usage: sim --check [--seconds S]\n"
+					"       sim --seed N [--canary RULE] [--trace]\n"
+					"       sim --from N --runs M [--canary RULE]\n"
+					"       sim --canaries [--canary RULE]\n"
+					"       sim --explore [--scenario NAME] [--runs STATES]"
+					" [--canary RULE] [--trace]\n");
 			return 2;
 		}
 	}
@@ -228,6 +461,12 @@ main(int argc, char **argv)
 		return 2;
 	if (suite)
 		status = check(budget);
+	else if (canaries)
+		status = list_canaries(fault != NULL ? fault->name : NULL);
+	else if (explore)
+		status = !explore_all(fault != NULL ? fault->defect : DEFECT_NONE,
+							  fault != NULL ? fault->canary : 0, scenario,
+							  trace, runs);
 	else
 	{
 		double start = seconds();
@@ -238,6 +477,7 @@ main(int argc, char **argv)
 		if (status)
 			report_failure(fault, seed);
 		print_stats(&sim->stats, seconds() - start);
+		(void) print_faults(&sim->stats, seconds() - start);
 	}
 	free(sim);
 	return status;

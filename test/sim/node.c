@@ -44,10 +44,19 @@ node_crash(Sim *sim, Node *node)
 	node->down_until =
 		sim->step +
 		rng_below(&sim->rng, rng_chance(&sim->rng, 1, 2) ? 20 : 600);
+	sim->stats.outages += node->down_until > sim->step + 100;
 	for (uint32_t i = 0; i < NODES_MAX * NODES_MAX; i++)
 	{
 		Link *link = &sim->link[i];
 
+		if (link->from == node->index)
+			link->kept = false;
+		if (DEFECT(sim, DEFECT_SESSION) && link->to == node->index &&
+			link->from != node->index)
+		{
+			link->receiving = false; /* who worked on it is gone */
+			continue;
+		}
 		if (link->up && (link->from == node->index || link->to == node->index))
 			link_break(sim, link);
 	}
@@ -67,11 +76,20 @@ node_restart(Sim *sim, Node *node)
 		node->heap[key] = (Heap){.row = node->disk_row[key],
 								 .tomb = node->disk_tomb[key],
 								 .holder = -1};
+	meta_clear(sim, node);
+	for (int i = 0; i < TXNS; i++)
+		node->txn[i].reserved = node->txn[i].pinned = 0; /* gone with memory */
 	for (int i = 0; i < TXNS; i++)
 		txn_reset(node, i);
 	memset(node->worker, 0, sizeof(node->worker));
 	memset(node->slot, 0, sizeof(node->slot));
-	meta_clear(node);
+	node->dying = 0;
+	node->pins = 0;
+	node->thinned = DC_HLC_NONE;
+	node->floor = node->heap_floor = node->disk_floor;
+	node->horizon = node->disk_horizon;
+	memset(node->report, 0, sizeof(node->report));
+	node->purge_state = 0;
 
 	node->bound = node->disk_bound;
 	node->clock = wall > node->bound ? wall : node->bound;
@@ -111,8 +129,8 @@ node_rebuilt(const Sim *sim, const Node *node)
 /*
  * Tombstones first, then rows, while writes go on.  A row is read with its
  * tombstone by one snapshot, or a key whose deleter came in between would be
- * in neither.  At the end L covers all that was read: rows of others that
- * were committed and not yet flushed.
+ * in neither.  At the end all is flushed that was read, or hidden by a
+ * TRUNCATE: rows of others that were committed and not yet flushed.
  */
 void
 node_rebuild_step(Sim *sim, Node *node)
@@ -124,15 +142,17 @@ node_rebuild_step(Sim *sim, Node *node)
 
 	if (node_rebuilt(sim, node))
 		return;
-	if (tomb != DC_HLC_NONE &&
-		(node->rebuild < keys || !DEFECT(sim, DEFECT_P6)))
+	if (tomb > node->floor && (node->rebuild < keys || !DEFECT(sim, DEFECT_P6)))
 		(void) meta_merge(sim, node, key,
-						  (DcEntry){.stamp = tomb, .dead = true});
+						  (DcEntry){.stamp = tomb, .dead = true}, false);
 	if (node->rebuild >= keys && row != DC_HLC_NONE)
 	{
-		DcEntry found =
-			meta_merge(sim, node, key, (DcEntry){.stamp = row, .dead = false});
+		DcEntry found = {0};
 
+		if (row > node->floor)
+			found = meta_merge(sim, node, key,
+							   (DcEntry){.stamp = row, .dead = false}, false);
+		found = dc_rule_above_floor(found, node->floor);
 		if (dc_rule_reconcile(row, found) == DC_RECONCILE_ERASE_ROW)
 		{
 			node->reconcile |= BIT(key);
@@ -142,6 +162,7 @@ node_rebuild_step(Sim *sim, Node *node)
 	node->rebuild++;
 	if (node_rebuilt(sim, node))
 	{
+		wal_flush(sim, node, node->wal_insert);
 		node->wal_merged = node->wal_insert;
 		check_coverage(sim, node, NULL);
 		sim_trace(sim, "node %u: rebuilt", node->id);
@@ -207,12 +228,12 @@ node_persist_step(Sim *sim, Node *node)
 	WalRecord record = {.vector = true,
 						.claims = claims_of(sim, &node->vector)};
 
-	if (sim->calm)
-		return;
 	if (DEFECT(sim, DEFECT_R4_DISK))
 		node->disk_claims = record.claims;
 	else
 		(void) wal_append(sim, node, &record);
+	if (sim->calm)
+		wal_flush(sim, node, node->wal_insert);
 }
 
 /* The key's lock and row are his: what shall they be? */
@@ -221,14 +242,16 @@ reconcile(Sim *sim, Node *node, Txn *t)
 {
 	uint32_t key = t->key;
 	DcHlc row = heap_sees(node, TXN_MAINTAIN, key).stamp;
+	DcEntry entry = dc_rule_above_floor(meta_get(node, key), node->floor);
 
 	if (row != DC_HLC_NONE && !(t->held & BIT(key)))
 	{
 		t->state = TXN_TAKE; /* it came after the look: lock it first */
 		return;
 	}
-	t->state = TXN_RECORD;
-	switch (dc_rule_reconcile(row, meta_get(node, key)))
+	t->state = TXN_RESERVE;
+	t->next = 0;
+	switch (dc_rule_reconcile(row, entry))
 	{
 		case DC_RECONCILE_NOTHING:
 			txn_reset(node, TXN_MAINTAIN);
@@ -262,7 +285,9 @@ node_maintain_step(Sim *sim, Node *node)
 	switch (t->state)
 	{
 		case TXN_IDLE:
-			key = rng_below(&sim->rng, sim->config.keys);
+			key = sim->explore ?
+					  (uint32_t) __builtin_ctz(node->reconcile | 256) :
+					  rng_below(&sim->rng, sim->config.keys);
 			if (!(node->reconcile & BIT(key)))
 				break;
 			txn_reset(node, TXN_MAINTAIN);
@@ -271,7 +296,8 @@ node_maintain_step(Sim *sim, Node *node)
 			t->state = TXN_TAKE;
 			break;
 		case TXN_TAKE:
-			if (heap_blocked(sim, node, TXN_MAINTAIN, t->key))
+			if (table_blocked(sim, node, TXN_MAINTAIN, TABLE_WRITE) ||
+				heap_blocked(sim, node, TXN_MAINTAIN, t->key))
 				break;
 			if (node->heap[t->key].row.stamp != DC_HLC_NONE)
 				(void) heap_lock(sim, node, TXN_MAINTAIN, t->key);
@@ -281,8 +307,12 @@ node_maintain_step(Sim *sim, Node *node)
 			reconcile(sim, node, t);
 			break;
 		default:
-			if (commit_step(sim, node, TXN_MAINTAIN))
-				txn_reset(node, TXN_MAINTAIN);
+			key = t->key;
+			if (!commit_step(sim, node, TXN_MAINTAIN))
+				break;
+			if (t->state == TXN_FULL)
+				node->reconcile |= BIT(key);
+			txn_reset(node, TXN_MAINTAIN);
 			break;
 	}
 }

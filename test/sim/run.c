@@ -29,6 +29,9 @@ enum
 	ACTOR_REBUILD,
 	ACTOR_RELAY_BUILD,
 	ACTOR_RELAY_DELIVER,
+	ACTOR_GOSSIP,
+	ACTOR_PURGE,
+	ACTOR_BALLAST,
 	ACTOR_KINDS
 };
 
@@ -52,11 +55,12 @@ pick(Rng *rng, uint32_t never, uint32_t low, uint32_t high)
 
 /* How often the kinds of actors get their turn. */
 static const uint32_t usual[ACTOR_KINDS] = {
-	[ACTOR_LOCAL] = 40,        [ACTOR_APPLY] = 40,  [ACTOR_SEND] = 20,
+	[ACTOR_LOCAL] = 120,       [ACTOR_APPLY] = 40,  [ACTOR_SEND] = 20,
 	[ACTOR_RECEIVE] = 12,      [ACTOR_ANSWER] = 6,  [ACTOR_PUBLISH] = 8,
 	[ACTOR_FLUSH] = 1,         [ACTOR_BOUND] = 10,  [ACTOR_PERSIST] = 2,
 	[ACTOR_MAINTAIN] = 4,      [ACTOR_REBUILD] = 8, [ACTOR_RELAY_BUILD] = 10,
-	[ACTOR_RELAY_DELIVER] = 4,
+	[ACTOR_RELAY_DELIVER] = 4, [ACTOR_GOSSIP] = 2,  [ACTOR_PURGE] = 6,
+	[ACTOR_BALLAST] = 1,
 };
 
 /* Makes one kind of trouble likely. */
@@ -70,6 +74,7 @@ aggravate(Sim *sim, Trouble trouble)
 	{
 		case TROUBLE_ANY:
 		case TROUBLE_DIRECTED:
+		case TROUBLE_EXPLORE:
 			break;
 		case TROUBLE_CRASH:
 			c->keys = 1 + rng_below(rng, 3);
@@ -103,6 +108,34 @@ aggravate(Sim *sim, Trouble trouble)
 			c->weight[ACTOR_RELAY_BUILD] = 60;
 			c->weight[ACTOR_RELAY_DELIVER] = 30;
 			break;
+		case TROUBLE_PURGE:
+			c->keys = 1 + rng_below(rng, 3);
+			c->purge = true;
+			c->antique = true;
+			c->duplicate_rate = 50 + rng_below(rng, 150);
+			c->merge_stall = rng_chance(rng, 1, 2) ? 0 : 300;
+			c->weight[ACTOR_PURGE] = 40 + rng_below(rng, 100);
+			c->weight[ACTOR_GOSSIP] = 10 + rng_below(rng, 20);
+			c->weight[ACTOR_PERSIST] = 8 + rng_below(rng, 20);
+			c->weight[ACTOR_FLUSH] = 8;
+			c->weight[ACTOR_PUBLISH] = 60;
+			c->weight[ACTOR_RECEIVE] = 60;
+			c->weight[ACTOR_ANSWER] = 20;
+			c->weight[ACTOR_SEND] = 80;
+			c->queue_size = QUEUE_MAX - 1;
+			c->idle_share = 0;
+			break;
+		case TROUBLE_TRUNCATE:
+			c->keys = 1 + rng_below(rng, 4);
+			if (rng_chance(rng, 1, 3))
+			{
+				c->drift_us = 100000;
+				c->skew_us = 6000;
+				c->lead_us = 8000;
+			}
+			c->truncate_share = 50 + rng_below(rng, 250);
+			c->merge_stall = rng_chance(rng, 1, 2) ? 0 : 300;
+			break;
 	}
 }
 
@@ -119,11 +152,19 @@ configure(Sim *sim)
 	c->crash_rate = pick(rng, 30, 1, rng_chance(rng, 1, 4) ? 25 : 8);
 	c->break_rate = pick(rng, 30, 1, rng_chance(rng, 1, 4) ? 60 : 15);
 	c->duplicate_rate = pick(rng, 30, 1, 100);
+	c->damage_rate = pick(rng, 50, 5, 200);
+	c->owe_rate = pick(rng, 70, 1, 10);
 	c->relay_rate = pick(rng, 30, 5, 80);
 	c->async_share = pick(rng, 30, 1, 100);
 	c->abort_share = pick(rng, 30, 1, 40);
 	c->large_share = pick(rng, 50, 1, 30);
 	c->idle_share = pick(rng, 50, 1, 15);
+	c->truncate_share = pick(rng, 40, 1, 60);
+	c->rekey_share = pick(rng, 30, 5, 60);
+	c->savepoint_share = pick(rng, 40, 1, 40);
+	c->purge = rng_chance(rng, 3, 4);
+	c->key_shape = rng_chance(rng, 1, 2) ? KEYS_FIXED : rng_below(rng, 3);
+	c->ballast = pick(rng, 97, 100, 5500);
 	c->merge_stall = pick(rng, 30, 50, 700);
 	c->drift_us = rng_chance(rng, 1, 2) ? 100000 : 20 + rng_below(rng, 100);
 	c->skew_us = 1 + rng_below(rng, rng_chance(rng, 1, 2) ? 150 : 6000);
@@ -134,7 +175,7 @@ configure(Sim *sim)
 	if (sim->trouble != TROUBLE_ANY)
 		aggravate(sim, sim->trouble);
 	else if (rng_chance(rng, 1, 2))
-		aggravate(sim, (Trouble) rng_below(rng, 4));
+		aggravate(sim, (Trouble) rng_below(rng, TROUBLE_DIRECTED));
 }
 
 /* ---- bad luck ----------------------------------------------------------- */
@@ -145,6 +186,7 @@ deliver_duplicate(Sim *sim)
 	Node *node = &sim->node[rng_below(&sim->rng, sim->config.nodes)];
 	uint64_t kept =
 		sim->history_count < HISTORY_MAX ? sim->history_count : HISTORY_MAX;
+	const Batch *batch;
 	uint64_t age;
 
 	if (kept == 0 || !node->up || !node_tombs_loaded(sim, node))
@@ -153,9 +195,10 @@ deliver_duplicate(Sim *sim)
 	age = rng_below(&sim->rng, (uint32_t) kept);
 	if (age > 4 && rng_chance(&sim->rng, 1, 2))
 		age %= 4;
-	if (apply_start(sim, node,
-					&sim->history[(sim->history_count - 1 - age) %
-								  HISTORY_MAX]) >= 0)
+	batch = &sim->history[(sim->history_count - 1 - age) % HISTORY_MAX];
+	if (sim->config.antique && rng_chance(&sim->rng, 2, 3))
+		batch = &sim->antique[rng_below(&sim->rng, ANTIQUES)];
+	if (batch->count > 0 && apply_start(sim, node, batch) >= 0)
 		sim->stats.duplicates++;
 }
 
@@ -181,8 +224,15 @@ fault(Sim *sim)
 			link_break(sim, link);
 	}
 	if (rng_chance(rng, c->clock_rate, 10000))
+	{
 		sim->node[rng_below(rng, c->nodes)].skew_us =
 			(int64_t) rng_below(rng, c->skew_us);
+		sim->stats.clock_steps++;
+	}
+	if (rng_chance(rng, c->owe_rate, 10000))
+		dc_stream_owe(&sim->link[rng_below(rng, c->nodes) * NODES_MAX +
+								 rng_below(rng, c->nodes)]
+						   .stream);
 	if (rng_chance(rng, c->duplicate_rate, 10000))
 		deliver_duplicate(sim);
 }
@@ -217,10 +267,13 @@ stall(Sim *sim, Txn *t)
 
 	if (sim->calm || t->state == TXN_IDLE || sim->step < t->stall_until)
 		return;
-	if (t->state == TXN_MERGE && t->merge_next == 0)
+	if (t->state == TXN_MERGE && t->next == 0)
 		per_mille = sim->config.merge_stall;
 	if (rng_chance(&sim->rng, per_mille, 1000))
+	{
 		t->stall_until = sim->step + 50 + rng_below(&sim->rng, 500);
+		sim->stats.stalls++;
+	}
 }
 
 static uint32_t
@@ -291,6 +344,16 @@ act(Sim *sim, Node *node)
 		case ACTOR_RELAY_BUILD:
 			relay_build_step(sim, node);
 			break;
+		case ACTOR_GOSSIP:
+			purge_gossip_step(sim, node, &sim->node[other]);
+			break;
+		case ACTOR_BALLAST:
+			meta_ballast_step(sim, node);
+			break;
+		case ACTOR_PURGE:
+			purge_step(sim, node);
+			purge_floor_step(sim, node);
+			break;
 		default:
 			relay_deliver_step(sim, node);
 			break;
@@ -323,6 +386,8 @@ calm_down(Sim *sim)
 	for (int i = 0; i < ACTOR_KINDS; i++)
 		sim->config.weight[i] = usual[i];
 	sim->config.weight[ACTOR_PUBLISH] *= 3;
+	sim->config.weight[ACTOR_GOSSIP] *= 3;
+	sim->config.weight[ACTOR_PURGE] *= 3;
 	sim->config.weight[ACTOR_RELAY_BUILD] = 0;
 	sim->config.weight[ACTOR_RELAY_DELIVER] = 0;
 }
@@ -351,30 +416,46 @@ explain_unsettled(Sim *sim)
 	sim_fail(sim, "does not settle");
 }
 
-bool
-sim_run(Sim *sim, uint64_t seed, uint32_t defects, Trouble trouble, bool trace)
+void
+sim_prepare(Sim *sim, uint64_t seed, Defect defect, Trouble trouble)
 {
 	Stats stats = sim->stats;
 
 	memset(sim, 0, sizeof(*sim));
 	sim->stats = stats;
 	sim->seed = seed;
-	sim->defects = defects;
+	sim->defect = defect;
 	sim->trouble = trouble;
-	sim->trace = trace;
 	sim->now_us = 1000;
 	rng_seed(&sim->rng, seed);
+	rng_seed(&sim->torment, ~seed);
 	configure(sim);
-	sim_trace(sim, "seed %llu: %u keys, queue %u, covered %u",
-			  (unsigned long long) seed, sim->config.keys,
-			  sim->config.queue_size, sim->config.covered_mode);
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+		(void) dc_members_put(&sim->members,
+							  (DcMember){.node_id = i + 1,
+										 .state = DC_MEMBER_PRESENT,
+										 .incarnation = 1});
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 	{
 		node_init(sim, &sim->node[i], i);
 		for (uint32_t to = 0; to < sim->config.nodes; to++)
 			link_init(sim, link_of(sim, i, to), i, to);
 	}
+}
 
+bool
+sim_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
+{
+	Explored explored = {.budget = EXPLORE_STATES};
+
+	if (trouble == TROUBLE_EXPLORE)
+		return explore_run(sim, (uint32_t) (seed - 1) % explore_count(), defect,
+						   trace, &explored);
+	sim_prepare(sim, seed, defect, trouble);
+	sim->trace = trace;
+	sim_trace(sim, "seed %llu: %u keys, queue %u, covered %u",
+			  (unsigned long long) seed, sim->config.keys,
+			  sim->config.queue_size, sim->config.covered_mode);
 	if (trouble == TROUBLE_DIRECTED)
 	{
 		directed_run(sim);
