@@ -17,7 +17,7 @@ my $seconds = $ENV{PARTITION_SECONDS} // 10;
 my $c = DatacakeCluster->new(
 	nodes => 3,
 	net   => 1,
-	conf  => { 'deadlock_timeout' => '200ms', 'datacake.gossip_interval' => 100, 'datacake.queue_size' => '1MB' });
+	conf  => { 'deadlock_timeout' => '200ms', 'datacake.gossip_interval' => 50, 'datacake.queue_size' => '1MB' });
 my $net = $c->net;
 
 $c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text)});

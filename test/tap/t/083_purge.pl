@@ -6,7 +6,7 @@ use warnings;
 use DatacakeCluster;
 use Test::More;
 
-my $c = DatacakeCluster->new(nodes => 3, conf => { 'datacake.gossip_interval' => 100 });
+my $c = DatacakeCluster->new(nodes => 3, conf => { 'datacake.gossip_interval' => 50 });
 
 $c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text)});
 $c->replicate('t');
