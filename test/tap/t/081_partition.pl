@@ -1,7 +1,7 @@
 # What a network can do to the nodes: partitions of every form, loss, delay,
 # corruption, connections that are half open, and nodes that are stopped.
 #
-# PARTITION_SECONDS: how long the network changes at random under load (10; make
+# PARTITION_SECONDS: how long the network changes at random under load (8; make
 # soak: minutes).
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ use List::Util qw(shuffle);
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $seconds = $ENV{PARTITION_SECONDS} // 10;
+my $seconds = $ENV{PARTITION_SECONDS} // 8;
 
 my $c = DatacakeCluster->new(
 	nodes => 3,
@@ -209,7 +209,7 @@ subtest 'datagrams are lost, repeated, late and corrupted' => sub {
 subtest 'links are slow' => sub {
 	$net->all_rules(delay_ms => 50, jitter_ms => 50);
 	$load->start;
-	$load->await_progress(200);
+	$load->await_progress(100);
 	$load->stop;
 	$load->check_ok('after 50 to 100 ms one way');
 	healed_ok('slow');
@@ -223,7 +223,7 @@ foreach my $what ('corrupt_sealed', $seconds > 60 ? 'corrupt_tcp' : ())
 		my %before = $net->counts;
 		$net->all_rules($what => 0.05);
 		$load->start;
-		$load->await_progress(500);
+		$load->await_progress(200);
 		$c->log_ok(1, qr/datacake link to node [23] is down/, 'a link ends', $offset);
 		$net->heal;
 		$load->stop;

@@ -1,13 +1,18 @@
 # Who a node is: restored backups, promoted standbys, clones, and a removed node
 # that returns.  Stamps are not used twice, what was lost comes back from the
 # peers, and what was deleted and forgotten stays away.
+#
+# RESTORES: how often a copy is restored under load (1; make soak: more).
 use strict;
 use warnings;
 
 use DatacakeCluster;
+use DatacakeLoad;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
+
+my $restores = $ENV{RESTORES} // 1;
 
 my $c = DatacakeCluster->new(
 	nodes => 3,
@@ -102,6 +107,34 @@ subtest 'a copy of the data directory is restored' => sub {
 	$c->log_ok(3, qr/a part of its past was lost/, 'it says so in its log', $offset);
 };
 
+# Node 3 writes during the copy, after it, and again while it joins; only what it
+# has written when its data is lost must have reached the others.
+subtest "a copy is restored under load ($restores)" => sub {
+	my $load = DatacakeLoad->new($c);
+	my @took;
+	foreach my $n (1 .. $restores)
+	{
+		$load->start;
+		$load->await_progress(100);
+		my $copy = $c->base_backup(3);
+		$load->await_progress(100);
+		$load->stop(3);
+		ok(defined $load->time_to_convergence(60), 'what node 3 wrote is everywhere');
+		$c->kill9(3);
+		$c->restore_data(3, $copy);
+		my $old   = $c->sql(1, 'SELECT incarnation FROM datacake.nodes WHERE node_id = 3');
+		my $begin = time;
+		$c->start_node(3);
+		$load->start(3);
+		$c->await(3, "SELECT joining FROM datacake.local_state WHERE incarnation <> $old", 'f', 'it has joined under a new incarnation', 60);
+		push @took, time - $begin;
+		$load->await_progress(100);
+		$load->stop;
+		$load->check_ok("restored under load, $n");
+	}
+	diag "copy restored under load: from its start until it had joined ", DatacakeLoad::spread(@took);
+};
+
 subtest 'a base backup is restored up to a point in time' => sub {
 	before_copy(2000);
 	my $backup = $c->base_backup(3);
@@ -131,7 +164,7 @@ subtest 'a standby is promoted in place of its node' => sub {
 	after_copy(3000);
 	my $top = $c->sql(3, $greatest);
 	$c->stop(3, 'immediate');
-	delete $c->{nodes}{3}; # its data is gone; the standby is node 3 from now on
+	$c->drop_node(3);
 	my $begin = time;
 	$c->start_node(33);
 	$c->node(33)->promote;
@@ -156,7 +189,7 @@ subtest 'two servers with one identity' => sub {
 	is($c->sql($_, 'SELECT string_agg(id::text, chr(32) ORDER BY id) FROM t WHERE id > 4000'), '4003', "node $_ takes nothing from either") foreach 1, 2;
 	is($c->sql(3, 'SELECT string_agg(id::text, chr(32) ORDER BY id) FROM t WHERE id > 4000'), '4001', 'and gives nothing to it');
 	$c->stop(43);
-	delete $c->{nodes}{43};
+	$c->drop_node(43);
 	my $begin = time;
 	$c->await_all('SELECT string_agg(id::text, chr(32) ORDER BY id) FROM t WHERE id > 4000', '4001 4003', 'when the clone is stopped the node goes on', 60);
 	member_ok(3, 'after the clone', $old, $begin);
@@ -200,7 +233,7 @@ subtest 'a copy with another node id' => sub {
 	$c->start_node(4);
 	$c->log_ok(4, qr/this database belongs to node 3/, 'does not start');
 	$c->stop(4);
-	delete $c->{nodes}{4};
+	$c->drop_node(4);
 	$c->wait_for_nodes;
 	$c->verify_ok('and does no harm');
 };
