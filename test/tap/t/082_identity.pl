@@ -173,6 +173,40 @@ subtest 'a standby is promoted in place of its node' => sub {
 	restored_ok('promoted standby', 3, 3000, $old, $top, $begin);
 };
 
+# for soak
+subtest 'all nodes are restored' => sub {
+	$c->sql(1, "INSERT INTO t SELECT 6000 + g, 'old' FROM generate_series(0, 99) g");
+	$c->sql(2, 'DELETE FROM t WHERE id BETWEEN 6000 AND 6009');
+	$c->verify_ok('all have the rows to begin with');
+	forgotten_ok('and no node remembers a death');
+	my %copies;
+	foreach my $i (1 .. 3)
+	{
+		$copies{$i} = $c->base_backup($i);
+		$c->sql($i, "UPDATE t SET v = 'by $i' WHERE id BETWEEN 6000 + 10 * $i AND 6009 + 10 * $i; DELETE FROM t WHERE id = 6050 + $i; INSERT INTO t VALUES (6200 + $i, 'new')");
+		$c->verify_ok("a copy of node $i, and writes after it");
+	}
+	my $top = $c->sql(3, $greatest);
+	$c->kill9($_) foreach 1 .. 3;
+	$c->restore_data($_, $copies{$_}) foreach 1 .. 3;
+	my $begin = time;
+	$c->start_node($_) foreach 1 .. 3;
+	$c->wait_for_nodes;
+	$c->await_all('SELECT joining FROM datacake.local_state', 'f', 'all are members again', 60);
+	diag sprintf 'all restored: %.2f s', time - $begin;
+	$c->verify_ok('all nodes are equal');
+	is($c->sql(1, 'SELECT count(*) FROM t WHERE id BETWEEN 6000 AND 6009'), 0, 'what died before the copies is dead');
+	# the last copy has the writes of nodes 1 and 2, nobody those of node 3
+	is($c->sql(1, q{SELECT string_agg(id || v, ' ' ORDER BY id) FROM t WHERE id IN (6010, 6020, 6030, 6051, 6052, 6053) OR id > 6200}),
+		'6010by 1 6020by 2 6030old 6053old 6201new 6202new', 'what any copy has is on all');
+	foreach my $i (1 .. 3)
+	{
+		my $stamp = $c->sql($i, "INSERT INTO t VALUES (6300 + $i, 'after'); SELECT datacake.last_commit_stamp()::bigint");
+		cmp_ok($stamp, '>', $top, "stamps of node $i go on above all given out");
+	}
+	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'after' AND id > 6300}, 3, 'and all take part');
+} if $restores > 1;
+
 subtest 'two servers with one identity' => sub {
 	$c->stop(3);
 	my $copy = $c->copy_data(3);
