@@ -437,10 +437,10 @@ sub differ_ok
 # log_ok($i, qr/.../, $name): the server's log of node $i has it in the end.
 sub log_ok
 {
-	my ($self, $i, $pattern, $name, $offset) = @_;
+	my ($self, $i, $pattern, $name, $offset, $seconds) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1; # report the caller's line
 	my $file = $self->node($i)->logfile;
-	my $met = $self->_poll(sub { return slurp_file($file, $offset // 0) =~ $pattern; });
+	my $met = $self->_poll(sub { return slurp_file($file, $offset // 0) =~ $pattern; }, $seconds);
 	ok($met, $name);
 	return;
 }
