@@ -437,10 +437,10 @@ sub differ_ok
 # log_ok($i, qr/.../, $name): the server's log of node $i has it in the end.
 sub log_ok
 {
-	my ($self, $i, $pattern, $name, $offset) = @_;
+	my ($self, $i, $pattern, $name, $offset, $seconds) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1; # report the caller's line
 	my $file = $self->node($i)->logfile;
-	my $met = $self->_poll(sub { return slurp_file($file, $offset // 0) =~ $pattern; });
+	my $met = $self->_poll(sub { return slurp_file($file, $offset // 0) =~ $pattern; }, $seconds);
 	ok($met, $name);
 	return;
 }
@@ -614,13 +614,13 @@ sub base_backup
 }
 
 # restore_data($i, $copy): such a copy in place of the data of a node that does
-# not run.
+# not run; the copy is gone then.
 sub restore_data
 {
 	my ($self, $i, $copy) = @_;
 	my $data = $self->node($i)->data_dir;
 	PostgreSQL::Test::Utils::system_or_bail('rm', '-rf', $data);
-	PostgreSQL::Test::Utils::system_or_bail('cp', '-a', $copy, $data);
+	PostgreSQL::Test::Utils::system_or_bail('mv', $copy, $data);
 	unlink "$data/postmaster.pid";
 	return;
 }
@@ -643,6 +643,16 @@ sub clone_node
 		'datacake.conninfo'       => $self->conninfo($new),
 		%conf);
 	return $node;
+}
+
+# drop_node($i): a node that does not run is forgotten, with its data.
+sub drop_node
+{
+	my ($self, $i) = @_;
+	PostgreSQL::Test::Utils::system_or_bail('rm', '-rf', $self->node($i)->data_dir);
+	delete $self->{nodes}{$i};
+	delete $self->{udp_ports}{$i};
+	return;
 }
 
 # ---- internal ---------------------------------------------------------------

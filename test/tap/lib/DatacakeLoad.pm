@@ -99,25 +99,28 @@ sub start
 			my ($out, $in);
 			my $pid = open2($out, $in, $^X, '-MDatacakeLoad', '-e', 'DatacakeLoad::client(@ARGV)',
 				$c->node($node)->connstr($c->{database}), $journal, $client, $self->{keys}, $self->{pause_ms}, int rand 2**31);
-			push @{ $self->{running} }, { pid => $pid, in => $in, out => $out, journal => $journal };
+			push @{ $self->{running} }, { node => $node, pid => $pid, in => $in, out => $out, journal => $journal };
 			$self->{journals}{$journal} //= 0;
 		}
 	}
 	return;
 }
 
-# stop: all clients end after the transaction they are in; reads their journals.
+# stop(@nodes): the clients of these nodes, by default all, end after the
+# transaction they are in; reads all journals.
 sub stop
 {
-	my ($self) = @_;
+	my ($self, @nodes) = @_;
+	my %these  = map { $_ => 1 } @nodes;
+	my @ending = grep { !@nodes || $these{ $_->{node} } } @{ $self->{running} };
 	my @failed;
-	close $_->{in} foreach @{ $self->{running} };
-	foreach my $client (@{ $self->{running} })
+	close $_->{in} foreach @ending;
+	foreach my $client (@ending)
 	{
 		waitpid $client->{pid}, 0;
 		push @failed, "$client->{journal}: status $?" if $?;
 	}
-	$self->{running} = [];
+	$self->{running} = [ grep { @nodes && !$these{ $_->{node} } } @{ $self->{running} } ];
 	croak "clients failed: @failed" if @failed;
 	$self->_read_journal($_) foreach sort keys %{ $self->{journals} };
 	return;
@@ -304,12 +307,12 @@ sub _read_journal
 	seek $file, $self->{journals}{$journal}, 0;
 	while (my $line = <$file>)
 	{
-		chomp $line;
+		last unless chomp $line; # its client is still writing it
+		$self->{journals}{$journal} = tell $file;
 		my ($outcome, @writes) = split /\t/, $line;
 		$self->{counts}{$outcome}++;
 		$self->_note(split(/\|/, $_), $outcome) foreach @writes;
 	}
-	$self->{journals}{$journal} = tell $file;
 	return;
 }
 

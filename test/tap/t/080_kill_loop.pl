@@ -34,7 +34,7 @@ subtest "$kills kills under load" => sub {
 		my @victims = (shuffle 1 .. 3)[ 0 .. ($dice < 0.8 ? 0 : $dice < 0.95 ? 1 : 2) ];
 		$c->kill9($_) foreach @victims;
 		$killed += @victims;
-		usleep(1_200_000 * rand);
+		usleep(800_000 * rand);
 		foreach my $victim (@victims)
 		{
 			my $begin = time;
@@ -48,7 +48,7 @@ subtest "$kills kills under load" => sub {
 		}
 		my $seconds = $load->time_to_convergence(60);
 		defined $seconds ? push @convergence, $seconds : $late++;
-		$load->await_progress(20);
+		$load->await_progress(10);
 	}
 	is($late, 0, 'after every kill the nodes exchange everything within 60 s');
 	diag "$killed kills; start of the server ", DatacakeLoad::spread(@recovery), '; from then until all nodes have all writes ', DatacakeLoad::spread(@convergence);

@@ -1,7 +1,7 @@
 # What a network can do to the nodes: partitions of every form, loss, delay,
 # corruption, connections that are half open, and nodes that are stopped.
 #
-# PARTITION_SECONDS: how long the network changes at random under load (10; make
+# PARTITION_SECONDS: how long the network changes at random under load (8; make
 # soak: minutes).
 use strict;
 use warnings;
@@ -12,12 +12,12 @@ use List::Util qw(shuffle);
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $seconds = $ENV{PARTITION_SECONDS} // 10;
+my $seconds = $ENV{PARTITION_SECONDS} // 8;
 
 my $c = DatacakeCluster->new(
 	nodes => 3,
 	net   => 1,
-	conf  => { 'deadlock_timeout' => '200ms', 'datacake.gossip_interval' => 100, 'datacake.queue_size' => '1MB' });
+	conf  => { 'deadlock_timeout' => '200ms', 'datacake.gossip_interval' => 50, 'datacake.queue_size' => '1MB' });
 my $net = $c->net;
 
 $c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text)});
@@ -130,6 +130,16 @@ subtest 'one way only' => sub {
 		'111 first, 122 later, 131 last, 141 last, 15by 3, 16base', 'with what was written last');
 };
 
+# for soak: it takes a minute
+subtest 'a session that is never answered' => sub {
+	my $offset = $c->log_offset(1);
+	$net->cut(3, 1);
+	$c->sql(1, q{INSERT INTO t VALUES (17, 'no answer')});
+	$c->await(3, q{SELECT count(*) FROM t WHERE id = 17}, 1, 'calls arrive, answers do not');
+	$c->log_ok(1, qr/datacake link to node 3 is down: the peer does not answer/, 'it is given up', $offset, 90);
+	healed_ok('no answer');
+} if $seconds > 60;
+
 subtest 'a node that is alone, and crashes' => sub {
 	$net->isolate(2);
 	$c->sql(2, q{INSERT INTO t SELECT g, 'alone' FROM generate_series(10001, 12000) g; DELETE FROM t WHERE id IN (11, 12)});
@@ -209,7 +219,7 @@ subtest 'datagrams are lost, repeated, late and corrupted' => sub {
 subtest 'links are slow' => sub {
 	$net->all_rules(delay_ms => 50, jitter_ms => 50);
 	$load->start;
-	$load->await_progress(200);
+	$load->await_progress(100);
 	$load->stop;
 	$load->check_ok('after 50 to 100 ms one way');
 	healed_ok('slow');
@@ -223,7 +233,7 @@ foreach my $what ('corrupt_sealed', $seconds > 60 ? 'corrupt_tcp' : ())
 		my %before = $net->counts;
 		$net->all_rules($what => 0.05);
 		$load->start;
-		$load->await_progress(500);
+		$load->await_progress(200);
 		$c->log_ok(1, qr/datacake link to node [23] is down/, 'a link ends', $offset);
 		$net->heal;
 		$load->stop;
@@ -234,7 +244,7 @@ foreach my $what ('corrupt_sealed', $seconds > 60 ? 'corrupt_tcp' : ())
 	};
 }
 
-# One change of the network, in words.
+# One change of the network, or a crash on top of it, in words.
 sub change
 {
 	my ($one, $other, $third) = shuffle 1 .. 3;
@@ -246,7 +256,13 @@ sub change
 	if ($dice < 0.55) { $net->partition([$one], [$other], $how); return "$one and $other apart ($how)"; }
 	if ($dice < 0.7) { $net->cut($one, $other, $how); return "$one to $other cut ($how)"; }
 	if ($dice < 0.8) { $net->all_rules(delay_ms => 30 * rand, jitter_ms => 60 * rand, loss => rand 0.5, duplicate => rand 0.5); return 'noise'; }
-	if ($dice < 0.9) { $net->sever($one, $other); return "$one and $other severed"; }
+	if ($dice < 0.88) { $net->sever($one, $other); return "$one and $other severed"; }
+	if ($dice < 0.95)
+	{
+		$c->kill9($one);
+		$c->start_node($one);
+		return "$one killed and started";
+	}
 	$net->isolate($_, $how) foreach 1 .. 3;
 	return "all isolated ($how)";
 }

@@ -1,17 +1,22 @@
 # Who a node is: restored backups, promoted standbys, clones, and a removed node
 # that returns.  Stamps are not used twice, what was lost comes back from the
 # peers, and what was deleted and forgotten stays away.
+#
+# RESTORES: how often a copy is restored under load (1; make soak: more).
 use strict;
 use warnings;
 
 use DatacakeCluster;
+use DatacakeLoad;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
+my $restores = $ENV{RESTORES} // 1;
+
 my $c = DatacakeCluster->new(
 	nodes => 3,
-	conf  => { 'datacake.gossip_interval' => 100, 'wal_level' => 'replica', 'max_wal_senders' => 5 });
+	conf  => { 'datacake.gossip_interval' => 50, 'wal_level' => 'replica', 'max_wal_senders' => 5 });
 
 $c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text)});
 $c->replicate('t');
@@ -102,6 +107,34 @@ subtest 'a copy of the data directory is restored' => sub {
 	$c->log_ok(3, qr/a part of its past was lost/, 'it says so in its log', $offset);
 };
 
+# Node 3 writes during the copy, after it, and again while it joins; only what it
+# has written when its data is lost must have reached the others.
+subtest "a copy is restored under load ($restores)" => sub {
+	my $load = DatacakeLoad->new($c);
+	my @took;
+	foreach my $n (1 .. $restores)
+	{
+		$load->start;
+		$load->await_progress(100);
+		my $copy = $c->base_backup(3);
+		$load->await_progress(100);
+		$load->stop(3);
+		ok(defined $load->time_to_convergence(60), 'what node 3 wrote is everywhere');
+		$c->kill9(3);
+		$c->restore_data(3, $copy);
+		my $old   = $c->sql(1, 'SELECT incarnation FROM datacake.nodes WHERE node_id = 3');
+		my $begin = time;
+		$c->start_node(3);
+		$load->start(3);
+		$c->await(3, "SELECT joining FROM datacake.local_state WHERE incarnation <> $old", 'f', 'it has joined under a new incarnation', 60);
+		push @took, time - $begin;
+		$load->await_progress(100);
+		$load->stop;
+		$load->check_ok("restored under load, $n");
+	}
+	diag "copy restored under load: from its start until it had joined ", DatacakeLoad::spread(@took);
+};
+
 subtest 'a base backup is restored up to a point in time' => sub {
 	before_copy(2000);
 	my $backup = $c->base_backup(3);
@@ -131,7 +164,7 @@ subtest 'a standby is promoted in place of its node' => sub {
 	after_copy(3000);
 	my $top = $c->sql(3, $greatest);
 	$c->stop(3, 'immediate');
-	delete $c->{nodes}{3}; # its data is gone; the standby is node 3 from now on
+	$c->drop_node(3);
 	my $begin = time;
 	$c->start_node(33);
 	$c->node(33)->promote;
@@ -139,6 +172,40 @@ subtest 'a standby is promoted in place of its node' => sub {
 	$c->{udp_ports}{3} = delete $c->{udp_ports}{33};
 	restored_ok('promoted standby', 3, 3000, $old, $top, $begin);
 };
+
+# for soak
+subtest 'all nodes are restored' => sub {
+	$c->sql(1, "INSERT INTO t SELECT 6000 + g, 'old' FROM generate_series(0, 99) g");
+	$c->sql(2, 'DELETE FROM t WHERE id BETWEEN 6000 AND 6009');
+	$c->verify_ok('all have the rows to begin with');
+	forgotten_ok('and no node remembers a death');
+	my %copies;
+	foreach my $i (1 .. 3)
+	{
+		$copies{$i} = $c->base_backup($i);
+		$c->sql($i, "UPDATE t SET v = 'by $i' WHERE id BETWEEN 6000 + 10 * $i AND 6009 + 10 * $i; DELETE FROM t WHERE id = 6050 + $i; INSERT INTO t VALUES (6200 + $i, 'new')");
+		$c->verify_ok("a copy of node $i, and writes after it");
+	}
+	my $top = $c->sql(3, $greatest);
+	$c->kill9($_) foreach 1 .. 3;
+	$c->restore_data($_, $copies{$_}) foreach 1 .. 3;
+	my $begin = time;
+	$c->start_node($_) foreach 1 .. 3;
+	$c->wait_for_nodes;
+	$c->await_all('SELECT joining FROM datacake.local_state', 'f', 'all are members again', 60);
+	diag sprintf 'all restored: %.2f s', time - $begin;
+	$c->verify_ok('all nodes are equal');
+	is($c->sql(1, 'SELECT count(*) FROM t WHERE id BETWEEN 6000 AND 6009'), 0, 'what died before the copies is dead');
+	# the last copy has the writes of nodes 1 and 2, nobody those of node 3
+	is($c->sql(1, q{SELECT string_agg(id || v, ' ' ORDER BY id) FROM t WHERE id IN (6010, 6020, 6030, 6051, 6052, 6053) OR id > 6200}),
+		'6010by 1 6020by 2 6030old 6053old 6201new 6202new', 'what any copy has is on all');
+	foreach my $i (1 .. 3)
+	{
+		my $stamp = $c->sql($i, "INSERT INTO t VALUES (6300 + $i, 'after'); SELECT datacake.last_commit_stamp()::bigint");
+		cmp_ok($stamp, '>', $top, "stamps of node $i go on above all given out");
+	}
+	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'after' AND id > 6300}, 3, 'and all take part');
+} if $restores > 1;
 
 subtest 'two servers with one identity' => sub {
 	$c->stop(3);
@@ -156,7 +223,7 @@ subtest 'two servers with one identity' => sub {
 	is($c->sql($_, 'SELECT string_agg(id::text, chr(32) ORDER BY id) FROM t WHERE id > 4000'), '4003', "node $_ takes nothing from either") foreach 1, 2;
 	is($c->sql(3, 'SELECT string_agg(id::text, chr(32) ORDER BY id) FROM t WHERE id > 4000'), '4001', 'and gives nothing to it');
 	$c->stop(43);
-	delete $c->{nodes}{43};
+	$c->drop_node(43);
 	my $begin = time;
 	$c->await_all('SELECT string_agg(id::text, chr(32) ORDER BY id) FROM t WHERE id > 4000', '4001 4003', 'when the clone is stopped the node goes on', 60);
 	member_ok(3, 'after the clone', $old, $begin);
@@ -185,8 +252,9 @@ subtest 'a removed node returns with old rows' => sub {
 	member_ok(3, 'asked to join', $old, $begin);
 	$c->await_all('SELECT state FROM datacake.members WHERE node_id = 3', 'present', 'it is a member again');
 	is($c->sql($_, 'SELECT count(*) FROM t WHERE id BETWEEN 5000 AND 5059'), 0, "what was deleted does not come back on node $_") foreach 1 .. 3;
-	is($c->sql(3, q{SELECT count(*) FROM datacake.quarantine WHERE sqlstate = 'YD029'}), 15, 'what it wrote and nobody knows waits in its quarantine');
-	is($c->sql(3, q{SELECT count(*) FROM t WHERE v = 'unknown'}), 0, 'and is in no table');
+	is($c->sql(3, q{SELECT count(*), min(key), max(key), min("row"->>'v') FROM datacake.orphan}), '10|5100|5109|unknown', 'rows that it wrote and nobody knows are set aside');
+	$c->await_all('SELECT count(*) FROM t WHERE id BETWEEN 5100 AND 5109', 0, 'and are in no table');
+	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'unknown'}, 5, 'its updates of rows that are alive count');
 	$c->sql(3, q{INSERT INTO t VALUES (5200, 'after')});
 	$c->await_all('SELECT v FROM t WHERE id = 5200', 'after', 'it takes part again');
 	$c->verify_ok('all nodes are equal');
@@ -199,7 +267,7 @@ subtest 'a copy with another node id' => sub {
 	$c->start_node(4);
 	$c->log_ok(4, qr/this database belongs to node 3/, 'does not start');
 	$c->stop(4);
-	delete $c->{nodes}{4};
+	$c->drop_node(4);
 	$c->wait_for_nodes;
 	$c->verify_ok('and does no harm');
 };

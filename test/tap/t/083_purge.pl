@@ -6,7 +6,7 @@ use warnings;
 use DatacakeCluster;
 use Test::More;
 
-my $c = DatacakeCluster->new(nodes => 3, conf => { 'datacake.gossip_interval' => 100 });
+my $c = DatacakeCluster->new(nodes => 3, conf => { 'datacake.gossip_interval' => 50 });
 
 $c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text)});
 $c->replicate('t');
@@ -109,7 +109,8 @@ subtest 'a member that is gone for good' => sub {
 	$c->error_ok(1, 'SELECT datacake.remove_node(77)', qr/77/, 'nor who is no member');
 	$c->stop(3);
 	$c->sql(1, 'DELETE FROM t WHERE id BETWEEN 1201 AND 1300');
-	held_ok(3, $c->sql(1, q{SELECT datacake.clock()::bigint}), 100, 1, 2);
+	$c->await_all($dead, 100, 'both others know of deaths that it does not');
+	$c->await($_, 'SELECT state FROM datacake.nodes WHERE node_id = 3', 'dead', "node $_ does not hear it") foreach 1, 2;
 	$c->sql(1, 'SELECT datacake.remove_node(3)');
 	$c->await_all('SELECT state FROM datacake.members WHERE node_id = 3', 'removed', 'it is removed on all');
 	purged_ok('then');
