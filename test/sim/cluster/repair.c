@@ -141,9 +141,8 @@ push(Sim *sim, Node *node, Node *other, uint32_t cell, Cell here)
 	if (here.dead && was.stamp == DC_HLC_NONE &&
 		here.stamp <= other->mem.horizon)
 		return; /* forgotten there already */
-	if (dc_hlc_ahead(here.stamp, node_now(sim, other), sim->config.drift_us))
+	if (!node_observe(sim, other, here.stamp))
 		return;
-	other->clock = dc_hlc_observe(other->clock, here.stamp);
 	check_shipped(sim, node, &change);
 	(void) node_apply(sim, other, &change, horizon);
 	(void) node_flush(sim, other);
@@ -162,9 +161,8 @@ take(Sim *sim, Node *node, uint32_t cell, Cell answer)
 	if (answer.dead && node->mem.cell[cell].stamp == DC_HLC_NONE &&
 		answer.stamp <= node->mem.horizon)
 		return;
-	if (dc_hlc_ahead(answer.stamp, node_now(sim, node), sim->config.drift_us))
+	if (!node_observe(sim, node, answer.stamp))
 		return;
-	node->clock = dc_hlc_observe(node->clock, answer.stamp);
 	(void) node_apply(sim, node, &change, horizon);
 }
 
