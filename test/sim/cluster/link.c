@@ -524,6 +524,8 @@ send_next(Sim *sim, Link *link, Node *node)
 		case DC_STREAM_SEND_WATERMARK:
 			if (!is_newborn(sim, node))
 				send_stream(sim, link, node);
+			else
+				dc_stream_message_sent(&link->stream, false);
 			break;
 	}
 }
