@@ -91,6 +91,8 @@ static const Canary canaries[] = {
 	 "a joiner's own deaths are not judged", 0},
 	{"R13-resort", 0, DEFECT_R13_RESORT, TROUBLE_RESTORE,
 	 "nobody is a donor when all must compare", 0},
+	{"R13-others", 0, DEFECT_R13_OTHERS, TROUBLE_ANY,
+	 "entries of others are judged by R", 5088},
 	{"R13-ship", 0, DEFECT_R13_SHIP, TROUBLE_REMOVE,
 	 "who was removed is served as before", 0},
 	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound",

@@ -92,6 +92,13 @@ judge(Sim *sim, Node *node, uint32_t cell, Cell here)
 	uint32_t others = list_present(&node->mem.list) & ~BIT(node->self);
 	bool all = (others & ~node->delivered) == 0;
 
+	/* R bounds what this node wrote, not what it took from a member */
+	if (!all && source != node->self && here.stamp > r->vector[source] &&
+		here.stamp <= node->mem.registered && !DEFECT(sim, DEFECT_R13_OTHERS))
+	{
+		node->repair.running = false;
+		return;
+	}
 	switch (dc_rule_rejoin(here.stamp, here.stamp <= r->vector[source],
 						   all ? node->mem.horizon : node->mem.registered,
 						   newborn))
@@ -224,6 +231,8 @@ repair_step(Sim *sim, Node *node)
 	}
 	compare(sim, node, other);
 	(void) node_flush(sim, node);
+	if (!r->running)
+		return;
 	if (++r->cell < CELLS_MAX)
 		return;
 	r->running = false;
