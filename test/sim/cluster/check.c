@@ -131,6 +131,11 @@ check_rolled_back(Sim *sim, Node *node, const State *state)
 			(!is_floor(v->cell) &&
 			 state->cell[floor_cell(sim, v->cell)].stamp >= v->to.stamp))
 			continue;
+		/* had and forgotten: what is gone by it stays gone */
+		if (v->to.dead && state->cell[v->cell].stamp == DC_HLC_NONE &&
+			v->to.stamp <= state->horizon &&
+			v->to.stamp <= state->vector[v->source])
+			continue;
 		v->had &= ~BIT(node->index);
 		v->gone |= v->had == 0;
 	}
