@@ -351,7 +351,7 @@ typedef enum Defect
 	DEFECT_R13_DEATHS,  /* a joiner's own deaths are not judged */
 	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
 	DEFECT_R15_CLOCK,   /* a new life writes before it met the others */
-	DEFECT_R13_OTHERS, /* others' entries are judged by R, too */
+	DEFECT_R13_OTHERS,  /* others' entries are judged by R, too */
 	DEFECT_R12_JOINER,  /* a joiner's clock counts as R */
 	DEFECT_R8_COUNTED   /* g without the set that it counted */
 } Defect;

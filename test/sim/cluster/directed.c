@@ -75,7 +75,53 @@ removal(Sim *sim)
 	sim->cut[1][2] = sim->cut[2][1] = 0;
 }
 
-static void (*const schedules[])(Sim *) = {removal};
+/*
+ * R13.  A key is deleted and forgotten everywhere; then the disk of node 3 is
+ * set back to when the key was there.
+ */
+static void
+ghost(Sim *sim)
+{
+	Node *one = &sim->node[0];
+	Node *three = &sim->node[2];
+	State backup;
+
+	pump(sim, 7, 4000);
+	work_write(sim, one, 0, false);
+	pump(sim, 7, 4000);
+	backup = three->disk;
+	work_write(sim, one, 0, true);
+	pump(sim, 7, 8000);
+	node_crash(sim, three, UINT32_MAX);
+	node_restore(sim, three, &backup, true);
+}
+
+/*
+ * R13.  Node 3, cut off, writes a key that node 1 deletes a little later; it
+ * is removed, the death is forgotten, and it returns with its row.
+ */
+static void
+outcast(Sim *sim)
+{
+	Node *one = &sim->node[0];
+	Node *three = &sim->node[2];
+
+	pump(sim, 7, 4000);
+	work_write(sim, one, 0, false);
+	pump(sim, 7, 4000);
+	for (uint32_t i = 0; i < 2; i++)
+		sim->cut[i][2] = sim->cut[2][i] = 1;
+	work_write(sim, three, 0, false);
+	sim->now_us += 100;
+	work_write(sim, one, 0, true);
+	pump(sim, 3, 2000);
+	operator_remove(sim, one, 2);
+	pump(sim, 3, 8000);
+	net_heal(sim);
+	pump(sim, 7, 1000);
+}
+
+static void (*const schedules[])(Sim *) = {removal, ghost, outcast};
 const uint32_t directed_count = sizeof(schedules) / sizeof(schedules[0]);
 
 void
