@@ -131,6 +131,11 @@ check_rolled_back(Sim *sim, Node *node, const State *state)
 			(!is_floor(v->cell) &&
 			 state->cell[floor_cell(sim, v->cell)].stamp >= v->to.stamp))
 			continue;
+		/* had and forgotten: what is gone by it stays gone */
+		if (v->to.dead && state->cell[v->cell].stamp == DC_HLC_NONE &&
+			v->to.stamp <= state->horizon &&
+			v->to.stamp <= state->vector[v->source])
+			continue;
 		v->had &= ~BIT(node->index);
 		v->gone |= v->had == 0;
 	}
@@ -423,6 +428,20 @@ explain_unsettled(Sim *sim)
 {
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 		describe(sim, &sim->node[i]);
+	for (uint32_t i = 0; i < SERVERS_MAX * SERVERS_MAX; i++)
+	{
+		const Link *link = &sim->link[i];
+
+		if (link->up || link->retry_us > 0)
+			sim_trace(sim,
+					  "link %u-%u: %s%s, %s, catch-up %s%s at %u, %u under way",
+					  link->from + 1, link->to + 1, link->up ? "up" : "down",
+					  link->open ? " open" : "",
+					  link->peer_joining ? "to a joiner" : "to a member",
+					  link->stream.catchup_owed ? "owed " : "",
+					  link->stream.catchup_running ? "running" : "",
+					  link->cursor, link->sent_count);
+	}
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 	{
 		const Node *node = &sim->node[i];

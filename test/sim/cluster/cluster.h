@@ -276,10 +276,14 @@ typedef struct Link
 	uint64_t nonce;
 	uint32_t sent_count;
 	SentKind sent[PIPE_MAX + 1];
-	uint32_t cursor; /* of the running catch-up */
-	bool own_wanted; /* the peer asked for its own source */
+	uint32_t sent_cursor[PIPE_MAX + 1];
+	uint32_t acked_cursor; /* where an interrupted catch-up goes on */
+	uint64_t catchup_of;   /* incarnation that it is for; 0: none */
+	uint32_t cursor;       /* of the running catch-up */
+	bool own_wanted;       /* the peer asked for its own source */
 	bool covered[DC_NODE_IDS];
 	uint32_t relayed;      /* sources that were owed a relay, and got it */
+	uint64_t scan_epoch;   /* digest of the own list at its start */
 	uint64_t fence_epoch;  /* the catch-up that runs closes under this list */
 	DcHlc scan[NODES_MAX]; /* own vector before the scan */
 	DcHlc scan_horizon;
@@ -347,6 +351,7 @@ typedef enum Defect
 	DEFECT_R13_DEATHS,  /* a joiner's own deaths are not judged */
 	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
 	DEFECT_R15_CLOCK,   /* a new life writes before it met the others */
+	DEFECT_R13_OTHERS,  /* others' entries are judged by R, too */
 	DEFECT_R12_JOINER,  /* a joiner's clock counts as R */
 	DEFECT_R8_COUNTED   /* g without the set that it counted */
 } Defect;
@@ -562,6 +567,7 @@ bool node_flush(Sim *sim, Node *node);
 bool node_commit_state(Sim *sim, Node *node);
 bool node_persist_vector(Sim *sim, Node *node);
 uint64_t node_now(const Sim *sim, const Node *node);
+bool node_observe(Sim *sim, Node *node, DcHlc stamp);
 DcHlc node_draw(Sim *sim, Node *node);
 void node_bound_step(Sim *sim, Node *node);
 void node_publish_step(Sim *sim, Node *node);
@@ -644,6 +650,7 @@ void repair_begin(Sim *sim, Node *node, uint32_t peer, bool rejoin);
 
 /* directed.c */
 extern const uint32_t directed_count;
+void directed_prepare(Sim *sim, uint32_t number);
 void directed_run(Sim *sim, uint32_t number);
 
 /* check.c */

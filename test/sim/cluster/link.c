@@ -252,18 +252,25 @@ read_answer(Sim *sim, Link *link, Node *node)
 {
 	Message *m = net_due(sim, &link->back);
 	SentKind kind = link->sent[0];
+	uint32_t cursor = link->sent_cursor[0];
 
 	if (m == NULL || net_cut(sim, link->to, link->from))
 		return;
 	link->heard_us = sim->now_us;
 	memmove(&link->sent[0], &link->sent[1],
 			sizeof(link->sent[0]) * --link->sent_count);
+	memmove(&link->sent_cursor[0], &link->sent_cursor[1],
+			sizeof(link->sent_cursor[0]) * link->sent_count);
 	if (m->length > 2 && m->bytes[2] == 'R')
 		take_refusal(sim, link, node, m);
 	else if (kind == SENT_HELLO)
 		take_welcome(sim, link, node, m);
 	else
+	{
 		take_ack(sim, link, node, m, kind);
+		if (kind == SENT_CHUNK && link->up)
+			link->acked_cursor = cursor;
+	}
 	if (link->up)
 		net_pop(&link->back);
 }
@@ -327,6 +334,7 @@ send_call(Sim *sim, Link *link, Node *node, Message *m, DcWriter *w,
 	net_seal(sim, m, &binding);
 	if (link->sent_count == 0)
 		link->heard_us = sim->now_us;
+	link->sent_cursor[link->sent_count] = link->cursor;
 	link->sent[link->sent_count++] = kind;
 	(void) net_send(sim, link, &link->forth, m);
 }
@@ -390,16 +398,39 @@ is_newborn(const Sim *sim, const Node *node)
 		   !DEFECT(sim, DEFECT_R12_EARLY);
 }
 
+/* P15: goes on where the last session ended, if the peer still is there. */
+static bool
+resume_catchup(Sim *sim, Link *link)
+{
+	bool same = link->catchup_of == link->incarnation;
+
+	link->catchup_of = 0;
+	if (!same || link->own_wanted || link->scan_epoch != link->epoch)
+		return false;
+	if (DEFECT(sim, DEFECT_R6_BASE))
+		link->stream.catchup_running = link->stream.catchup_owed = true;
+	else if (!dc_stream_catchup_resume(&link->stream))
+		return false;
+	link->cursor = link->acked_cursor;
+	link->catchup_of = link->incarnation;
+	return true;
+}
+
 static void
 begin_catchup(Sim *sim, Link *link, Node *node)
 {
 	DcVv *own = &sim->vv[0];
 
+	if (resume_catchup(sim, link))
+		return;
 	vector_expand(node->mem.vector, own);
 	memcpy(link->scan, node->mem.vector, sizeof(link->scan));
 	link->scan_horizon = node->mem.horizon;
 	link->scan_counted = node->mem.counted;
 	link->fence_epoch = list_digest(sim, &node->mem.list);
+	link->scan_epoch = link->fence_epoch;
+	link->acked_cursor = 0;
+	link->catchup_of = link->incarnation;
 	dc_stream_catchup_begin(&link->stream, own, link->covered, node_id(node));
 	link->cursor = 0;
 	if (is_newborn(sim, node))
@@ -464,6 +495,7 @@ send_catchup(Sim *sim, Link *link, Node *node)
 					  horizon_expand(link->scan_horizon, link->scan_counted,
 									 &sim->horizon));
 		dc_stream_catchup_end(&link->stream, node_id(node));
+		link->catchup_of = 0;
 	}
 	dc_stream_message_sent(&link->stream, true);
 	send_call(sim, link, node, m, &w, end ? SENT_CLOSE : SENT_CHUNK);
@@ -492,6 +524,8 @@ send_next(Sim *sim, Link *link, Node *node)
 		case DC_STREAM_SEND_WATERMARK:
 			if (!is_newborn(sim, node))
 				send_stream(sim, link, node);
+			else
+				dc_stream_message_sent(&link->stream, false);
 			break;
 	}
 }

@@ -379,19 +379,7 @@ observe(Sim *sim, Node *node, const Batch *batch)
 {
 	for (uint32_t i = 0; i < batch->count; i++)
 	{
-		DcHlc stamp = batch->change[i].to.stamp;
-
-		if (dc_hlc_ahead(stamp, node_now(sim, node), sim->config.drift_us))
-		{
-			sim->stats.waits++;
-			return false;
-		}
-		if (DEFECT(sim, DEFECT_OBSERVE))
-			continue;
-		node->clock = dc_hlc_observe(node->clock, stamp);
-		if (stamp > node->mem.bound)
-			node_bound_step(sim, node);
-		if (stamp > node->mem.bound)
+		if (!node_observe(sim, node, batch->change[i].to.stamp))
 			return false;
 	}
 	return true;
@@ -503,12 +491,11 @@ acknowledge(Sim *sim, Link *link, Node *node, DcAssociated binding)
 static bool
 carry_out(Sim *sim, Node *node, const Served *served, Call *call)
 {
-	bool late = DEFECT(sim, DEFECT_R11_DURABLE);
-
 	if (!node_disk_takes(sim, node) && !DEFECT(sim, DEFECT_FULL))
-		return false;
+		return DEFECT(sim, DEFECT_R11_DURABLE) && call->adopt &&
+			   move_vector(sim, node, served, call);
 	apply_all(sim, node, call);
-	if (!late)
+	if (!DEFECT(sim, DEFECT_R4_DISK))
 		(void) node_flush(sim, node);
 	return move_vector(sim, node, served, call);
 }

@@ -92,6 +92,13 @@ judge(Sim *sim, Node *node, uint32_t cell, Cell here)
 	uint32_t others = list_present(&node->mem.list) & ~BIT(node->self);
 	bool all = (others & ~node->delivered) == 0;
 
+	/* R bounds what this node wrote, not what it took from a member */
+	if (!all && source != node->self && here.stamp > r->vector[source] &&
+		here.stamp <= node->mem.registered && !DEFECT(sim, DEFECT_R13_OTHERS))
+	{
+		node->repair.running = false;
+		return;
+	}
 	switch (dc_rule_rejoin(here.stamp, here.stamp <= r->vector[source],
 						   all ? node->mem.horizon : node->mem.registered,
 						   newborn))
@@ -141,9 +148,8 @@ push(Sim *sim, Node *node, Node *other, uint32_t cell, Cell here)
 	if (here.dead && was.stamp == DC_HLC_NONE &&
 		here.stamp <= other->mem.horizon)
 		return; /* forgotten there already */
-	if (dc_hlc_ahead(here.stamp, node_now(sim, other), sim->config.drift_us))
+	if (!node_observe(sim, other, here.stamp))
 		return;
-	other->clock = dc_hlc_observe(other->clock, here.stamp);
 	check_shipped(sim, node, &change);
 	(void) node_apply(sim, other, &change, horizon);
 	(void) node_flush(sim, other);
@@ -162,9 +168,8 @@ take(Sim *sim, Node *node, uint32_t cell, Cell answer)
 	if (answer.dead && node->mem.cell[cell].stamp == DC_HLC_NONE &&
 		answer.stamp <= node->mem.horizon)
 		return;
-	if (dc_hlc_ahead(answer.stamp, node_now(sim, node), sim->config.drift_us))
+	if (!node_observe(sim, node, answer.stamp))
 		return;
-	node->clock = dc_hlc_observe(node->clock, answer.stamp);
 	(void) node_apply(sim, node, &change, horizon);
 }
 
@@ -226,6 +231,8 @@ repair_step(Sim *sim, Node *node)
 	}
 	compare(sim, node, other);
 	(void) node_flush(sim, node);
+	if (!r->running)
+		return;
 	if (++r->cell < CELLS_MAX)
 		return;
 	r->running = false;

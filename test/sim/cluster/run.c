@@ -444,6 +444,8 @@ cluster_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
 	reset(sim);
 	rng_seed(&sim->rng, seed);
 	configure(sim);
+	if (trouble >= TROUBLE_DIRECTED)
+		directed_prepare(sim, trouble - TROUBLE_DIRECTED);
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 	{
 		node_init(sim, i);

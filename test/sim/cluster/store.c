@@ -100,6 +100,7 @@ node_start(Sim *sim, Node *node)
 		node->death[cell] = node->clock;
 	node->at_start = node->disk.vector[node->self];
 	node->bound_at_start = node->disk.bound;
+	check_vector(sim, node, (DcHlc[NODES_MAX]){0});
 	sim_trace(sim, "node %u starts, incarnation %llu, V[self] %llu",
 			  node->index + 1, (unsigned long long) node->mem.incarnation,
 			  (unsigned long long) node->at_start);
@@ -174,6 +175,23 @@ node_bound_step(Sim *sim, Node *node)
 	node->mem.bound = bound;
 	if (!node_commit_state(sim, node))
 		node->mem.bound = previous;
+}
+
+/* R14: a stamp is taken in when clock and bound cover it; else it waits. */
+bool
+node_observe(Sim *sim, Node *node, DcHlc stamp)
+{
+	if (dc_hlc_ahead(stamp, node_now(sim, node), sim->config.drift_us))
+	{
+		sim->stats.waits++;
+		return false;
+	}
+	if (DEFECT(sim, DEFECT_OBSERVE))
+		return true;
+	node->clock = dc_hlc_observe(node->clock, stamp);
+	if (stamp > node->mem.bound)
+		node_bound_step(sim, node);
+	return stamp <= node->mem.bound;
 }
 
 /* R1, R2, P9: draw, read the slots, flush, publish. */

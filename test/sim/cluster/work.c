@@ -72,6 +72,10 @@ write_one(Sim *sim, Node *node, const Txn *t, const Write *w, Batch *batch)
 		to.value = 0;
 	else if (w->dead)
 		to = (Cell){.stamp = to.stamp, .dead = true};
+	if (to.stamp <= here.stamp)
+		sim_fail(sim, "R1: node %u writes key %u at %llu over %llu",
+				 node->index + 1, w->cell, (unsigned long long) to.stamp,
+				 (unsigned long long) here.stamp);
 	node_put(sim, node, w->cell, to);
 	check_committed(sim, node, w->cell, to);
 	sim_trace(sim, "node %u commits %s %u at %llu%s", node->index + 1,
