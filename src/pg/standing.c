@@ -383,9 +383,12 @@ past_is_lost(const DcStanding *now, const DcWelcome *welcome)
 {
 	DcHlc heard = welcome->vector.at[datacake_node_id];
 
-	/* a database that is new here has no past of its own to lose */
+	/*
+	 * A database that is new here has no past of its own to lose.  The first
+	 * watermark since the start may lie just below the clock of then (R2).
+	 */
 	if (now->bound_at_start != DC_HLC_NONE && heard > now->bound_at_start &&
-		heard < now->clock_at_start)
+		heard + 1 < now->clock_at_start)
 		return true;
 	return now->counted && welcome->known && !now->joining &&
 		   must_join(now, welcome);
