@@ -121,6 +121,7 @@ change_incarnation(void)
 		   arguments);
 	dc_standing_reincarnate(fresh);
 	dc_worker_commit();
+	dc_clock_be_silent();
 	dc_shared->incarnation = fresh;
 	dc_shared->standing.bound_at_start = DC_HLC_MAX;
 	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 0);
@@ -216,6 +217,8 @@ start_standing(const Identity *identity, DcHlc clock)
 	standing->counted = identity->counted;
 	standing->bound_at_start = identity->bound;
 	standing->clock_at_start = clock;
+	if (identity->counted)
+		dc_clock_be_silent(); /* perhaps not the past that others know */
 	standing->horizon = identity->horizon;
 	pg_atomic_write_u64(&dc_shared->horizon, identity->horizon.stamp);
 	pg_atomic_write_u64(&dc_shared->horizon_durable, identity->horizon.stamp);

@@ -34,9 +34,8 @@
 #include "keyspace.h"
 #include "mend.h"
 #include "metadata.h"
+#include "purge.h"
 #include "rel.h"
-#include "sql.h"
-#include "standing.h"
 
 extern PGDLLEXPORT void datacake_maintainer_main(Datum arg);
 
@@ -272,40 +271,10 @@ clear_floors(void)
 	}
 }
 
-/* --- forgetting --- */
-
-/* R8: tombstones at or below the durable horizon, in memory and in the table. */
-static void
-purge(void)
+static bool
+all_is_mended(void)
 {
-	static DcHlc purged; /* up to here nothing is left */
-	DcHlc horizon = pg_atomic_read_u64(&dc_shared->horizon_durable);
-	const char *arguments[1];
-	bool done;
-
-	/* a joiner may still have to take back what it wrote (R13) */
-	if (horizon == purged || dc_standing_joining())
-		return;
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
-	{
-		DcMetadataCursor cursor;
-
-		if (dc_keyspace(slot)->id == 0)
-			continue;
-		dc_metadata_scan_begin(&cursor);
-		do
-		{
-			(void) dc_metadata_purge(slot, &cursor, horizon, &done);
-			dc_worker_check();
-		} while (!done);
-	}
-	dc_worker_begin_transaction();
-	arguments[0] = dc_sql_number(horizon);
-	dc_sql("DELETE FROM datacake.tombstone "
-		   "WHERE stamp <= $1::bigint::datacake.hlc",
-		   1, arguments);
-	dc_worker_commit();
-	purged = horizon;
+	return !compare_all && dc_reconcile_empty();
 }
 
 static void
@@ -324,7 +293,7 @@ serve(void)
 			dc_worker_begin_transaction();
 			dc_mend_waiting();
 			dc_worker_commit();
-			purge();
+			dc_purge(all_is_mended, dc_worker_check);
 			retried_at = now;
 		}
 		dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);

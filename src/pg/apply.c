@@ -57,6 +57,7 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 	DcTarget *target = item->target;
 	DcHlc floor = dc_incoming_floor(set, target->slot);
 	DcHlc horizon = DC_HLC_NONE;
+	bool waits;
 	DcEntry entry;
 
 	if (item->change.entry.dead)
@@ -68,12 +69,13 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 		dc_birth_announce(target->slot, item->key.hash);
 	entry =
 		dc_rule_above_floor(dc_metadata_get(target->slot, item->key), floor);
-	if ((set->retry || (set->again && !entry.dead)) &&
-		entry.stamp == item->change.entry.stamp)
+	waits = (set->retry || (set->again && !entry.dead)) &&
+			entry.stamp == item->change.entry.stamp;
+	if (waits)
 		entry = (DcEntry){DC_HLC_NONE, false}; /* it is this very change */
 	item->entry = entry;
 	/* after the entry: what was purged since lies below what is read now */
-	if (!set->below_horizon)
+	if (!set->below_horizon && !waits)
 		horizon = pg_atomic_read_u64(&dc_shared->horizon);
 	item->decision =
 		dc_rule_apply(item->row, entry, item->change.entry, horizon, floor);
@@ -185,6 +187,7 @@ apply_table(DcApplySet *set, DcIncoming *items, int count)
 	DcRole role = dc_role_begin(target->rel->owner, true);
 	DcTable table;
 
+	dc_change_decide(target->slot);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	dc_table_open(&table, target->relation, target->rel, false);
 	for (int pass = 0; pass < (target->unique ? 2 : 1); pass++)
@@ -217,13 +220,25 @@ quarantine(DcApplySet *set, DcIncoming *item, const char *sqlstate,
 	Oid types[6] = {INT8OID, BYTEAOID, INT8OID, BYTEAOID, TEXTOID, TEXTOID};
 	Datum values[6];
 	int slot = item->target->slot;
-	DcEntry entry = dc_rule_above_floor(dc_metadata_get(slot, item->key),
-										dc_incoming_floor(set, slot));
+	DcHlc stamp = item->change.entry.stamp;
+	DcEntry entry;
 
+	dc_change_decide(slot);
+	entry = dc_rule_above_floor(dc_metadata_get(slot, item->key),
+								dc_incoming_floor(set, slot));
+	if (entry.stamp > stamp)
+	{
+		set->result.stale++; /* something newer is here or waits */
+		return;
+	}
+	if (entry.stamp == DC_HLC_NONE && !set->below_horizon &&
+		stamp <= pg_atomic_read_u64(&dc_shared->horizon))
+	{
+		set->result.stale++; /* R5: it died, and that is forgotten */
+		return;
+	}
 	set->result.waiting++;
 	dc_count(DC_COUNT_QUARANTINED, 1);
-	if (entry.stamp > item->change.entry.stamp)
-		return; /* something newer is here or waits */
 	values[0] = Int64GetDatum((int64) dc_keyspace(item->target->slot)->id);
 	values[1] = PointerGetDatum(
 		cstring_to_text_with_len((const char *) item->change.key.data,

@@ -264,8 +264,8 @@ send_entry(Chunk *chunk, DcKey key, DcEntry entry, int tries)
 		append_row(chunk, key, row);
 	else if (now.dead && now.stamp > dc_floor(chunk->slot))
 		append_tombstone(chunk, key, now.stamp);
-	else if (now.dead)
-		return; /* truncated since: the floor follows in its own time */
+	else if (now.dead || now.stamp == DC_HLC_NONE)
+		return; /* truncated since: the floor follows; or purged since */
 	else if (!append_waiting(chunk, key, now.stamp))
 		look_again(chunk->catchup, key, now, tries);
 }

@@ -56,6 +56,14 @@ typedef struct Arena
 	Size total;
 } Arena;
 
+/* A keyspace by whose entries the transaction decides (R8). */
+typedef struct Reading
+{
+	int slot;
+	uint32 generation;
+	int side;
+} Reading;
+
 typedef struct Transaction
 {
 	MemoryContext context; /* NULL: nothing happened yet */
@@ -66,6 +74,8 @@ typedef struct Transaction
 	Arena images;
 	Dictionary *dictionaries;
 	int dictionary_count;
+	Reading *readings;
+	int reading_count;
 	DcHlc *stamps; /* drawn, ascending; the last is current */
 	int stamp_count;
 	bool by_key; /* images were dropped */
@@ -360,6 +370,41 @@ dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 }
 
 void
+dc_change_decide(int slot)
+{
+	for (int i = 0; i < xact.reading_count; i++)
+	{
+		if (xact.readings[i].slot == slot)
+			return;
+	}
+	begin();
+	if (xact.readings == NULL)
+		xact.readings =
+			MemoryContextAlloc(xact.context,
+							   sizeof(Reading) * datacake_max_keyspaces);
+	if (xact.reading_count == datacake_max_keyspaces)
+		elog(ERROR, "too many keyspaces in one transaction");
+	xact.readings[xact.reading_count++] =
+		(Reading){.slot = slot,
+				  .generation = dc_keyspace(slot)->generation,
+				  .side = dc_metadata_enter(slot)};
+}
+
+/* It has acted, or never will. */
+static void
+end_readings(void)
+{
+	for (int i = 0; i < xact.reading_count; i++)
+	{
+		const Reading *reading = &xact.readings[i];
+
+		if (dc_keyspace(reading->slot)->generation == reading->generation)
+			dc_metadata_leave(reading->slot, reading->side);
+	}
+	xact.reading_count = 0;
+}
+
+void
 dc_change_announce(int slot, DcKey key, DcHlc stamp)
 {
 	Change *change =
@@ -643,6 +688,7 @@ settle(void)
 						 dc_now_us());
 		last_commit = xact.stamps[xact.stamp_count - 1];
 	}
+	end_readings(); /* after the merges: keys to be mended are queued */
 	if (xact.stamp_count > 0)
 		dc_slot_clear();
 	if (xact.has_queued)
@@ -689,6 +735,7 @@ at_abort(void)
 	{
 		for (int64 i = 0; i < xact.count; i++)
 			give_back(&xact.changes[i]);
+		end_readings();
 		if (xact.queued != DC_QUEUE_NONE)
 			dc_queue_abandon(xact.queued);
 		if (xact.stamp_count > 0)

@@ -19,6 +19,18 @@
 #include "rules.h"
 #include "standing.h"
 
+/*
+ * A life that may not know what an earlier one stamped is silent until its own
+ * clock must have passed all that: both were within the drift of true time.
+ */
+void
+dc_clock_be_silent(void)
+{
+	pg_atomic_write_u64(&dc_shared->clock_silent_until_us,
+						dc_now_us() +
+							(uint64) datacake_max_clock_drift_ms * 2000);
+}
+
 /* How long a draw waits for the launcher before it gives up. */
 #define BOUND_WAIT_MS 30000
 
@@ -70,6 +82,8 @@ draw(void)
 	uint64 now = dc_now_us();
 	DcHlc next;
 
+	if (unlikely(now < pg_atomic_read_u64(&dc_shared->clock_silent_until_us)))
+		return DC_HLC_NONE;
 	do
 	{
 		next = dc_hlc_next(last, now, (uint32) datacake_node_id);

@@ -23,6 +23,12 @@ extern uint64 dc_now_us(void);
 /* Re-reads the wall clock; called at start and by the launcher. */
 extern void dc_clock_anchor(void);
 
+/*
+ * R15: no stamp is drawn for twice the drift; after a start in a cluster, and
+ * when this node learns that a part of its past was lost.
+ */
+extern void dc_clock_be_silent(void);
+
 /* Draws the next stamp; may wait for the bound; interruptible. */
 extern DcHlc dc_clock_draw(void);
 

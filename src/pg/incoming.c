@@ -24,7 +24,6 @@ dc_apply_begin(bool retry)
 	set->capacity = 64;
 	set->items = palloc(sizeof(DcIncoming) * set->capacity);
 	set->retry = retry;
-	set->below_horizon = retry; /* it was taken once already */
 	dc_vector_read(&set->vector);
 	return set;
 }

@@ -165,6 +165,9 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 	keyspace->key_bytes = key_bytes;
 	pg_atomic_init_u64(&keyspace->floor, 0);
 	pg_atomic_init_u64(&keyspace->purged, 0);
+	pg_atomic_init_u32(&keyspace->side, 0);
+	pg_atomic_init_u32(&keyspace->readers[0], 0);
+	pg_atomic_init_u32(&keyspace->readers[1], 0);
 	pg_atomic_init_u64(&keyspace->swept, 0);
 	pg_atomic_init_u64(&keyspace->captured, 0);
 	pg_atomic_init_u64(&keyspace->applied, 0);
@@ -603,8 +606,51 @@ dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
 	return 0;
 }
 
-/* Under the partition's lock.  True: nothing of the partition is left. */
-static bool
+int
+dc_metadata_enter(int slot)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+
+	for (;;)
+	{
+		uint32 side = pg_atomic_read_u32(&keyspace->side);
+
+		pg_atomic_fetch_add_u32(&keyspace->readers[side], 1);
+		/* full barriers: who turns sees us, or we see that it was turned */
+		if (pg_atomic_fetch_add_u32(&keyspace->side, 0) == side)
+			return (int) side;
+		dc_metadata_leave(slot, (int) side);
+	}
+}
+
+void
+dc_metadata_leave(int slot, int side)
+{
+	pg_atomic_fetch_sub_u32(&dc_keyspace(slot)->readers[side], 1);
+}
+
+void
+dc_metadata_turn(int slot)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+
+	pg_atomic_write_u32(&keyspace->side,
+						1 - pg_atomic_read_u32(&keyspace->side));
+	pg_memory_barrier();
+}
+
+uint32
+dc_metadata_readers_before(int slot)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+
+	pg_memory_barrier();
+	return pg_atomic_read_u32(
+		&keyspace->readers[1 - pg_atomic_read_u32(&keyspace->side)]);
+}
+
+/* Under the partition's lock. */
+static DcPurge
 purge_partition(int slot, DcMetadataCursor *cursor, DcHlc horizon, int *purged)
 {
 	DcMap *map = &dc_keyspace(slot)->maps[cursor->partition];
@@ -618,32 +664,33 @@ purge_partition(int slot, DcMetadataCursor *cursor, DcHlc horizon, int *purged)
 					  .visits_max = 10000};
 	size_t n;
 
-	if (map->dead_count == 0 || dc_keyspace(slot)->pins[cursor->partition] > 0)
-		return true;
+	if (map->dead_count == 0)
+		return DC_PURGE_DONE;
+	if (dc_keyspace(slot)->pins[cursor->partition] > 0)
+		return DC_PURGE_PINNED;
 	n = dc_map_scan(map, map_env(), &cursor->cursor, &filter, &room);
 	for (size_t i = 0; i < n; i++)
 		(void) dc_map_remove(map, map_env(), items[i].key.data,
 							 items[i].key.length);
-	*purged += (int) n;
-	return cursor->cursor.done;
+	*purged = (int) n;
+	return cursor->cursor.done ? DC_PURGE_DONE : DC_PURGE_MORE;
 }
 
-int
-dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon, bool *done)
+DcPurge
+dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon)
 {
 	LWLock *lock = partition_lock(slot, cursor->partition);
 	int purged = 0;
+	DcPurge result;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (purge_partition(slot, cursor, horizon, &purged))
-	{
-		memset(&cursor->cursor, 0, sizeof(cursor->cursor));
-		cursor->partition++;
-	}
+	result = purge_partition(slot, cursor, horizon, &purged);
 	LWLockRelease(lock);
-	*done = cursor->partition == DC_PARTITIONS;
 	dc_count(DC_COUNT_PURGED, (uint64) purged);
-	return purged;
+	if (result != DC_PURGE_DONE)
+		return result;
+	memset(&cursor->cursor, 0, sizeof(cursor->cursor));
+	return ++cursor->partition < DC_PARTITIONS ? DC_PURGE_MORE : DC_PURGE_DONE;
 }
 
 bool
@@ -722,6 +769,17 @@ dc_reconcile_push(int slot, DcKey key)
 	SpinLockRelease(&metadata->reconcile_lock);
 	if (dc_shared->workers[DC_WORKER_MAINTAINER].pid != MyProcPid)
 		dc_worker_wake(DC_WORKER_MAINTAINER); /* it looks again in its turn */
+}
+
+bool
+dc_reconcile_empty(void)
+{
+	bool empty;
+
+	SpinLockAcquire(&metadata->reconcile_lock);
+	empty = metadata->reconcile_count == 0 && !metadata->reconcile_overflow;
+	SpinLockRelease(&metadata->reconcile_lock);
+	return empty;
 }
 
 bool

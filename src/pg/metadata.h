@@ -49,7 +49,9 @@ typedef struct DcKeyspace
 	pg_atomic_uint64 deaths[DC_PARTITIONS]; /* dmax of P1 */
 	pg_atomic_uint32 dying[DC_PARTITIONS];  /* deaths not merged yet */
 	pg_atomic_uint32 births[DC_PARTITIONS]; /* late ones, of apply (P2) */
-	uint32 pins[DC_PARTITIONS]; /* merges to come; the partition's lock */
+	pg_atomic_uint32 side;       /* which of the readers is counted up */
+	pg_atomic_uint32 readers[2]; /* who decided and has not acted (R8) */
+	uint32 pins[DC_PARTITIONS];  /* merges to come; the partition's lock */
 	DcMap maps[DC_PARTITIONS];
 } DcKeyspace;
 
@@ -193,12 +195,29 @@ extern int dc_metadata_scan(int slot, DcMetadataCursor *cursor,
 							uint8 *arena, Size arena_bytes);
 
 /*
- * R8: forgets dead entries at or below the horizon in the next stretch of the
- * keyspace; pinned partitions are left for another time.  Returns how many;
- * *done at the end.  A cursor starts out as dc_metadata_scan_begin() makes it.
+ * R8.  Who reads entries, decides by them and acts on that later, enters
+ * before and leaves afterwards (in COMMIT: cannot fail); `side` is told by the
+ * one and asked by the other.  A purge turns the sides over when its horizon
+ * is in use, and waits for those who entered before.
  */
-extern int dc_metadata_purge(int slot, DcMetadataCursor *cursor, DcHlc horizon,
-							 bool *done);
+extern int dc_metadata_enter(int slot);
+extern void dc_metadata_leave(int slot, int side);
+extern void dc_metadata_turn(int slot);
+extern uint32 dc_metadata_readers_before(int slot);
+
+typedef enum DcPurge
+{
+	DC_PURGE_MORE,
+	DC_PURGE_PINNED, /* a commit relies on this partition: later */
+	DC_PURGE_DONE
+} DcPurge;
+
+/*
+ * Forgets dead entries at or below the horizon in the next stretch of the
+ * keyspace.  A cursor starts out as dc_metadata_scan_begin() makes it.
+ */
+extern DcPurge dc_metadata_purge(int slot, DcMetadataCursor *cursor,
+								 DcHlc horizon);
 
 /*
  * Forgets the key if its entry bears this stamp.  False: a commit under way
@@ -215,6 +234,9 @@ extern DcMapsView dc_metadata_view(int slot);
 
 /* Queues a key for the maintainer and wakes it; never fails. */
 extern void dc_reconcile_push(int slot, DcKey key);
+
+/* Is no key queued? */
+extern bool dc_reconcile_empty(void);
 
 /*
  * Takes the oldest key (copied to `data`, DC_KEY_BYTES_MAX).  False when

@@ -241,7 +241,8 @@ typedef struct DcShared
 	/* clock (clock.h) */
 	pg_atomic_uint64 clock_last;
 	pg_atomic_uint64 clock_bound;
-	pg_atomic_uint64 wall_offset_us;    /* wall minus CLOCK_MONOTONIC */
+	pg_atomic_uint64 wall_offset_us;        /* wall minus CLOCK_MONOTONIC */
+	pg_atomic_uint64 clock_silent_until_us; /* nothing is drawn (R15) */
 	pg_atomic_uint64 clock_drawn_at_us; /* last draw, to renew only in use */
 	ConditionVariable clock_renewed;
 

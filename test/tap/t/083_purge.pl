@@ -104,6 +104,23 @@ subtest 'restarts after a purge' => sub {
 	purged_ok('new deletes');
 };
 
+subtest 'a change that waits and was overtaken' => sub {
+	$c->sql(2, q{ALTER TABLE t ADD CONSTRAINT picky CHECK (v <> 'bad')});
+	$c->sql(1, q{INSERT INTO t VALUES (5001, 'bad'), (5002, 'bad')});
+	$c->await(2, 'SELECT count(*) FROM datacake.quarantine', 2, 'two rows wait on node 2');
+	$c->sql(3, 'DELETE FROM t WHERE id = 5001') if $c->await(3, 'SELECT count(*) FROM t WHERE id > 5000', 2, 'node 3 has them');
+	$c->await(1, 'SELECT count(*) FROM t WHERE id > 5000', 1, 'one of them dies');
+	purged_ok('its death');
+	$c->await(2, 'SELECT count(*) FROM datacake.quarantine', 1, 'waits for nothing any more');
+	$c->kill9(2);
+	$c->start_node(2);
+	$c->wait_for_nodes;
+	$c->sql(2, 'ALTER TABLE t DROP CONSTRAINT picky; SELECT datacake.retry()');
+	$c->await(2, 'SELECT count(*) FROM t WHERE id = 5002', 1, 'the other is applied when it can be');
+	is($c->sql(2, 'SELECT count(*) FROM t WHERE id = 5001'), 0, 'and the dead one does not come back');
+	$c->verify_ok('the nodes are equal');
+};
+
 subtest 'a member that is gone for good' => sub {
 	$c->error_ok(1, 'SELECT datacake.remove_node(3)', qr/alive|in use/, 'who is alive is not removed');
 	$c->error_ok(1, 'SELECT datacake.remove_node(77)', qr/77/, 'nor who is no member');
