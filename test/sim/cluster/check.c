@@ -58,7 +58,7 @@ check_committed(Sim *sim, Node *node, uint32_t cell, Cell to)
 					 node->index + 1, cell, (unsigned long long) to.stamp,
 					 i + 1, (unsigned long long) other->mem.vector[node->self]);
 		if (other->mem.horizon >= to.stamp && !node->mem.outcast &&
-			(list_present(&node->mem.list) & ~BIT(node->self)) != 0 &&
+			node->mem.settled &&
 			(!node->mem.joining || to.stamp > node->mem.registered) &&
 			member_includes(&other->mem.list, node->self,
 							node->mem.incarnation))

@@ -85,6 +85,7 @@ typedef struct State
 	bool joining;   /* pulls only */
 	bool ghosts;    /* may hold what others forgot: must compare */
 	bool outcast;   /* the lists have it fenced or removed */
+	bool settled;   /* a welcome has decided whether it joins */
 	uint32_t quarantined; /* rows set aside */
 } State;
 
@@ -631,7 +632,7 @@ bool member_owns_complete(const Sim *sim, const Node *node);
 void member_reincarnate(Sim *sim, Node *node, const char *why);
 Manners member_manners(const Sim *sim, const Node *node);
 bool member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
-				 bool known, const Manners *manners);
+				 bool known, bool welcome, const Manners *manners);
 bool member_includes(const List *list, uint32_t index, uint64_t incarnation);
 DcHorizon *horizon_expand(DcHlc stamp, uint32_t counted, DcHorizon *horizon);
 uint32_t horizon_counted(const DcHorizon *horizon);

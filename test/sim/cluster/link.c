@@ -142,7 +142,7 @@ take_welcome(Sim *sim, Link *link, Node *node, const Message *m)
 		node->mem.before = manners.before;
 	if (node->mem.list.incarnation[link->peer] > link->incarnation ||
 		!member_meet(sim, node, link->peer, link->incarnation, manners.known,
-					 &manners))
+					 true, &manners))
 	{
 		link_close(sim, link, "the lists do not agree");
 		return;
@@ -243,7 +243,7 @@ take_refusal(Sim *sim, Link *link, Node *node, const Message *m)
 	if (net_open(sim, m, &binding) && envelope_split(m, &core, &extra) &&
 		manners_read(&extra, &manners) && !node->mem.outcast)
 		(void) member_meet(sim, node, peer, manners.list.incarnation[peer],
-						   true, &manners);
+						   true, false, &manners);
 	link_close(sim, link, "refused");
 }
 

@@ -282,7 +282,7 @@ must_join(Sim *sim, const Node *node, bool known, const Manners *peer)
 	vector_expand(node->mem.vector, &sim->vv[2]);
 	return dc_members_must_join(horizon_expand(peer->horizon, peer->counted,
 											   &sim->horizon),
-								peer->alone, &sim->vv[2], is_alone(node));
+								peer->alone, &sim->vv[2], !node->mem.settled);
 }
 
 /*
@@ -292,12 +292,12 @@ must_join(Sim *sim, const Node *node, bool known, const Manners *peer)
  */
 bool
 member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
-			bool known, const Manners *m)
+			bool known, bool welcome, const Manners *m)
 {
 	State saved = node->mem;
 	State *s = &node->mem;
 	uint64_t own = s->incarnation;
-	bool fresh = is_alone(node) && !m->alone;
+	bool fresh = !s->settled && !m->alone;
 	bool joins_now = false;
 
 	if (m->vector[node->self] > node->bound_at_start &&
@@ -327,7 +327,8 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 		(void) node_commit_state(sim, node);
 		return false;
 	}
-	if (must_join(sim, node, known, m))
+	/* a hello's word is old; a welcome's was true when it took us in */
+	if (welcome && must_join(sim, node, known, m))
 	{
 		if (!fresh && !s->joining)
 		{
@@ -352,6 +353,7 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 		s->joining = true;
 		s->ghosts = true;
 	}
+	s->settled |= welcome;
 	(void) list_merge(&s->list, &m->list);
 	if (s->list.incarnation[peer] < incarnation)
 	{
@@ -450,15 +452,11 @@ join_step(Sim *sim, Node *node)
 	bool all =
 		node->mem.before != DC_MEMBER_ABSENT && !DEFECT(sim, DEFECT_R13_WAIT);
 
-	if (node->mem.registered == DC_HLC_NONE || donors == 0 ||
-		node->repair.running || (all && donors != others) ||
-		old_work(sim, node))
-		return;
 	/*
-	 * Every disk was set back: nobody is left who could tell a ghost from a
+	 * Every disk was set back, or all are newborn: nobody is left who could tell a ghost from a
 	 * row.  What there is, is what there is: the least of them begins.
 	 */
-	if (node->mem.ghosts && donors == others &&
+	if (node->mem.ghosts && donors == others && !node->repair.running &&
 		!DEFECT(sim, DEFECT_R13_RESORT) && (node->haunted & others) == others &&
 		BIT(node->self) < others && (others & (BIT(node->self) - 1)) == 0)
 	{
@@ -474,6 +472,10 @@ join_step(Sim *sim, Node *node)
 		member_end_joining(sim, node);
 		return;
 	}
+	if (node->mem.registered == DC_HLC_NONE || donors == 0 ||
+		node->repair.running || (all && donors != others) ||
+		old_work(sim, node))
+		return;
 	if (!node->mem.ghosts)
 	{
 		member_end_joining(sim, node);

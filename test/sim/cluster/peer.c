@@ -191,6 +191,18 @@ welcome(Sim *sim, Link *link, Node *node, const DcHello *hello,
 
 /* ---- hello -------------------------------------------------------------- */
 
+/* Did this node know nobody but the caller until now? */
+static bool
+names_only(const List *list, uint32_t one, uint32_t other)
+{
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		if (i != one && i != other && list->state[i] != DC_MEMBER_ABSENT)
+			return false;
+	}
+	return true;
+}
+
 static void
 take_hello(Sim *sim, Link *link, Node *node, const Message *m)
 {
@@ -223,11 +235,12 @@ take_hello(Sim *sim, Link *link, Node *node, const Message *m)
 	known = member_includes(list, sender, hello.incarnation);
 	before = known ? DC_MEMBER_ABSENT : list->state[sender];
 	own = member_manners(sim, node);
+	own.alone = names_only(list, node->self, sender);
 	if (!caller_passes(sim, node, sender, hello.incarnation) ||
 		!member_meet(sim, node, sender, hello.incarnation,
 					 member_includes(&manners.list, node->self,
 									 node->mem.incarnation),
-					 &manners))
+					 false, &manners))
 	{
 		refuse(sim, link, node, &answer);
 		return;

@@ -163,6 +163,7 @@ node_init(Sim *sim, uint32_t index)
 	node->contacts = founder;
 	node->skew_us = (int64_t) rng_below(&sim->rng, sim->config.skew_us);
 	s->incarnation = index + 1;
+	s->settled = founder && sim->config.founders > 1;
 	for (uint32_t i = 0; i < sim->config.nodes; i++)
 	{
 		if (i != index && (!founder || i >= sim->config.founders))

@@ -38,6 +38,8 @@ static const Seed corpus[] = {
 	{TROUBLE_RESTORE, 3053, "gossip tells of a later incarnation"},
 	{TROUBLE_RESTORE, 4231, "who begins to join says hello again"},
 	{TROUBLE_RESTORE, 593, "a newborn with a full queue gives back, too"},
+	{TROUBLE_ANY, 2682, "a newcomer decides by welcomes, and by a flag"},
+	{TROUBLE_JOIN, 45, "newborns who meet at once need a first one, too"},
 	{TROUBLE_ANY, 5088, "R does not judge the entries of others"},
 };
 #define CORPUS (sizeof(corpus) / sizeof(corpus[0]))
