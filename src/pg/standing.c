@@ -331,6 +331,7 @@ publish_joining(const DcStanding *now, const DcWelcome *peer)
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 }
 
+/* Alone is who never heard a welcome; the list also names who called. */
 static bool
 must_join(const DcStanding *now, const DcWelcome *welcome)
 {
@@ -338,10 +339,7 @@ must_join(const DcStanding *now, const DcWelcome *welcome)
 
 	dc_vector_read(own);
 	return dc_members_must_join(&welcome->horizon, welcome->alone, own,
-								!dc_members_named_others(&now->members,
-														 (uint32)
-															 datacake_node_id,
-														 welcome->node_id));
+								!now->counted && !now->answered);
 }
 
 /* What the welcome makes of this node; true if it must be saved. */
