@@ -398,7 +398,6 @@ take_welcome(const DcWelcome *welcome)
 {
 	DcStanding *now = copy_standing();
 
-	now->members = *read_list(); /* newer than what was published */
 	if (past_is_lost(now, welcome))
 	{
 		ereport(LOG, (errmsg("node %u knows more of this node than this node "
