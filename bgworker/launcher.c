@@ -35,7 +35,8 @@ extern PGDLLEXPORT void datacake_launcher_main(Datum arg);
 
 #define TURN_MS    1000
 #define ANCHOR_MS  10000
-#define RESTART_MS 1000 /* least time between two starts of a worker */
+#define CLAIM_MS   10000 /* members that do not answer are not waited for */
+#define RESTART_MS 1000  /* least time between two starts of a worker */
 
 static void
 fill_worker(BackgroundWorker *worker, const char *function, const char *title)
@@ -97,34 +98,40 @@ extension_exists(void)
 	return exists;
 }
 
-/* Later ones are greater: time first, then chance. */
+/* Later ones are greater: time first, then chance; whatever the clock says. */
 static uint64
-new_incarnation(void)
+new_incarnation(uint64 last)
 {
+	uint64 fresh;
 	uint8 chance;
 
 	if (!pg_strong_random(&chance, sizeof(chance)))
 		elog(ERROR, "could not generate an incarnation");
-	return (dc_now_us() << 8 | chance) & PG_INT64_MAX;
+	fresh = (dc_now_us() << 8 | chance) & PG_INT64_MAX;
+	return Max(fresh, last + 1);
 }
 
 /* Durable first, then used.  What earlier runs lost is not lost twice. */
 static void
 change_incarnation(void)
 {
-	uint64 fresh = new_incarnation();
-	const char *arguments[1];
+	uint64 fresh = new_incarnation(dc_shared->incarnation);
+	const char *arguments[3];
 
+	/* who asks from now on asks for another one */
+	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 0);
 	dc_worker_begin_transaction();
 	arguments[0] = dc_sql_number(fresh);
-	dc_sql("UPDATE datacake.local_state SET incarnation = $1::bigint", 1,
-		   arguments);
+	arguments[1] = psprintf("%lld", (long long) GetSystemIdentifier());
+	arguments[2] = dc_sql_number(GetWALInsertionTimeLine());
+	dc_sql("UPDATE datacake.local_state SET incarnation = $1::bigint, "
+		   "system_identifier = $2::bigint, timeline = $3::int",
+		   3, arguments);
 	dc_standing_reincarnate(fresh);
 	dc_worker_commit();
 	dc_clock_be_silent();
 	dc_shared->incarnation = fresh;
 	dc_shared->standing.bound_at_start = DC_HLC_MAX;
-	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 0);
 	ereport(LOG, (errmsg("datacake node %d goes on as incarnation %llu",
 						 datacake_node_id, (unsigned long long) fresh)));
 	dc_worker_wake(DC_WORKER_GOSSIP);
@@ -165,7 +172,7 @@ static void
 load_identity(Identity *identity)
 {
 	const char *arguments[4] = {dc_sql_number((uint64) datacake_node_id),
-								dc_sql_number(new_incarnation()),
+								dc_sql_number(new_incarnation(0)),
 								psprintf("%lld",
 										 (long long) GetSystemIdentifier()),
 								dc_sql_number(GetWALInsertionTimeLine())};
@@ -199,10 +206,6 @@ load_identity(Identity *identity)
 	identity->registered = strtoull(dc_sql_text(0, 7), NULL, 10);
 	identity->counted = dc_sql_text(0, 8)[0] == 't';
 	identity->other_server = dc_sql_text(0, 10)[0] == 't';
-	dc_sql("UPDATE datacake.local_state SET system_identifier = $3::bigint, "
-		   "timeline = $4::int WHERE (system_identifier <> $3::bigint OR "
-		   "timeline <> $4::int)",
-		   4, arguments);
 }
 
 static void
@@ -217,6 +220,7 @@ start_standing(const Identity *identity, DcHlc clock)
 	standing->counted = identity->counted;
 	standing->bound_at_start = identity->bound;
 	standing->clock_at_start = clock;
+	standing->claim_at_us = dc_now_us() + CLAIM_MS * 1000;
 	if (identity->counted)
 		dc_clock_be_silent(); /* perhaps not the past that others know */
 	standing->horizon = identity->horizon;
@@ -284,18 +288,21 @@ counted_text(const bool *counted)
 static void
 save_local_state(DcHlc bound, const DcHorizon *horizon, bool counted)
 {
-	const char *arguments[4] = {dc_sql_number(bound),
+	const char *arguments[5] = {dc_sql_number(bound),
 								dc_sql_number(horizon->stamp),
 								counted ? "true" : "false",
-								counted_text(horizon->counted)};
+								counted_text(horizon->counted),
+								dc_sql_number(dc_shared->incarnation)};
 
-	dc_sql("UPDATE datacake.local_state SET "
-		   "clock_bound = greatest(clock_bound, $1::bigint::datacake.hlc), "
-		   "horizon_counts = CASE WHEN horizon::bigint < $2::bigint "
-		   "  THEN $4::integer[] ELSE horizon_counts END, "
-		   "horizon = greatest(horizon, $2::bigint::datacake.hlc), "
-		   "counted = counted OR $3::boolean",
-		   4, arguments);
+	if (dc_sql("UPDATE datacake.local_state SET "
+			   "clock_bound = greatest(clock_bound, $1::bigint::datacake.hlc), "
+			   "horizon_counts = CASE WHEN horizon::bigint < $2::bigint "
+			   "  THEN $4::integer[] ELSE horizon_counts END, "
+			   "horizon = greatest(horizon, $2::bigint::datacake.hlc), "
+			   "counted = counted OR $3::boolean "
+			   "WHERE incarnation = $5::bigint",
+			   5, arguments) != 1)
+		elog(ERROR, "datacake.local_state belongs to another incarnation");
 }
 
 /*

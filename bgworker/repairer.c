@@ -224,6 +224,14 @@ compare_with_donor(int slot, uint32 donor)
 	ErrorData *error;
 
 	run(&plan, &outcome, check_joining, &error);
+	if (error != NULL &&
+		error->sqlerrcode == MAKE_SQLSTATE('Y', 'D', '0', '2', '3'))
+	{
+		/* the donor knows nothing of the whole keyspace */
+		FreeErrorData(error);
+		error = NULL;
+		outcome.rejoined = dc_rejoin_all(slot, check_joining);
+	}
 	if (error != NULL)
 		ereport(LOG, (errmsg("joining is tried again: %s", error->message)));
 	else if (deaths + outcome.rejoined + outcome.fetched > 0)
@@ -241,13 +249,14 @@ compare_with_donor(int slot, uint32 donor)
 static void
 join(void)
 {
-	uint64 incarnation = dc_shared->incarnation;
+	uint64 life = dc_standing_life();
 	bool done = true;
 	uint32 donor;
 
-	if (!dc_standing_joining() || !dc_standing_pulled(&donor))
+	dc_standing_compare(false);
+	if (life == 0 || !dc_standing_pulled(&donor))
 		return;
-	dc_standing_compare();
+	dc_standing_compare(true);
 	for (int slot = 0; slot < datacake_max_keyspaces && donor != 0 && done;
 		 slot++)
 	{
@@ -257,7 +266,9 @@ join(void)
 			done = compare_with_donor(slot, donor);
 	}
 	if (done)
-		dc_standing_joined(incarnation);
+		dc_standing_joined(life);
+	else
+		dc_standing_compare(false);
 }
 
 static void

@@ -58,15 +58,15 @@ extern DcHlc dc_change_truncate(DcRel *rel, StringInfo known);
 extern void dc_change_floor(int slot, DcHlc stamp);
 
 /*
- * Announces a death now (P1), before its row is looked for; settled when the
- * (sub)transaction ends.
- */
-/*
  * R8: this transaction decides by entries of the keyspace, and acts on it by
  * its end at the latest.  To be called before they are read.
  */
 extern void dc_change_decide(int slot);
 
+/*
+ * Announces a death now (P1), before its row is looked for; settled when the
+ * (sub)transaction ends.
+ */
 extern void dc_change_announce(int slot, DcKey key, DcHlc stamp);
 
 /*

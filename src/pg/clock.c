@@ -114,6 +114,9 @@ await_launcher(bool (*done)(DcHlc *), DcHlc *argument)
 		dc_worker_wake(DC_WORKER_LAUNCHER);
 		ConditionVariableTimedSleep(&dc_shared->clock_renewed, 100,
 									PG_WAIT_EXTENSION);
+		if (dc_now_us() < pg_atomic_read_u64(&dc_shared->clock_silent_until_us))
+			give_up =
+				GetCurrentTimestamp() + (TimestampTz) BOUND_WAIT_MS * 1000;
 		if (GetCurrentTimestamp() > give_up)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

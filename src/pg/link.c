@@ -924,6 +924,24 @@ send_members(DcLink *link)
 	return true;
 }
 
+/* R11: something of a fenced node is just being applied here. */
+static bool
+fenced_is_heard(void)
+{
+	bool heard = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	for (uint32 i = 0; i < dc_shared->standing.members.count; i++)
+	{
+		const DcMember *member = &dc_shared->standing.members.at[i];
+
+		heard |= member->state == DC_MEMBER_FENCED &&
+				 pg_atomic_read_u32(&dc_shared->calls[member->node_id]) > 0;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return heard;
+}
+
 /* One message; false: nothing to send. */
 static bool
 send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
@@ -937,6 +955,8 @@ send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 		case DC_STREAM_WAIT:
 			return false;
 		case DC_STREAM_BEGIN_CATCHUP:
+			if (fenced_is_heard())
+				return false;
 			begin_catchup(link);
 			return true;
 		case DC_STREAM_SEND_CATCHUP:
@@ -962,7 +982,8 @@ ask_again(DcLink *link)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (link->message_count > 0 || link->catchup != NULL ||
+	if (link->message_count > 0 ||
+		(link->catchup != NULL && link->peer_joins) ||
 		link->stream.phase != DC_STREAM_OPEN || now < link->ask_at)
 		return;
 	link->ask_at = TimestampTzPlusMilliseconds(now, ASK_AGAIN_MS);
@@ -1008,7 +1029,10 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 		if (send_members(link))
 			continue;
 		if (dc_standing_joining() && !link->peer_joins)
-			break; /* it pulls, and helps others who do */
+		{
+			link->partial = true; /* it pulls, and helps others who do */
+			break;
+		}
 		if (link->partial && !dc_standing_joining())
 		{
 			dc_stream_owe(&link->stream);

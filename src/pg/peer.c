@@ -44,6 +44,7 @@ typedef struct Session
 	uint64 session;
 	uint64 sequence; /* of the last call taken */
 	bool counted;    /* in dc_shared->incoming */
+	uint32 calling;  /* whose call is carried out; 0: none */
 	bool in_call;    /* a call began and its transaction has not committed */
 	bool joining;    /* this node was joining when it said welcome */
 	uint64 own_incarnation; /* of this node then */
@@ -74,11 +75,31 @@ count_incoming(int step)
 	session.counted = step > 0;
 }
 
+/*
+ * R11: what a fenced node sent may still be on its way into the tables; who
+ * closes it waits for that.  Counted before the list is asked about the node.
+ */
+static void
+begin_call(void)
+{
+	session.calling = session.peer;
+	pg_atomic_fetch_add_u32(&dc_shared->calls[session.calling], 1);
+}
+
+static void
+end_call(void)
+{
+	if (session.calling != 0)
+		pg_atomic_fetch_sub_u32(&dc_shared->calls[session.calling], 1);
+	session.calling = 0;
+}
+
 static void
 end_session(int code, Datum arg)
 {
 	if (session.counted)
 		count_incoming(-1);
+	end_call();
 	session.peer = 0;
 }
 
@@ -100,6 +121,8 @@ on_transaction_event(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT)
 		session.in_call = false;
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		end_call();
 }
 
 /* --- sealing --- */
@@ -256,6 +279,13 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	session.incarnation = hello.incarnation;
 	session.peer = hello.sender;
 
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("peers must connect with isolation level read "
+						"committed"),
+				 errhint("Set \"default_transaction_isolation\" of the role in "
+						 "\"datacake.conninfo\".")));
 	SPI_connect();
 	dc_standing_admit(hello.sender, hello.incarnation, welcome);
 	SPI_finish();
@@ -295,6 +325,7 @@ dc_peer_open(bytea *sealed, char direction)
 {
 	DcAssociated binding;
 
+	begin_call();
 	check_session();
 	session.in_call = true;
 	session.sequence++;

@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -27,7 +28,6 @@
 #include "guc.h"
 #include "keyspace.h"
 #include "mend.h"
-#include "scrub.h"
 #include "sql.h"
 #include "standing.h"
 #include "table.h"
@@ -82,21 +82,29 @@ decide(DcHlc stamp, bool covered)
 	return dc_rule_rejoin(stamp, covered, limit, newborn);
 }
 
-static const char *
-row_json(TupleTableSlot *row)
+/* A row on its way into datacake.orphan, as text. */
+typedef struct Orphan
 {
-	return TextDatumGetCString(
-		DirectFunctionCall1(row_to_json, ExecFetchSlotHeapTupleDatum(row)));
+	const char *key;
+	const char *row;
+} Orphan;
+
+/* As the table's owner: casts to json are the owner's business. */
+static Orphan
+describe(DcTable *table, const uint8 *key, Size length)
+{
+	Datum row = ExecFetchSlotHeapTupleDatum(table->local);
+
+	return (Orphan){.key = dc_rel_key_text(table->rel, key, length),
+					.row = TextDatumGetCString(
+						DirectFunctionCall1(row_to_json, row))};
 }
 
-/* Keeps the row of table->local where its owner can find it. */
 static void
-set_aside(DcTable *table, const uint8 *key, Size length, DcHlc stamp)
+set_aside(int slot, Orphan orphan, DcHlc stamp)
 {
-	const char *arguments[4] = {dc_sql_number(
-									dc_keyspace(table->rel->slot)->id),
-								dc_rel_key_text(table->rel, key, length),
-								dc_sql_number(stamp), row_json(table->local)};
+	const char *arguments[4] = {dc_sql_number(dc_keyspace(slot)->id),
+								orphan.key, dc_sql_number(stamp), orphan.row};
 
 	dc_sql("INSERT INTO datacake.orphan (keyspace, key, stamp, \"row\") VALUES "
 		   "($1::bigint, $2, $3::bigint::datacake.hlc, $4::jsonb)",
@@ -106,7 +114,7 @@ set_aside(DcTable *table, const uint8 *key, Size length, DcHlc stamp)
 /* Returns what was decided about the row; it is locked until the commit. */
 static DcRejoin
 settle_row(DcTable *table, const uint8 *bytes, Size length, bool covered,
-		   DcHlc *stamp)
+		   DcHlc *stamp, Orphan *orphan)
 {
 	DcKey key = dc_key_make(bytes, length);
 	DcRejoin decision;
@@ -119,7 +127,96 @@ settle_row(DcTable *table, const uint8 *bytes, Size length, bool covered,
 	if (decision == DC_REJOIN_REISSUE)
 		dc_mend_reissue(table);
 	else if (decision != DC_REJOIN_KEEP)
+	{
+		*orphan = describe(table, bytes, length);
 		dc_table_delete(table);
+	}
+	return decision;
+}
+
+/* The same for a change that waits: its entry is live, and it has no row. */
+static DcRejoin
+settle_waiting(int slot, const uint8 *bytes, Size length, bool covered,
+			   DcHlc *stamp)
+{
+	DcEntry entry = dc_metadata_get(slot, dc_key_make(bytes, length));
+	Oid types[3] = {INT8OID, BYTEAOID, INT8OID};
+	Datum values[3];
+	DcRejoin decision;
+
+	*stamp = entry.stamp;
+	if (entry.stamp == DC_HLC_NONE || entry.dead)
+		return DC_REJOIN_KEEP;
+	decision = decide(entry.stamp, covered);
+	if (decision == DC_REJOIN_KEEP || decision == DC_REJOIN_REISSUE)
+		return DC_REJOIN_KEEP; /* it goes on waiting */
+	values[0] = Int64GetDatum((int64) dc_keyspace(slot)->id);
+	values[1] = PointerGetDatum(
+		cstring_to_text_with_len((const char *) bytes, (int) length));
+	values[2] = Int64GetDatum((int64) entry.stamp);
+	if (decision == DC_REJOIN_QUARANTINE &&
+		SPI_execute_with_args("INSERT INTO datacake.orphan (keyspace, key, "
+							  "stamp, \"row\") SELECT keyspace, "
+							  "pg_catalog.encode(key, 'hex'), stamp, "
+							  "pg_catalog.jsonb_build_object('change', "
+							  "pg_catalog.encode(change, 'base64')) "
+							  "FROM datacake.quarantine WHERE keyspace = $1 "
+							  "AND key = $2 AND stamp = $3::datacake.hlc",
+							  3, types, values, NULL, false,
+							  0) != SPI_OK_INSERT)
+		elog(ERROR, "could not set a waiting change aside");
+	if (SPI_execute_with_args("DELETE FROM datacake.quarantine WHERE keyspace "
+							  "= $1 AND key = $2 AND stamp = $3::datacake.hlc",
+							  3, types, values, NULL, false,
+							  0) != SPI_OK_DELETE)
+		elog(ERROR, "could not clear the quarantine");
+	return decision;
+}
+
+static uint64
+id_of_definition(const uint8 *key, Size length)
+{
+	DcReader r;
+
+	dc_reader_init(&r, key, length);
+	return dc_read_u64(&r);
+}
+
+/* In a transaction. */
+static DcRejoin
+settle(int slot, const uint8 *key, Size length, bool covered, DcHlc *stamp)
+{
+	Relation relation = dc_keyspace_open_relation(slot, RowExclusiveLock);
+	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
+	volatile DcRejoin decision = DC_REJOIN_KEEP;
+	DcRole role;
+	DcTable table;
+	Orphan orphan = {0};
+
+	*stamp = DC_HLC_NONE;
+	if (rel != NULL)
+	{
+		role = dc_role_begin(rel->owner, true);
+		dc_applying = true;
+		PG_TRY();
+		{
+			dc_table_open(&table, relation, rel, false);
+			decision = settle_row(&table, key, length, covered, stamp, &orphan);
+			dc_table_close(&table);
+		}
+		PG_FINALLY();
+		{
+			dc_applying = false;
+		}
+		PG_END_TRY();
+		dc_role_end(role);
+	}
+	if (decision == DC_REJOIN_QUARANTINE)
+		set_aside(slot, orphan, *stamp);
+	if (*stamp == DC_HLC_NONE)
+		decision = settle_waiting(slot, key, length, covered, stamp);
+	if (relation != NULL)
+		relation_close(relation, NoLock);
 	return decision;
 }
 
@@ -128,66 +225,58 @@ dc_rejoin_row(int slot, const uint8 *key, Size length, bool covered,
 			  void (*check)(void))
 {
 	MemoryContext context = CurrentMemoryContext;
-	volatile DcRejoin decision = DC_REJOIN_KEEP;
-	Relation relation;
-	DcRel *rel;
-	DcHlc stamp = DC_HLC_NONE;
-	DcTable table;
+	DcRejoin decision;
+	DcHlc stamp;
+	bool gone;
 
 	begin();
-	relation = dc_keyspace_open_relation(slot, RowExclusiveLock);
-	rel = relation != NULL ? dc_rel(relation) : NULL;
-	if (rel != NULL)
-	{
-		DcRole role;
-
-		dc_applying = true;
-		PG_TRY();
-		{
-			role = dc_role_begin(rel->owner, true);
-			dc_table_open(&table, relation, rel, false);
-			decision = settle_row(&table, key, length, covered, &stamp);
-			dc_role_end(role);
-			if (decision == DC_REJOIN_QUARANTINE)
-				set_aside(&table, key, length, stamp);
-			dc_table_close(&table);
-		}
-		PG_FINALLY();
-		{
-			dc_applying = false;
-		}
-		PG_END_TRY();
-	}
-	if (relation != NULL)
-		relation_close(relation, NoLock);
+	decision = settle(slot, key, length, covered, &stamp);
+	gone = decision == DC_REJOIN_ERASE || decision == DC_REJOIN_QUARANTINE;
+	if (gone && dc_keyspace(slot)->id == DC_CATALOGUE_ID)
+		dc_keyspace_dissolve(id_of_definition(key, length));
 	commit(context);
-	if (decision == DC_REJOIN_ERASE || decision == DC_REJOIN_QUARANTINE)
+	if (gone)
 		forget(slot, dc_key_make(key, length), stamp, check);
 	return decision != DC_REJOIN_KEEP;
 }
 
 /* --- deaths --- */
 
+/* Some at once: the table of tombstones has no index. */
 static void
-forget_death(int slot, const uint8 *bytes, Size length, DcHlc stamp,
-			 void (*check)(void))
+forget_deaths(int slot, const DcMapItem *items, int count, void (*check)(void))
 {
 	MemoryContext context = CurrentMemoryContext;
-	Oid types[3] = {INT8OID, BYTEAOID, INT8OID};
+	Oid types[3] = {INT8OID, BYTEAARRAYOID, INT8ARRAYOID};
 	Datum values[3];
+	Datum keys[SCAN_ITEMS];
+	Datum stamps[SCAN_ITEMS];
 
 	begin();
+	for (int i = 0; i < count; i++)
+	{
+		keys[i] = PointerGetDatum(
+			cstring_to_text_with_len((const char *) items[i].key.data,
+									 (int) items[i].key.length));
+		stamps[i] = Int64GetDatum((int64) items[i].entry.stamp);
+	}
 	values[0] = Int64GetDatum((int64) dc_keyspace(slot)->id);
 	values[1] = PointerGetDatum(
-		cstring_to_text_with_len((const char *) bytes, (int) length));
-	values[2] = Int64GetDatum((int64) stamp);
-	if (SPI_execute_with_args("DELETE FROM datacake.tombstone WHERE keyspace "
-							  "= $1 AND key = $2 AND stamp = $3::datacake.hlc",
+		construct_array(keys, count, BYTEAOID, -1, false, TYPALIGN_INT));
+	values[2] = PointerGetDatum(
+		construct_array(stamps, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	if (SPI_execute_with_args("DELETE FROM datacake.tombstone AS t USING "
+							  "ROWS FROM (pg_catalog.unnest($2), "
+							  "pg_catalog.unnest($3)) AS d(key, stamp) "
+							  "WHERE t.keyspace = $1 AND t.key = d.key AND "
+							  "t.stamp::bigint = d.stamp",
 							  3, types, values, NULL, false,
 							  0) != SPI_OK_DELETE)
-		elog(ERROR, "could not forget a tombstone");
+		elog(ERROR, "could not forget tombstones");
 	commit(context);
-	forget(slot, dc_key_make(bytes, length), stamp, check);
+	for (int i = 0; i < count; i++)
+		forget(slot, dc_key_make(items[i].key.data, items[i].key.length),
+			   items[i].entry.stamp, check);
 }
 
 uint64
@@ -207,17 +296,47 @@ dc_rejoin_deaths(int slot, void (*check)(void))
 	while ((n = dc_metadata_scan(slot, &cursor, above, items, SCAN_ITEMS, keys,
 								 SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX)) > 0)
 	{
+		int count = 0;
+
+		check();
 		for (int i = 0; i < n; i++)
 		{
 			DcEntry entry = items[i].entry;
-			DcSlice key = items[i].key;
 			bool own = dc_hlc_node_id(entry.stamp) == (uint32) datacake_node_id;
 
+			if (entry.dead && entry.stamp <= dc_standing_limit(own, &newborn))
+				items[count++] = items[i];
+		}
+		if (count > 0)
+			forget_deaths(slot, items, count, check);
+		settled += (uint64) count;
+	}
+	return settled;
+}
+
+uint64
+dc_rejoin_all(int slot, void (*check)(void))
+{
+	DcMapItem *items = palloc(sizeof(DcMapItem) * SCAN_ITEMS);
+	uint8 *keys = palloc(SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX);
+	DcVv *vector = palloc(sizeof(DcVv));
+	DcMetadataCursor cursor;
+	uint64 settled = 0;
+	int n;
+
+	dc_vector_read(vector);
+	dc_metadata_scan_begin(&cursor);
+	while ((n = dc_metadata_scan(slot, &cursor, NULL, items, SCAN_ITEMS, keys,
+								 SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX)) > 0)
+	{
+		for (int i = 0; i < n; i++)
+		{
 			check();
-			if (!entry.dead || entry.stamp > dc_standing_limit(own, &newborn))
-				continue;
-			forget_death(slot, key.data, key.length, entry.stamp, check);
-			settled++;
+			if (!items[i].entry.dead)
+				settled +=
+					dc_rejoin_row(slot, items[i].key.data, items[i].key.length,
+								  dc_vv_covers(vector, items[i].entry.stamp),
+								  check);
 		}
 	}
 	return settled;

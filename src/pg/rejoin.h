@@ -30,4 +30,10 @@ extern uint64 dc_rejoin_deaths(int slot, void (*check)(void));
 extern bool dc_rejoin_row(int slot, const uint8 *key, Size length, bool covered,
 						  void (*check)(void));
 
+/*
+ * All live rows of a keyspace that the donor does not know at all; this node's
+ * vector, which includes the donor's, says what was covered.
+ */
+extern uint64 dc_rejoin_all(int slot, void (*check)(void));
+
 #endif

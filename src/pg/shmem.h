@@ -159,15 +159,18 @@ typedef union DcSlot
 /* Where this node stands in the cluster (standing.h). */
 typedef struct DcStanding
 {
-	DcMembers members;    /* as durable as its digest is told */
-	uint64 epoch;         /* that digest; 0: not loaded yet */
-	DcHorizon horizon;    /* g, and whom it counts */
-	DcHlc floor;          /* m under that list; DC_HLC_NONE: none */
-	bool closed;          /* fenced nodes of that list are closed (R11) */
-	bool joining;         /* pulls only (R12, R13) */
-	bool comparing;       /* ... and compares with a donor */
-	bool counted;         /* its floor was told to others, once */
-	bool answered;        /* a peer answered since the start (R15) */
+	DcMembers members; /* as durable as its digest is told */
+	uint64 epoch;      /* that digest; 0: not loaded yet */
+	DcHorizon horizon; /* g, and whom it counts */
+	DcHlc floor;       /* m under that list; DC_HLC_NONE: none */
+	bool closed;       /* fenced nodes of that list are closed (R11) */
+	bool joining;      /* pulls only (R12, R13) */
+	bool comparing;    /* ... and compares with a donor */
+	bool counted;      /* its floor was told to others, once */
+	bool answered;     /* a peer answered since the start (R15) */
+	bool answered_by[DC_NODE_IDS];
+	uint64 claim_at_us;   /* then one answer is enough */
+	uint64 life;          /* counts how often it began to join */
 	bool removed;         /* the cluster removed this incarnation */
 	DcMemberState before; /* what lists said of this id when it joined */
 	DcHlc registered;     /* clock of the member that took this node in */
@@ -234,7 +237,7 @@ typedef struct DcShared
 	/* identity; written by the launcher before the phase leaves IDLE */
 	pg_atomic_uint32 phase;
 	uint64 incarnation;
-	pg_atomic_uint32 incarnation_wanted; /* a rival fell silent: a new one */
+	pg_atomic_uint32 incarnation_wanted; /* a new one is to be taken */
 	uint8 sum_seed[16];  /* of fingerprints; both since the server's start, */
 	uint8 hash_seed[16]; /* of the order; the same in the whole cluster */
 
@@ -261,8 +264,9 @@ typedef struct DcShared
 	DcWorker workers[DC_WORKER_COUNT];      /* DC_LOCK_NODES */
 	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */
 	uint32 paused[DC_NODE_IDS / 32];        /* bit per peer; DC_LOCK_NODES */
-	uint32 incoming[DC_NODE_IDS];  /* apply sessions by source; VECTOR */
-	pg_atomic_uint64 counters[16]; /* DcCounter */
+	uint32 incoming[DC_NODE_IDS];        /* apply sessions by source; VECTOR */
+	pg_atomic_uint32 calls[DC_NODE_IDS]; /* of a node, being carried out */
+	pg_atomic_uint64 counters[16];       /* DcCounter */
 
 	DcRepairJob repair_job;
 

@@ -19,6 +19,9 @@
 #include "sql.h"
 #include "vector.h"
 
+/* How long a node that is seen and no member yet is waited for. */
+#define NEWCOMER_US (INT64CONST(60) * USECS_PER_SEC)
+
 static DcStanding *
 standing(void)
 {
@@ -69,17 +72,48 @@ dc_standing_epoch(void)
 	return epoch;
 }
 
+/* Has every other member that is alive answered since the start? */
+static bool
+all_answered(const DcMembers *list, const bool *answered)
+{
+	bool all = true;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		const DcNode *node = &dc_shared->nodes[i];
+
+		if (node->node_id != 0 && !node->local &&
+			node->state == DC_NODE_ALIVE &&
+			dc_members_includes(list, node->node_id, node->incarnation))
+			all &= answered[node->node_id];
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return all;
+}
+
 bool
 dc_standing_claims(void)
 {
-	bool claims;
+	static DcMembers list;
+	static bool answered[DC_NODE_IDS];
+	bool joining;
+	bool any;
+	bool late;
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
-	claims =
-		!standing()->joining &&
-		(standing()->answered || dc_members_count(&standing()->members) < 2);
+	joining = standing()->joining;
+	any = standing()->answered;
+	late = dc_now_us() > standing()->claim_at_us;
+	if (!joining && any && !late)
+	{
+		list = standing()->members;
+		memcpy(answered, standing()->answered_by, sizeof(answered));
+	}
+	else if (!any)
+		any = dc_members_count(&standing()->members) < 2;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
-	return claims;
+	return !joining && any && (late || all_answered(&list, answered));
 }
 
 bool
@@ -91,6 +125,17 @@ dc_standing_joining(void)
 	joining = standing()->joining;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 	return joining;
+}
+
+uint64
+dc_standing_life(void)
+{
+	uint64 life;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	life = standing()->joining ? standing()->life : 0;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return life;
 }
 
 void
@@ -306,25 +351,33 @@ save_joining(const DcStanding *now)
 		   3, arguments);
 }
 
+/*
+ * In the transaction that saved it, with the list locked, so that nobody else
+ * decides at the same time.  Early is harmless: a joiner claims less.
+ */
 static void
-publish_joining(const DcStanding *now, const DcWelcome *peer)
+publish_joining(const DcStanding *now, bool begins, const DcWelcome *peer)
 {
 	DcVv *vector = palloc(sizeof(DcVv));
 
 	dc_vector_read(vector);
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
-	if (now->joining && !standing()->joining)
+	if (begins)
 	{
 		memset(standing()->delivered, 0, sizeof(standing()->delivered));
 		standing()->joined_from = *vector;
 		standing()->floor = DC_HLC_NONE;
+		standing()->joining = true;
+		standing()->comparing = false;
+		standing()->removed = false;
+		standing()->life++;
 	}
-	standing()->joining = now->joining;
 	standing()->before = now->before;
 	standing()->registered = now->registered;
-	standing()->answered = true;
 	if (peer != NULL)
 	{
+		standing()->answered = true;
+		standing()->answered_by[peer->node_id] = true;
 		standing()->joiners[peer->node_id] = peer->joining;
 		standing()->ghosts[peer->node_id] = peer->ghosts;
 	}
@@ -396,8 +449,12 @@ past_is_lost(const DcStanding *now, const DcWelcome *welcome)
 static const char *
 take_welcome(const DcWelcome *welcome)
 {
-	DcStanding *now = copy_standing();
+	DcStanding *now;
+	bool joining;
 
+	(void) lock_and_read_list();
+	now = copy_standing();
+	joining = now->joining;
 	if (past_is_lost(now, welcome))
 	{
 		ereport(LOG, (errmsg("node %u knows more of this node than this node "
@@ -408,14 +465,9 @@ take_welcome(const DcWelcome *welcome)
 		return "this node takes a new incarnation";
 	}
 	if (follow_welcome(now, welcome))
-	{
 		save_joining(now);
-		/* what it wrote alone it will write anew */
-		write_member(
-			dc_members_get(&welcome->members, (uint32) datacake_node_id));
-	}
 	dc_standing_merge(&welcome->members, welcome->node_id);
-	publish_joining(now, welcome); /* early is harmless: it claims less */
+	publish_joining(now, now->joining && !joining, welcome);
 	return NULL;
 }
 
@@ -475,6 +527,7 @@ dc_standing_reports(DcReport reports[], uint32 max)
 static bool
 newcomer_in_sight(const DcMembers *list)
 {
+	TimestampTz now = (TimestampTz) dc_now_us();
 	bool found = false;
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
@@ -485,6 +538,7 @@ newcomer_in_sight(const DcMembers *list)
 
 		found |= node->node_id != 0 && !node->local &&
 				 node->state == DC_NODE_ALIVE &&
+				 now - node->since < NEWCOMER_US &&
 				 (member.state == DC_MEMBER_ABSENT ||
 				  member.incarnation < node->incarnation);
 	}
@@ -573,48 +627,47 @@ dc_standing_reincarnate(uint64 incarnation)
 		now->joining = true;
 		now->registered = DC_HLC_NONE;
 		save_joining(now);
-		publish_joining(now, NULL);
+		publish_joining(now, true, NULL);
 	}
 	write_member(self(incarnation));
 	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
 }
 
 void
-dc_standing_joined(uint64 incarnation)
+dc_standing_joined(uint64 life)
 {
 	MemoryContext context = CurrentMemoryContext;
-	const char *arguments[1];
-	bool saved;
+	bool current;
 
 	begin_transaction();
-	arguments[0] = dc_sql_number(incarnation);
-	saved = dc_sql("UPDATE datacake.local_state SET joining = false "
-				   "WHERE incarnation = $1::bigint",
-				   1, arguments) == 1;
+	(void) lock_and_read_list();
+	current = dc_standing_life() == life;
+	if (current)
+		dc_sql("UPDATE datacake.local_state SET joining = false", 0, NULL);
 	commit_transaction(context);
-	if (!saved)
-		return;
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
-	standing()->joining = false;
-	standing()->comparing = false;
-	standing()->removed = false;
+	current &= standing()->life == life;
+	if (current)
+		standing()->joining = standing()->comparing = false;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (!current)
+		return;
 	ereport(LOG, (errmsg("datacake node %d has joined", datacake_node_id)));
 	dc_worker_wake(DC_WORKER_LAUNCHER);
 	dc_worker_wake(DC_WORKER_REPLICATOR);
 }
 
 void
-dc_standing_delivered(uint32 node_id, const DcHorizon *horizon)
+dc_standing_delivered(uint32 node_id, const DcHorizon *horizon, uint64 life)
 {
-	bool joining;
+	bool counts;
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
-	joining = standing()->joining;
-	if (joining)
+	counts = standing()->joining && standing()->life == life;
+	if (counts)
 		standing()->delivered[node_id] = true;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
-	if (!joining)
+	if (!counts)
 		return;
 	adopt_horizon(horizon);
 	dc_worker_wake(DC_WORKER_REPAIRER);
@@ -672,11 +725,16 @@ all_delivered(const DcStanding *now)
 	return true;
 }
 
-/* A member that is alive, not joining, and delivered; 0: none. */
+/*
+ * A member that is alive, not joining, not paused, and delivered; 0: none.
+ * Another one each time, because the last one may not have answered.
+ */
 static uint32
 donor_of(const DcStanding *now)
 {
-	uint32 donor = 0;
+	static uint32 last;
+	uint32 first = 0;
+	uint32 next = 0;
 
 	for (uint32 i = 0; i < now->members.count; i++)
 	{
@@ -685,10 +743,15 @@ donor_of(const DcStanding *now)
 		if (member.state == DC_MEMBER_PRESENT &&
 			member.node_id != (uint32) datacake_node_id &&
 			now->delivered[member.node_id] && !now->joiners[member.node_id] &&
-			is_alive(member.node_id))
-			donor = member.node_id;
+			is_alive(member.node_id) && !dc_paused(member.node_id))
+		{
+			if (first == 0)
+				first = member.node_id;
+			if (next == 0 && member.node_id > last)
+				next = member.node_id;
+		}
 	}
-	return donor;
+	return last = next != 0 ? next : first;
 }
 
 bool
@@ -710,9 +773,17 @@ dc_standing_pulled(uint32 *donor)
 void
 dc_standing_fence(uint32 node_id)
 {
-	DcMembers *list = lock_and_read_list();
-	DcMember member = dc_members_get(list, node_id);
+	DcMembers *list;
+	DcMember member;
 
+	if (IsTransactionBlock())
+		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+						errmsg("remove_node() cannot run inside a transaction "
+							   "block"),
+						errhint("It locks the member list until it "
+								"commits.")));
+	list = lock_and_read_list();
+	member = dc_members_get(list, node_id);
 	if (member.state == DC_MEMBER_ABSENT || member.state == DC_MEMBER_REMOVED)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("node %u is not a member", node_id),
@@ -764,10 +835,10 @@ dc_standing_limit(bool own, bool *newborn)
 }
 
 void
-dc_standing_compare(void)
+dc_standing_compare(bool compares)
 {
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
-	standing()->comparing = standing()->joining;
+	standing()->comparing = compares && standing()->joining;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 }
 

@@ -14,8 +14,7 @@
  * The rules are those of members.h; here is what must be durable before what
  * is said.  A list is changed under SHARE ROW EXCLUSIVE on datacake.member and
  * the clock that a newcomer is told is read after that lock was taken; the
- * launcher holds SHARE from reading list and vector to the publication of the
- * floor.  So no floor under the older list lies above that clock.
+ * launcher computes floors while it holds SHARE on it.  So no floor under the older list lies above that clock.
  */
 #ifndef DATACAKE_STANDING_H
 #define DATACAKE_STANDING_H
@@ -31,7 +30,8 @@ extern uint64 dc_standing_epoch(void);
 
 /*
  * May this node claim anything beyond what is durable (R15): it is not
- * joining, and either alone or answered by a peer since its start?
+ * joining, and since its start all members that are alive have answered, or,
+ * after some seconds, one has; or it is alone.  By the replicator only.
  */
 extern bool dc_standing_claims(void);
 
@@ -46,8 +46,8 @@ extern bool dc_standing_joining(void);
  */
 extern DcHlc dc_standing_limit(bool own, bool *newborn);
 
-/* The comparison begins: other joiners' calls are refused from now on. */
-extern void dc_standing_compare(void);
+/* The comparison begins, or failed: meanwhile other joiners are refused. */
+extern void dc_standing_compare(bool compares);
 
 /* Is a call of this peer refused because this node compares now? */
 extern bool dc_standing_refuses(uint32 peer);
@@ -108,10 +108,13 @@ extern void dc_standing_publish(const DcStandingUpdate *update, bool loaded);
 extern void dc_standing_reincarnate(uint64 incarnation);
 
 /*
- * This incarnation has joined.  Repairer, outside of a transaction.  Nothing
- * happens if the node took another one meanwhile.
+ * Each time the node begins to join, that is another life; 0 while it does
+ * not.  What was begun in one life means nothing in the next.
  */
-extern void dc_standing_joined(uint64 incarnation);
+extern uint64 dc_standing_life(void);
+
+/* It has joined, in this life.  Repairer, outside of a transaction. */
+extern void dc_standing_joined(uint64 life);
 
 /*
  * A joiner's state: true when enough members delivered a catch-up; then
@@ -120,7 +123,8 @@ extern void dc_standing_joined(uint64 incarnation);
 extern bool dc_standing_pulled(uint32 *donor);
 
 /* At COMMIT: a member delivered a catch-up and its horizon; cannot fail. */
-extern void dc_standing_delivered(uint32 node_id, const DcHorizon *horizon);
+extern void dc_standing_delivered(uint32 node_id, const DcHorizon *horizon,
+								  uint64 life);
 
 /* The last report of each member, this node's own included. */
 extern uint32 dc_standing_reports(DcReport reports[], uint32 max);

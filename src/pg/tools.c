@@ -247,6 +247,11 @@ datacake_remove_node(PG_FUNCTION_ARGS)
 
 	dc_require_loaded();
 	dc_require_ready();
+	if (PG_GETARG_INT32(0) < 1 || PG_GETARG_INT32(0) > (int) DC_NODE_ID_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("node id %d is out of range", PG_GETARG_INT32(0)),
+				 errhint("Node ids are 1 to %d.", DC_NODE_ID_MAX)));
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
 	dc_standing_fence((uint32) PG_GETARG_INT32(0));

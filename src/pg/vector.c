@@ -24,6 +24,7 @@ typedef struct Move
 	DcVv base;
 	uint32 peer; /* the donor */
 	DcHorizon horizon;
+	uint64 life; /* in which this node joined then; 0: it did not */
 	struct Move *next;
 } Move;
 
@@ -71,7 +72,8 @@ dc_vector_plan_adopt(uint32 peer, const DcVv *donor, const DcVv *base,
 	plan->base = *base;
 	plan->peer = peer;
 	plan->horizon = *horizon;
-	if (dc_standing_joining())
+	plan->life = dc_standing_life();
+	if (plan->life != 0)
 		return;
 	/* what this node committed itself nobody can tell it */
 	plan->donor.at[datacake_node_id] = DC_HLC_NONE;
@@ -96,7 +98,7 @@ dc_vector_at_commit(void)
 	for (Move *plan = plans; plan != NULL; plan = plan->next)
 	{
 		if (!plan->segment)
-			dc_standing_delivered(plan->peer, &plan->horizon);
+			dc_standing_delivered(plan->peer, &plan->horizon, plan->life);
 	}
 	plans = NULL;
 }

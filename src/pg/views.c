@@ -270,12 +270,14 @@ datacake_members(PG_FUNCTION_ARGS)
 	static const char *const holds[] = {NULL, "is not heard",
 										"has another member list", "joins"};
 	DcMembers *list = palloc(sizeof(DcMembers));
-	uint32 max = (uint32) dc_shared->node_count + 1;
-	DcReport *reports = palloc(sizeof(DcReport) * max);
+	DcReport *reports;
+	uint32 max;
 	uint32 count;
 	Row row;
 
 	begin_rows(fcinfo, &row);
+	max = (uint32) dc_shared->node_count + 1;
+	reports = palloc(sizeof(DcReport) * max);
 	(void) dc_standing_members(list);
 	count = dc_standing_reports(reports, max);
 	for (uint32 i = 0; i < list->count; i++)
