@@ -272,6 +272,7 @@ given_back(Sim *sim)
 	State backup;
 
 	pump(sim, 7, 4000);
+	node_bound_step(sim, three); /* far ahead: nothing tells what is lost */
 	backup = three->disk;
 	work_write(sim, three, 0, false);
 	pump(sim, 5, 300);
@@ -342,6 +343,7 @@ stale_member(Sim *sim)
 
 	work_write(sim, one, 0, false);
 	pump(sim, 7, 4000);
+	node_bound_step(sim, three);
 	backup = three->disk;
 	work_write(sim, one, 0, true);
 	pump(sim, 7, 1500);

@@ -80,7 +80,7 @@ static const Canary canaries[] = {
 	{"observe", 0, DEFECT_OBSERVE, TROUBLE_ANY,
 	 "the clock does not follow what is taken", 1},
 	{"R12-horizon", 0, DEFECT_R12_HORIZON, TROUBLE_JOIN,
-	 "a joiner does not take the donor's g", 0},
+	 "a joiner does not take the donor's g", 1644},
 	{"R13", DC_CANARY_R13, DEFECT_NONE, TROUBLE_DIRECTED + 1,
 	 "a joiner keeps what others forgot", 1},
 	{"R13-wait", 0, DEFECT_R13_WAIT, TROUBLE_DIRECTED + 6,
