@@ -353,8 +353,7 @@ typedef enum Defect
 	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
 	DEFECT_R15_CLOCK,   /* a new life writes before it met the others */
 	DEFECT_R13_OTHERS,  /* others' entries are judged by R, too */
-	DEFECT_R12_JOINER,  /* a joiner's clock counts as R */
-	DEFECT_R8_COUNTED   /* g without the set that it counted */
+	DEFECT_R12_JOINER   /* a joiner's clock counts as R */
 } Defect;
 
 /* What a seed may draw; each must occur in a suite. */

@@ -146,32 +146,6 @@ outcast(Sim *sim)
 }
 
 /*
- * R6.  A catch-up is sent and not yet taken when the next begins, upon it.
- * Then the connection breaks: the base that the second one had is not there.
- */
-static void
-base(Sim *sim)
-{
-	Node *one = &sim->node[0];
-	Link *link = link_of(sim, 0, 1);
-
-	pump(sim, 7, 4000);
-	link_close(sim, link, "the schedule breaks it");
-	work_write(sim, one, 0, false);
-	node_publish_step(sim, one);
-	while (!link->open || !link->stream.catchup_running)
-		serve(sim, 0, 1, 1);
-	while (link->stream.catchup_running)
-		link_step(sim, link);
-	sim->config.queue = 1; /* it forgets what the link has not sent */
-	for (uint32_t i = 0; i < 3; i++)
-		work_write(sim, one, 1, false);
-	link_step(sim, link);
-	link_close(sim, link, "the schedule breaks it");
-	pump(sim, 7, 4000);
-}
-
-/*
  * R13.  As above, but the others serve node 3 before they hear of its row: it
  * catches up with all that they still know, which shows no trace of the death.
  */
@@ -195,6 +169,32 @@ evicted(Sim *sim)
 	serve(sim, 1, 2, 1000);
 	serve(sim, 2, 1, 1000);
 	pump(sim, 7, 1000);
+}
+
+/*
+ * R6.  A catch-up is sent and not yet taken when the next begins, upon it.
+ * Then the connection breaks: the base that the second one had is not there.
+ */
+static void
+base(Sim *sim)
+{
+	Node *one = &sim->node[0];
+	Link *link = link_of(sim, 0, 1);
+
+	pump(sim, 7, 4000);
+	link_close(sim, link, "the schedule breaks it");
+	work_write(sim, one, 0, false);
+	node_publish_step(sim, one);
+	while (!link->open || !link->stream.catchup_running)
+		serve(sim, 0, 1, 1);
+	while (link->stream.catchup_running)
+		link_step(sim, link);
+	sim->config.queue = 1; /* it forgets what the link has not sent */
+	for (uint32_t i = 0; i < 3; i++)
+		work_write(sim, one, 1, false);
+	link_step(sim, link);
+	link_close(sim, link, "the schedule breaks it");
+	pump(sim, 7, 4000);
 }
 
 /*

@@ -237,7 +237,10 @@ print_stats(const Stats *s, double took)
 		faults += s->fault[i];
 		printf("#   %10llu %s\n", NUMBER(s->fault[i]), fault_names[i]);
 	}
-	printf("# %.0f faults/s\n", (double) faults / took);
+	printf("# total: %llu operations, %llu crashes, %llu faults, %.0f faults/s\n",
+		   NUMBER(s->operations),
+		   NUMBER(s->fault[FAULT_CRASH] + s->fault[FAULT_OUTAGE]),
+		   NUMBER(faults), (double) faults / took);
 }
 
 /* Each seed that once failed; the first that does again, or NULL. */
