@@ -278,6 +278,8 @@ typedef struct Link
 	uint32_t sent_count;
 	SentKind sent[PIPE_MAX + 1];
 	uint32_t sent_cursor[PIPE_MAX + 1];
+	uint64_t sent_catchup[PIPE_MAX + 1]; /* number of the catch-up */
+	uint64_t catchup_number;
 	uint32_t acked_cursor; /* where an interrupted catch-up goes on */
 	uint64_t catchup_of;   /* incarnation that it is for; 0: none */
 	uint32_t cursor;       /* of the running catch-up */
