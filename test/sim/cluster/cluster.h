@@ -278,6 +278,8 @@ typedef struct Link
 	uint32_t sent_count;
 	SentKind sent[PIPE_MAX + 1];
 	uint32_t sent_cursor[PIPE_MAX + 1];
+	uint64_t sent_catchup[PIPE_MAX + 1]; /* number of the catch-up */
+	uint64_t catchup_number;
 	uint32_t acked_cursor; /* where an interrupted catch-up goes on */
 	uint64_t catchup_of;   /* incarnation that it is for; 0: none */
 	uint32_t cursor;       /* of the running catch-up */
@@ -343,7 +345,7 @@ typedef enum Defect
 	DEFECT_R15_OWN,     /* own source is not asked back */
 	DEFECT_R13_WAIT,    /* a rejoiner does not wait for all */
 	DEFECT_R5_DEAD,     /* at equal keys the last comer wins */
-	DEFECT_R13_SHIP,    /* who was removed is served as before */
+	DEFECT_R13_SHIP,    /* who was removed goes on as before */
 	DEFECT_R12_OPEN,    /* open transactions are not waited for */
 	DEFECT_R12_KNOWN,   /* who is in the peer's list need not join */
 	DEFECT_P15_SKIP,    /* tombstones are left out of a catch-up */
@@ -353,8 +355,7 @@ typedef enum Defect
 	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
 	DEFECT_R15_CLOCK,   /* a new life writes before it met the others */
 	DEFECT_R13_OTHERS,  /* others' entries are judged by R, too */
-	DEFECT_R12_JOINER,  /* a joiner's clock counts as R */
-	DEFECT_R8_COUNTED   /* g without the set that it counted */
+	DEFECT_R12_JOINER   /* a joiner's clock counts as R */
 } Defect;
 
 /* What a seed may draw; each must occur in a suite. */
@@ -511,6 +512,7 @@ typedef struct Sim
 /* run.c */
 bool cluster_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble,
 				 bool trace);
+void node_restart(Sim *sim, Node *node);
 void sim_print(const Sim *sim, const char *text, ...)
 	__attribute__((format(printf, 2, 3)));
 #define sim_trace(sim, ...)                                                    \
@@ -580,6 +582,8 @@ void node_put(Sim *sim, Node *node, uint32_t cell, Cell to);
 /* work.c */
 void work_step(Sim *sim, Node *node);
 void work_write(Sim *sim, Node *node, uint32_t cell, bool dead);
+Txn *work_open(Sim *sim, Node *node, uint32_t cell);
+void work_close(Sim *sim, Node *node, Txn *t);
 bool work_idle(const Node *node);
 
 /* net.c */

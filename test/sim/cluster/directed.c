@@ -6,27 +6,11 @@
 
 #include <string.h>
 
-/* No bad luck but what the schedule makes. */
-static void
-quiet(Sim *sim, uint32_t nodes)
-{
-	Config *c = &sim->config;
+#define NOBODY NODES_MAX
 
-	*c = (Config){.nodes = nodes,
-				  .founders = nodes,
-				  .keys = 1,
-				  .keyspaces = 1,
-				  .queue = QUEUE_MAX,
-				  .delay_us = 20,
-				  .skew_us = 1,
-				  .drift_us = 30000,
-				  .lead_us = 2000,
-				  .repair = 0};
-}
-
-/* What nodes of the set do when nobody writes. */
+/* What nodes of the set do when nobody writes; one link may stand still. */
 static void
-pump(Sim *sim, uint32_t set, uint32_t rounds)
+pump_but(Sim *sim, uint32_t set, uint32_t rounds, uint32_t from, uint32_t to)
 {
 	for (uint32_t i = 0; i < rounds; i++)
 	{
@@ -43,11 +27,51 @@ pump(Sim *sim, uint32_t set, uint32_t rounds)
 		(void) node_persist_vector(sim, node);
 		node_purge_step(sim, node);
 		member_step(sim, node);
+		repair_step(sim, node);
 		if (other == node->index || !(set & BIT(other)))
 			continue;
-		link_step(sim, link_of(sim, node->index, other));
-		peer_step(sim, link_of(sim, other, node->index));
+		if (node->index != from || other != to)
+			link_step(sim, link_of(sim, node->index, other));
+		if (other != from || node->index != to)
+			peer_step(sim, link_of(sim, other, node->index));
 	}
+}
+
+static void
+pump(Sim *sim, uint32_t set, uint32_t rounds)
+{
+	pump_but(sim, set, rounds, NOBODY, NOBODY);
+}
+
+/* One link, and nothing else. */
+static void
+serve(Sim *sim, uint32_t from, uint32_t to, uint32_t rounds)
+{
+	for (uint32_t i = 0; i < rounds; i++)
+	{
+		sim->now_us += 10;
+		link_step(sim, link_of(sim, from, to));
+		peer_step(sim, link_of(sim, from, to));
+	}
+}
+
+static void
+cut_off(Sim *sim, uint32_t index)
+{
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	{
+		if (i != index)
+			sim->cut[i][index] = sim->cut[index][i] = 1;
+	}
+}
+
+/* The operator puts a backup back and starts the server. */
+static void
+put_back(Sim *sim, Node *node, const State *backup, bool noticed)
+{
+	node_crash(sim, node, UINT32_MAX);
+	node_restore(sim, node, backup, noticed);
+	node_restart(sim, node);
 }
 
 /*
@@ -121,18 +145,266 @@ outcast(Sim *sim)
 	pump(sim, 7, 1000);
 }
 
-static void (*const schedules[])(Sim *) = {removal, ghost, outcast};
+/*
+ * R13.  As above, but the others serve node 3 before they hear of its row: it
+ * catches up with all that they still know, which shows no trace of the death.
+ */
+static void
+evicted(Sim *sim)
+{
+	Node *one = &sim->node[0];
+	Node *three = &sim->node[2];
+
+	pump(sim, 7, 4000);
+	cut_off(sim, 2);
+	work_write(sim, three, 0, false);
+	sim->now_us += 100;
+	work_write(sim, one, 0, false);
+	work_write(sim, one, 0, true);
+	pump(sim, 3, 2000);
+	operator_remove(sim, one, 2);
+	pump(sim, 3, 8000);
+	net_heal(sim);
+	serve(sim, 0, 2, 1000);
+	serve(sim, 1, 2, 1000);
+	serve(sim, 2, 1, 1000);
+	pump(sim, 7, 1000);
+}
+
+/*
+ * R6.  A catch-up is sent and not yet taken when the next begins, upon it.
+ * Then the connection breaks: the base that the second one had is not there.
+ */
+static void
+base(Sim *sim)
+{
+	Node *one = &sim->node[0];
+	Link *link = link_of(sim, 0, 1);
+
+	pump(sim, 7, 4000);
+	link_close(sim, link, "the schedule breaks it");
+	work_write(sim, one, 0, false);
+	node_publish_step(sim, one);
+	while (!link->open || !link->stream.catchup_running)
+		serve(sim, 0, 1, 1);
+	while (link->stream.catchup_running)
+		link_step(sim, link);
+	sim->config.queue = 1; /* it forgets what the link has not sent */
+	for (uint32_t i = 0; i < 3; i++)
+		work_write(sim, one, 1, false);
+	link_step(sim, link);
+	link_close(sim, link, "the schedule breaks it");
+	pump(sim, 7, 4000);
+}
+
+/*
+ * R13.  A newborn deleted a key that the cluster has, and the horizon is above
+ * that.  The death must not go before it was judged, nor stay without.
+ */
+static void
+newborn_death(Sim *sim)
+{
+	Node *one = &sim->node[0];
+	Node *three = &sim->node[2];
+
+	pump(sim, 3, 2000);
+	work_write(sim, one, 0, false);
+	sim->now_us += 100;
+	work_write(sim, three, 0, false);
+	work_write(sim, three, 0, true);
+	pump(sim, 3, 4000);
+	three->contacts = true;
+	pump(sim, 7, 8000);
+}
+
+/*
+ * R13.  Only node 2 took a row of node 3, whose disk is then set back to when
+ * it had just written it, and behind the horizon.  Node 1 knows nothing of the
+ * row, and node 2 is away.
+ */
+static void
+own_past(Sim *sim)
+{
+	Node *three = &sim->node[2];
+	State backup;
+
+	pump(sim, 7, 4000);
+	pump_but(sim, 7, 2000, 0, 2);
+	work_write(sim, three, 0, false);
+	pump(sim, 6, 2000);
+	backup = three->disk;
+	pump_but(sim, 7, 6000, 2, 0);
+	put_back(sim, three, &backup, true);
+	pump(sim, 5, 6000);
+	pump(sim, 7, 4000);
+}
+
+/*
+ * R15.  Node 3 had a fast clock; only node 2 has seen it.  A new life with a
+ * slow one meets node 1.
+ */
+static void
+slow_clock(Sim *sim)
+{
+	Node *three = &sim->node[2];
+	State backup;
+
+	pump(sim, 7, 4000);
+	backup = three->disk;
+	three->skew_us = 20000;
+	work_write(sim, three, 0, false);
+	pump(sim, 6, 200);
+	three->skew_us = 0;
+	put_back(sim, three, &backup, true);
+	pump(sim, 5, 1000);
+	if (member_writes(sim, three))
+		work_write(sim, three, 0, false);
+}
+
+/*
+ * R15.  A disk is set back a little, and nobody notices.  Node 2 is served
+ * first, then node 1 gives back what only it had taken.
+ */
+static void
+given_back(Sim *sim)
+{
+	Node *three = &sim->node[2];
+	State backup;
+
+	pump(sim, 7, 4000);
+	node_bound_step(sim, three); /* far ahead: nothing tells what is lost */
+	backup = three->disk;
+	work_write(sim, three, 0, false);
+	pump(sim, 5, 300);
+	put_back(sim, three, &backup, false);
+	pump(sim, 6, 1500);
+	pump(sim, 5, 1500);
+	pump(sim, 7, 2000);
+}
+
+/*
+ * R12.  The disk of node 3 is set back, and its clock; node 4, a newcomer,
+ * meets it first.  What it writes by that clock lies below the horizon.
+ */
+static void
+blind_guide(Sim *sim)
+{
+	Node *one = &sim->node[0];
+	Node *three = &sim->node[2];
+	Node *four = &sim->node[3];
+	State backup;
+
+	pump(sim, 7, 4000);
+	backup = three->disk;
+	for (uint32_t i = 0; i < 3; i++)
+		sim->node[i].skew_us = 25000;
+	work_write(sim, one, 0, false);
+	work_write(sim, one, 0, true);
+	pump(sim, 7, 1000);
+	three->skew_us = 0;
+	put_back(sim, three, &backup, true);
+	four->contacts = true;
+	pump(sim, 12, 400);
+	if (member_writes(sim, four))
+		work_write(sim, four, 0, false);
+	pump(sim, 9, 6000);
+}
+
+/*
+ * R13.  A newcomer has a row from node 1 and is taken in by node 2, which has
+ * not seen it, and whose clock is fast.
+ */
+static void
+hearsay(Sim *sim)
+{
+	Node *one = &sim->node[0];
+
+	pump(sim, 7, 4000);
+	sim->node[1].skew_us = 20000;
+	work_write(sim, one, 0, false);
+	node_publish_step(sim, one);
+	sim->node[3].contacts = true;
+	serve(sim, 0, 3, 1000);
+	cut_off(sim, 0);
+	pump(sim, 10, 4000);
+	net_heal(sim);
+}
+
+/*
+ * R12.  A key was deleted and forgotten; the disk of node 3 is set back
+ * unnoticed.  It is in every list, and holds a ghost.
+ */
+static void
+stale_member(Sim *sim)
+{
+	Node *one = &sim->node[0];
+	Node *three = &sim->node[2];
+	State backup;
+
+	work_write(sim, one, 0, false);
+	pump(sim, 7, 4000);
+	node_bound_step(sim, three);
+	backup = three->disk;
+	work_write(sim, one, 0, true);
+	pump(sim, 7, 1500);
+	put_back(sim, three, &backup, false);
+	pump(sim, 7, 4000);
+}
+
+/* R12.  A newcomer's transaction, older than the horizon, commits late. */
+static void
+late_commit(Sim *sim)
+{
+	Node *three = &sim->node[2];
+	Txn *t;
+
+	pump(sim, 3, 2000);
+	t = work_open(sim, three, 0);
+	pump(sim, 3, 4000);
+	three->contacts = true;
+	pump(sim, 7, 6000);
+	work_close(sim, three, t);
+}
+
+/* No bad luck but what the schedule makes. */
+typedef struct Schedule
+{
+	void (*run)(Sim *);
+	uint32_t nodes;
+	uint32_t founders;
+	uint32_t keys;
+	uint32_t lead_us;
+} Schedule;
+
+static const Schedule schedules[] = {
+	{removal, 3, 3, 1, 2000},     {ghost, 3, 3, 1, 2000},
+	{outcast, 3, 3, 1, 2000},     {base, 3, 3, 2, 2000},
+	{evicted, 3, 3, 1, 2000},     {newborn_death, 3, 2, 1, 2000},
+	{own_past, 3, 3, 1, 2000},    {slow_clock, 3, 3, 1, 2000},
+	{given_back, 3, 3, 1, 20000}, {blind_guide, 4, 3, 1, 2000},
+	{hearsay, 4, 3, 1, 2000},     {stale_member, 3, 3, 1, 20000},
+	{late_commit, 3, 2, 1, 2000},
+};
 const uint32_t directed_count = sizeof(schedules) / sizeof(schedules[0]);
 
 void
 directed_prepare(Sim *sim, uint32_t number)
 {
-	(void) number;
-	quiet(sim, 3);
+	const Schedule *s = &schedules[number];
+
+	sim->config = (Config){.nodes = s->nodes,
+						   .founders = s->founders,
+						   .keys = s->keys,
+						   .keyspaces = 1,
+						   .queue = QUEUE_MAX,
+						   .delay_us = 20,
+						   .skew_us = 1,
+						   .drift_us = 30000,
+						   .lead_us = s->lead_us};
 }
 
 void
 directed_run(Sim *sim, uint32_t number)
 {
-	schedules[number](sim);
+	schedules[number].run(sim);
 }

@@ -253,6 +253,7 @@ read_answer(Sim *sim, Link *link, Node *node)
 	Message *m = net_due(sim, &link->back);
 	SentKind kind = link->sent[0];
 	uint32_t cursor = link->sent_cursor[0];
+	uint64_t catchup = link->sent_catchup[0];
 
 	if (m == NULL || net_cut(sim, link->to, link->from))
 		return;
@@ -261,6 +262,8 @@ read_answer(Sim *sim, Link *link, Node *node)
 			sizeof(link->sent[0]) * --link->sent_count);
 	memmove(&link->sent_cursor[0], &link->sent_cursor[1],
 			sizeof(link->sent_cursor[0]) * link->sent_count);
+	memmove(&link->sent_catchup[0], &link->sent_catchup[1],
+			sizeof(link->sent_catchup[0]) * link->sent_count);
 	if (m->length > 2 && m->bytes[2] == 'R')
 		take_refusal(sim, link, node, m);
 	else if (kind == SENT_HELLO)
@@ -268,7 +271,8 @@ read_answer(Sim *sim, Link *link, Node *node)
 	else
 	{
 		take_ack(sim, link, node, m, kind);
-		if (kind == SENT_CHUNK && link->up)
+		/* an earlier catch-up's chunk says nothing of this one */
+		if (kind == SENT_CHUNK && link->up && catchup == link->catchup_number)
 			link->acked_cursor = cursor;
 	}
 	if (link->up)
@@ -335,6 +339,7 @@ send_call(Sim *sim, Link *link, Node *node, Message *m, DcWriter *w,
 	if (link->sent_count == 0)
 		link->heard_us = sim->now_us;
 	link->sent_cursor[link->sent_count] = link->cursor;
+	link->sent_catchup[link->sent_count] = link->catchup_number;
 	link->sent[link->sent_count++] = kind;
 	(void) net_send(sim, link, &link->forth, m);
 }
@@ -430,6 +435,7 @@ begin_catchup(Sim *sim, Link *link, Node *node)
 	link->fence_epoch = list_digest(sim, &node->mem.list);
 	link->scan_epoch = link->fence_epoch;
 	link->acked_cursor = 0;
+	link->catchup_number++;
 	link->catchup_of = link->incarnation;
 	dc_stream_catchup_begin(&link->stream, own, link->covered, node_id(node));
 	link->cursor = 0;

@@ -266,7 +266,8 @@ hear_of_self(Sim *sim, Node *node, const List *other)
 	if (other->incarnation[node->self] > s->incarnation)
 		member_reincarnate(sim, node, "a peer knows a later one");
 	else if (other->incarnation[node->self] == s->incarnation &&
-			 other->state[node->self] > DC_MEMBER_PRESENT && !s->outcast)
+			 other->state[node->self] > DC_MEMBER_PRESENT && !s->outcast &&
+			 !DEFECT(sim, DEFECT_R13_SHIP))
 	{
 		sim_trace(sim, "node %u: it was removed", node->index + 1);
 		s->outcast = true;

@@ -38,7 +38,8 @@ repair_begin(Sim *sim, Node *node, uint32_t peer, bool rejoin)
 	}
 	memcpy(r->vector, other->mem.vector, sizeof(r->vector));
 	memcpy(r->own, node->mem.vector, sizeof(r->own));
-	if (rejoin && node->mem.horizon < r->horizon)
+	if (rejoin && node->mem.horizon < r->horizon &&
+		!DEFECT(sim, DEFECT_R12_HORIZON))
 	{
 		node->mem.horizon = r->horizon;
 		node->mem.counted = other->mem.counted;

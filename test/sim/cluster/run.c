@@ -279,8 +279,8 @@ node_faults(Sim *sim)
 
 /* ---- the scheduler ------------------------------------------------------ */
 
-static void
-restart(Sim *sim, Node *node)
+void
+node_restart(Sim *sim, Node *node)
 {
 	bool set_back_seen = node->disk.timeline != node->mem.timeline;
 
@@ -372,7 +372,7 @@ tick(Sim *sim)
 	if (!node->up)
 	{
 		if (sim->calm || sim->step >= node->down_until)
-			restart(sim, node);
+			node_restart(sim, node);
 		return;
 	}
 	act(sim, node);

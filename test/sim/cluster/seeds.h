@@ -41,6 +41,7 @@ static const Seed corpus[] = {
 	{TROUBLE_ANY, 2682, "a newcomer decides by welcomes, and by a flag"},
 	{TROUBLE_JOIN, 45, "newborns who meet at once need a first one, too"},
 	{TROUBLE_ANY, 5088, "R does not judge the entries of others"},
+	{TROUBLE_ANY, 5623, "an ack belongs to one catch-up"},
 };
 #define CORPUS (sizeof(corpus) / sizeof(corpus[0]))
 

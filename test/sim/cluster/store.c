@@ -58,8 +58,7 @@ node_persist_vector(Sim *sim, Node *node)
 	if (!DEFECT(sim, DEFECT_R8_DURABLE))
 	{
 		node->disk.horizon = node->mem.horizon;
-		if (!DEFECT(sim, DEFECT_R8_COUNTED))
-			node->disk.counted = node->mem.counted;
+		node->disk.counted = node->mem.counted;
 	}
 	return true;
 }

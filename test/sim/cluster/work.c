@@ -132,6 +132,28 @@ work_write(Sim *sim, Node *node, uint32_t cell, bool dead)
 		commit(sim, node, &t);
 }
 
+/* A transaction that draws its stamp now and writes one row when it ends. */
+Txn *
+work_open(Sim *sim, Node *node, uint32_t cell)
+{
+	Txn *t = &node->txn[0];
+
+	*t = (Txn){.phase = TXN_OPEN,
+			   .slot = node->clock,
+			   .due_us = UINT64_MAX,
+			   .count = 1,
+			   .write = {{cell, false}}};
+	t->stamp = node_draw(sim, node);
+	return t;
+}
+
+void
+work_close(Sim *sim, Node *node, Txn *t)
+{
+	commit(sim, node, t);
+	memset(t, 0, sizeof(*t));
+}
+
 void
 work_step(Sim *sim, Node *node)
 {
@@ -146,8 +168,9 @@ work_step(Sim *sim, Node *node)
 	if (sim->now_us < t->due_us && !sim->calm)
 		return;
 	if (member_writes(sim, node))
-		commit(sim, node, t);
-	memset(t, 0, sizeof(*t));
+		work_close(sim, node, t);
+	else
+		memset(t, 0, sizeof(*t));
 }
 
 bool
