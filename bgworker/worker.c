@@ -15,10 +15,12 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "guc.h"
+#include "sql.h"
 
 static void
 release_worker(int code, Datum arg)
@@ -112,17 +114,12 @@ dc_worker_wait(long timeout_ms, uint32 wait_event)
 void
 dc_worker_begin_transaction(void)
 {
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
+	dc_transaction_begin();
 }
 
 void
 dc_worker_commit(void)
 {
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	dc_transaction_commit(TopMemoryContext);
 	pgstat_report_stat(true);
 }

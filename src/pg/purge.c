@@ -27,23 +27,6 @@
 static DcHlc working; /* horizon of the pass under way */
 static DcHlc purged;  /* up to here nothing is left */
 
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-commit(void)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
 static bool
 in_use(int slot)
 {
@@ -82,11 +65,12 @@ await_readers(void (*check)(void))
 static void
 drop_overtaken(void)
 {
+	MemoryContext context = CurrentMemoryContext;
 	const char *arguments[1];
 	SPITupleTable *rows;
 	uint64 count;
 
-	begin();
+	dc_transaction_begin();
 	arguments[0] = dc_sql_number(working);
 	count = dc_sql("SELECT keyspace, key, stamp::bigint FROM "
 				   "datacake.quarantine WHERE stamp::bigint <= $1::bigint",
@@ -117,7 +101,7 @@ drop_overtaken(void)
 								  0) != SPI_OK_DELETE)
 			elog(ERROR, "could not clear the quarantine");
 	}
-	commit();
+	dc_transaction_commit(context);
 }
 
 /* False: commits under way relied on some entries for all the time. */
@@ -150,14 +134,15 @@ purge_entries(int slot, void (*check)(void))
 static void
 purge_rows(void)
 {
+	MemoryContext context = CurrentMemoryContext;
 	const char *arguments[1];
 
-	begin();
+	dc_transaction_begin();
 	arguments[0] = dc_sql_number(working);
 	dc_sql("DELETE FROM datacake.tombstone "
 		   "WHERE stamp::bigint <= $1::bigint",
 		   1, arguments);
-	commit();
+	dc_transaction_commit(context);
 }
 
 static void

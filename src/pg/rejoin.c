@@ -37,24 +37,6 @@
 #define PINNED_MS                                                              \
 	5 /* until a partition with commits under way is tried again */
 
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-commit(MemoryContext context)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-}
-
 /* Forgets the entry, unless a newer one stands there. */
 static void
 forget(int slot, DcKey key, DcHlc stamp, void (*check)(void))
@@ -229,12 +211,12 @@ dc_rejoin_row(int slot, const uint8 *key, Size length, bool covered,
 	DcHlc stamp;
 	bool gone;
 
-	begin();
+	dc_transaction_begin();
 	decision = settle(slot, key, length, covered, &stamp);
 	gone = decision == DC_REJOIN_ERASE || decision == DC_REJOIN_QUARANTINE;
 	if (gone && dc_keyspace(slot)->id == DC_CATALOGUE_ID)
 		dc_keyspace_dissolve(id_of_definition(key, length));
-	commit(context);
+	dc_transaction_commit(context);
 	if (gone)
 		forget(slot, dc_key_make(key, length), stamp, check);
 	return decision != DC_REJOIN_KEEP;
@@ -252,7 +234,7 @@ forget_deaths(int slot, const DcMapItem *items, int count, void (*check)(void))
 	Datum keys[SCAN_ITEMS];
 	Datum stamps[SCAN_ITEMS];
 
-	begin();
+	dc_transaction_begin();
 	for (int i = 0; i < count; i++)
 	{
 		keys[i] = PointerGetDatum(
@@ -273,7 +255,7 @@ forget_deaths(int slot, const DcMapItem *items, int count, void (*check)(void))
 							  3, types, values, NULL, false,
 							  0) != SPI_OK_DELETE)
 		elog(ERROR, "could not forget tombstones");
-	commit(context);
+	dc_transaction_commit(context);
 	for (int i = 0; i < count; i++)
 		forget(slot, dc_key_make(items[i].key.data, items[i].key.length),
 			   items[i].entry.stamp, check);

@@ -57,24 +57,6 @@ typedef struct Run
 	uint8 question[DC_REPAIR_MESSAGE_MAX];
 } Run;
 
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-commit(MemoryContext context)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-}
-
 /* The keyspace may have gone, and another one taken its slot. */
 static void
 require_keyspace(const Run *run)
@@ -141,12 +123,12 @@ read_rows(Run *run, StringInfo parts)
 		return 0;
 	for (int i = 0; taken == 0 && i < LOCKED_TRIES; i++)
 	{
-		begin();
+		dc_transaction_begin();
 		MemoryContextSwitchTo(run->scratch);
 		taken =
 			dc_catchup_rows(run->slot, push->keys + push->at,
 							push->count - push->at, ROWS_BYTES, parts, &rows);
-		commit(context);
+		dc_transaction_commit(context);
 		if (taken > 0)
 			break;
 		(void) WaitLatch(MyLatch,
@@ -171,10 +153,10 @@ read_floor(Run *run, StringInfo parts)
 {
 	MemoryContext context = CurrentMemoryContext;
 
-	begin();
+	dc_transaction_begin();
 	MemoryContextSwitchTo(run->scratch);
 	dc_catchup_floor(run->slot, parts);
-	commit(context);
+	dc_transaction_commit(context);
 	dc_flush_all();
 }
 
@@ -186,7 +168,7 @@ apply_parts(Run *run, DcReader *answer, bool again)
 	DcPart *part;
 	bool any = false;
 
-	begin();
+	dc_transaction_begin();
 	set = dc_apply_begin(false);
 	part = palloc0(sizeof(DcPart));
 	while (dc_call_read_part(answer, part))
@@ -202,7 +184,7 @@ apply_parts(Run *run, DcReader *answer, bool again)
 		dc_apply_again(set);
 	if (any)
 		run->out->fetched += dc_apply_run(set).applied;
-	commit(context);
+	dc_transaction_commit(context);
 }
 
 /* One exchange: rows of run->push there, rows of run->fetch here. */
@@ -568,7 +550,7 @@ add_images(Run *run, DcWriter *w, const DcScopeRoom *room, DcKeyList *keys,
 	Relation relation;
 	DcRel *rel;
 
-	begin();
+	dc_transaction_begin();
 	relation = dc_keyspace_open_relation(run->slot, AccessShareLock);
 	rel = relation != NULL ? dc_rel(relation) : NULL;
 	if (rel != NULL)
@@ -595,7 +577,7 @@ add_images(Run *run, DcWriter *w, const DcScopeRoom *room, DcKeyList *keys,
 	}
 	if (relation != NULL)
 		relation_close(relation, NoLock);
-	commit(context);
+	dc_transaction_commit(context);
 }
 
 /* The rows of these leaves, key by key. */
@@ -665,9 +647,9 @@ compare_images(Run *run)
 	uint64 columns;
 	uint64 whole;
 
-	begin();
+	dc_transaction_begin();
 	columns = dc_columns_hash(run->slot);
-	commit(run->context);
+	dc_transaction_commit(run->context);
 	dc_image_sums(run->slot, sums, run->check);
 	run->out->reading_us += (uint64) (GetCurrentTimestamp() - started);
 	whole = dc_image_sum(sums);

@@ -4,6 +4,8 @@
  */
 #include "scrub.h"
 
+#include "sql.h"
+
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -64,24 +66,6 @@ dc_key_list_clear(DcKeyList *list)
 
 /* --- the pass over the table --- */
 
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-commit(MemoryContext context)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-}
-
 /* Rows of the blocks from `block` on; false at the end of the table. */
 static bool
 visit_blocks(int slot, BlockNumber block, DcRowVisitor visit, void *arg,
@@ -136,9 +120,9 @@ dc_scrub_visit(int slot, DcRowVisitor visit, void *arg, void (*check)(void))
 
 	for (BlockNumber block = 0; more; block += BLOCKS_AT_ONCE)
 	{
-		begin();
+		dc_transaction_begin();
 		more = visit_blocks(slot, block, visit, arg, &rows);
-		commit(context);
+		dc_transaction_commit(context);
 		if (check != NULL)
 			check();
 	}
@@ -204,7 +188,7 @@ suspect_rowless(int slot, Pass *pass, const DcLeafSet *leaves,
 
 		if (room->count == 0)
 			continue;
-		begin();
+		dc_transaction_begin();
 		relation = dc_keyspace_open_relation(slot, AccessShareLock);
 		rel = relation != NULL ? dc_rel(relation) : NULL;
 		if (rel != NULL)
@@ -222,7 +206,7 @@ suspect_rowless(int slot, Pass *pass, const DcLeafSet *leaves,
 		}
 		if (relation != NULL)
 			relation_close(relation, NoLock);
-		commit(context);
+		dc_transaction_commit(context);
 		if (check != NULL)
 			check();
 	}
@@ -292,7 +276,7 @@ look_again(int slot, DcKeyList *suspects)
 	TupleTableSlot *row;
 	uint32 kept = 0;
 
-	begin();
+	dc_transaction_begin();
 	relation = dc_keyspace_open_relation(slot, AccessShareLock);
 	rel = relation != NULL ? dc_rel(relation) : NULL;
 	row = rel != NULL ? table_slot_create(relation, NULL) : NULL;
@@ -313,7 +297,7 @@ look_again(int slot, DcKeyList *suspects)
 		ExecDropSingleTupleTableSlot(row);
 	if (relation != NULL)
 		relation_close(relation, NoLock);
-	commit(context);
+	dc_transaction_commit(context);
 }
 
 /* One key in one transaction. */
@@ -325,9 +309,9 @@ settle(int slot, DcSlice key)
 
 	PG_TRY();
 	{
-		begin();
+		dc_transaction_begin();
 		verdict = dc_mend_scrubbed(slot, key.data, key.length);
-		commit(context);
+		dc_transaction_commit(context);
 	}
 	PG_CATCH();
 	{

@@ -21,6 +21,13 @@ extern const char *dc_sql_number(uint64 number);
 extern char *dc_sql_text(uint64 row, int column);
 
 /*
+ * A short transaction of a worker, with a snapshot and inside SPI; and its
+ * end, after which `context` is current again.
+ */
+extern void dc_transaction_begin(void);
+extern void dc_transaction_commit(MemoryContext context);
+
+/*
  * Becomes another role until dc_role_end(); `restricted` adds
  * SECURITY_RESTRICTED_OPERATION.  An ERROR restores it with the transaction.
  */

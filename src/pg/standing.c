@@ -28,25 +28,6 @@ standing(void)
 	return &dc_shared->standing;
 }
 
-/* A short one, in a worker. */
-static void
-begin_transaction(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-commit_transaction(MemoryContext context)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-}
-
 /* --- what others ask --- */
 
 uint64
@@ -486,9 +467,9 @@ dc_standing_welcomed(const DcWelcome *welcome)
 							 dc_shared->incarnation))
 		return "the peer did not take this node in";
 	dc_clock_observe(seen);
-	begin_transaction();
+	dc_transaction_begin();
 	refusal = take_welcome(welcome);
-	commit_transaction(context);
+	dc_transaction_commit(context);
 	return refusal;
 }
 
@@ -639,12 +620,12 @@ dc_standing_joined(uint64 life)
 	MemoryContext context = CurrentMemoryContext;
 	bool current;
 
-	begin_transaction();
+	dc_transaction_begin();
 	(void) lock_and_read_list();
 	current = dc_standing_life() == life;
 	if (current)
 		dc_sql("UPDATE datacake.local_state SET joining = false", 0, NULL);
-	commit_transaction(context);
+	dc_transaction_commit(context);
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	current &= standing()->life == life;
 	if (current)
