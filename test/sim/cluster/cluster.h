@@ -355,7 +355,8 @@ typedef enum Defect
 	DEFECT_R13_RESORT,  /* nobody is a donor when all must compare */
 	DEFECT_R15_CLOCK,   /* a new life writes before it met the others */
 	DEFECT_R13_OTHERS,  /* others' entries are judged by R, too */
-	DEFECT_R12_JOINER   /* a joiner's clock counts as R */
+	DEFECT_R12_JOINER,  /* a joiner's clock counts as R */
+	DEFECT_R12_ADOPT    /* a catch-up may lead over the horizon */
 } Defect;
 
 /* What a seed may draw; each must occur in a suite. */
@@ -637,6 +638,7 @@ void member_reincarnate(Sim *sim, Node *node, const char *why);
 Manners member_manners(const Sim *sim, const Node *node);
 bool member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 				 bool known, bool welcome, const Manners *manners);
+bool member_fell_behind(Sim *sim, Node *node, uint32_t counted, DcHlc horizon);
 bool member_includes(const List *list, uint32_t index, uint64_t incarnation);
 DcHorizon *horizon_expand(DcHlc stamp, uint32_t counted, DcHorizon *horizon);
 uint32_t horizon_counted(const DcHorizon *horizon);

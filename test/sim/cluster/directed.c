@@ -332,7 +332,7 @@ hearsay(Sim *sim)
 
 /*
  * R12.  A key was deleted and forgotten; the disk of node 3 is set back
- * unnoticed.  It is in every list, and holds a ghost.
+ * unnoticed.  It is in every list, and holds a ghost.  The others speak first.
  */
 static void
 stale_member(Sim *sim)
@@ -348,6 +348,8 @@ stale_member(Sim *sim)
 	work_write(sim, one, 0, true);
 	pump(sim, 7, 1500);
 	put_back(sim, three, &backup, false);
+	serve(sim, 0, 2, 1000);
+	serve(sim, 1, 2, 1000);
 	pump(sim, 7, 4000);
 }
 

@@ -71,6 +71,8 @@ static const Canary canaries[] = {
 	 "a newcomer need not join", 23},
 	{"R12-known", 0, DEFECT_R12_KNOWN, TROUBLE_DIRECTED + 11,
 	 "who is in the peer's list need not join", 1},
+	{"R12-adopt", 0, DEFECT_R12_ADOPT, TROUBLE_DIRECTED + 11,
+	 "a catch-up leads a node over a horizon", 1},
 	{"R12-open", 0, DEFECT_R12_OPEN, TROUBLE_DIRECTED + 12,
 	 "a joiner's open transactions are not waited for", 1},
 	{"R12-early", 0, DEFECT_R12_EARLY, TROUBLE_JOIN, "a joiner ships at once",

@@ -384,6 +384,29 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 	return !joins_now;
 }
 
+/*
+ * A catch-up came that would lead this node's vector over a horizon which it
+ * does not reach: deaths that it never saw would look as if it had them.  Who
+ * was never welcomed waits for the first welcome to decide.
+ */
+bool
+member_fell_behind(Sim *sim, Node *node, uint32_t counted, DcHlc horizon)
+{
+	if (node->mem.joining || DEFECT(sim, DEFECT_R12_ADOPT) ||
+		DEFECT(sim, DEFECT_R12_KNOWN))
+		return false;
+	vector_expand(node->mem.vector, &sim->vv[2]);
+	if (!dc_members_must_join(horizon_expand(horizon, counted, &sim->horizon),
+							  true, &sim->vv[2], false))
+		return false;
+	if (node->mem.settled)
+	{
+		node->mem.ghosts = true;
+		member_reincarnate(sim, node, "a catch-up begins behind a horizon");
+	}
+	return true;
+}
+
 /* ---- joining ------------------------------------------------------------ */
 
 /*

@@ -539,6 +539,12 @@ take_call(Sim *sim, Link *link, Node *node, const Message *m)
 		refuse(sim, link, node, &binding);
 		return;
 	}
+	if (call.adopt && member_fell_behind(sim, node, call.counted, call.horizon))
+	{
+		if (link->up)
+			refuse(sim, link, node, &binding);
+		return;
+	}
 	if (!observe(sim, node, &call.streamed) ||
 		!observe(sim, node, &call.scanned) ||
 		!carry_out(sim, node, served, &call))
