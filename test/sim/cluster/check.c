@@ -251,6 +251,22 @@ owed(Sim *sim, const Node *node, const Version *v)
 	return false;
 }
 
+/* Servers that were fenced and have not come back as members since. */
+static uint32_t
+outcasts(const Sim *sim)
+{
+	uint32_t set = 0;
+
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	{
+		const State *s = &sim->node[i].mem;
+
+		if (s->outcast || (s->joining && s->before > DC_MEMBER_PRESENT))
+			set |= BIT(i);
+	}
+	return set;
+}
+
 /* R4: what V claims beyond `before` is here. */
 void
 check_vector(Sim *sim, const Node *node, const DcHlc *before)
@@ -259,12 +275,16 @@ check_vector(Sim *sim, const Node *node, const DcHlc *before)
 		return;
 	for (uint32_t i = sim->version_count; i > 0; i--)
 	{
-		const Version *v = &sim->version[i - 1];
+		Version *v = &sim->version[i - 1];
 
 		if (v->to.stamp > node->mem.vector[v->source] ||
 			v->to.stamp <= before[v->source] || v->gone)
 			continue;
 		if (known(sim, node, v) || owed(sim, node, v))
+			continue;
+		/* its source lost it, and who else has it was sent away */
+		v->gone = (v->had & ~outcasts(sim)) == 0;
+		if (v->gone)
 			continue;
 		for (uint32_t n = 0; n < sim->config.nodes; n++)
 			sim_trace(sim, "node %u has key %u at %llu%s, V %llu", n + 1,

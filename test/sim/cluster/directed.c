@@ -321,7 +321,8 @@ hearsay(Sim *sim)
 
 	pump(sim, 7, 4000);
 	sim->node[1].skew_us = 20000;
-	work_write(sim, one, 0, false);
+	for (uint32_t key = 0; key < sim->config.keys; key++)
+		work_write(sim, one, key, false); /* more than one chunk */
 	node_publish_step(sim, one);
 	sim->node[3].contacts = true;
 	serve(sim, 0, 3, 1000);
@@ -384,7 +385,7 @@ static const Schedule schedules[] = {
 	{evicted, 3, 3, 1, 2000},     {newborn_death, 3, 2, 1, 2000},
 	{own_past, 3, 3, 1, 2000},    {slow_clock, 3, 3, 1, 2000},
 	{given_back, 3, 3, 1, 20000}, {blind_guide, 4, 3, 1, 2000},
-	{hearsay, 4, 3, 1, 2000},     {stale_member, 3, 3, 1, 20000},
+	{hearsay, 4, 3, 6, 2000},     {stale_member, 3, 3, 1, 20000},
 	{late_commit, 3, 2, 1, 2000},
 };
 const uint32_t directed_count = sizeof(schedules) / sizeof(schedules[0]);

@@ -393,7 +393,7 @@ bool
 member_fell_behind(Sim *sim, Node *node, uint32_t counted, DcHlc horizon)
 {
 	if (node->mem.joining || DEFECT(sim, DEFECT_R12_ADOPT) ||
-		DEFECT(sim, DEFECT_R12_KNOWN))
+		DEFECT(sim, DEFECT_R13_SHIP) || DEFECT(sim, DEFECT_R12_KNOWN))
 		return false;
 	vector_expand(node->mem.vector, &sim->vv[2]);
 	if (!dc_members_must_join(horizon_expand(horizon, counted, &sim->horizon),

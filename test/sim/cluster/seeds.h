@@ -42,6 +42,7 @@ static const Seed corpus[] = {
 	{TROUBLE_JOIN, 45, "newborns who meet at once need a first one, too"},
 	{TROUBLE_ANY, 5088, "R does not judge the entries of others"},
 	{TROUBLE_ANY, 5623, "an ack belongs to one catch-up"},
+	{TROUBLE_ANY, 6893, "what only an outcast has may be lost"},
 };
 #define CORPUS (sizeof(corpus) / sizeof(corpus[0]))
 
