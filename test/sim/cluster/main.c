@@ -94,7 +94,7 @@ static const Canary canaries[] = {
 	{"R13-resort", 0, DEFECT_R13_RESORT, TROUBLE_RESTORE,
 	 "nobody is a donor when all must compare", 238},
 	{"R13-others", 0, DEFECT_R13_OTHERS, TROUBLE_DIRECTED + 10,
-	 "entries of others are judged by R", 1},
+	 "entries of others are judged by R", 3},
 	{"R13-ship", 0, DEFECT_R13_SHIP, TROUBLE_DIRECTED + 4,
 	 "who was removed goes on as before", 1},
 	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound",
