@@ -374,6 +374,10 @@ read_call(DcSlice plain, DcMembers **members)
 				dc_vector_plan_segment(session.peer, part->from, part->to);
 				break;
 			case DC_PART_ADOPT:
+				if (dc_standing_behind(&part->horizon))
+					dc_peer_refuse(DC_SESSION,
+								   "This node has missed deaths that others "
+								   "have forgotten, and joins first.");
 				dc_vector_plan_adopt(session.peer, &part->donor, &part->base,
 									 &part->horizon);
 				break;

@@ -800,6 +800,26 @@ dc_standing_removed(void)
 	return removed;
 }
 
+bool
+dc_standing_behind(const DcHorizon *horizon)
+{
+	DcVv *own = palloc(sizeof(DcVv));
+	bool counted;
+
+	dc_vector_read(own);
+	if (dc_standing_joining() || dc_horizon_reached(horizon, own))
+		return false;
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	counted = standing()->counted;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (counted)
+	{
+		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+	}
+	return true;
+}
+
 DcHlc
 dc_standing_limit(bool own, bool *newborn)
 {

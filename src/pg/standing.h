@@ -117,6 +117,13 @@ extern uint64 dc_standing_life(void);
 extern void dc_standing_joined(uint64 life);
 
 /*
+ * A peer offers its vector, whose horizon this node does not reach: to take it
+ * would hide the deaths that were missed.  True: refuse it; this node joins
+ * first, at its next welcome or as a new incarnation.
+ */
+extern bool dc_standing_behind(const DcHorizon *horizon);
+
+/*
  * A joiner's state: true when enough members delivered a catch-up; then
  * *donor is one of them to compare with, or 0 if there is nothing to compare.
  */
