@@ -291,6 +291,19 @@ dc_gossip_shift_session(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 	node->session_since_us = g->now_us;
 }
 
+/*
+ * How long a clash lasts after its last sign.  Signs may be that far apart as
+ * an outdated start takes to be told from a late datagram.
+ */
+static uint64_t
+clash_us(const DcGossip *g)
+{
+	uint64_t rounds_us = CLASH_ROUNDS * g->config.interval_us;
+
+	return rounds_us > 3 * DC_GOSSIP_RIVAL_US ? rounds_us :
+												3 * DC_GOSSIP_RIVAL_US;
+}
+
 void
 dc_gossip_note_clash(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 					 uint64_t boot, const char *address, DcGossipOutput *out)
@@ -298,7 +311,7 @@ dc_gossip_note_clash(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 	bool lasting = node->clash_until_us > g->now_us;
 	DcGossipEvent *event;
 
-	node->clash_until_us = g->now_us + CLASH_ROUNDS * g->config.interval_us;
+	node->clash_until_us = g->now_us + clash_us(g);
 	if (lasting)
 		return;
 	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_IDENTITY, node->node_id);
@@ -313,7 +326,7 @@ void
 dc_gossip_note_rival(DcGossip *g, uint64_t incarnation, uint64_t boot,
 					 const char *address, DcGossipOutput *out)
 {
-	g->rival.until_us = g->now_us + CLASH_ROUNDS * g->config.interval_us;
+	g->rival.until_us = g->now_us + clash_us(g);
 	g->rival.incarnation = incarnation;
 	g->rival.boot = boot;
 	if (address[0] != '\0' || g->nodes[0].clash_until_us <= g->now_us)
