@@ -314,8 +314,7 @@ complain(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
 				 node->wire_version, DC_WIRE_VERSION);
 	if (shown->local && now < worker->refusal_until_us)
 		strlcpy(shown->complaint, worker->refusal, size);
-	shown->clash = shown->local ? rival != NULL :
-								  node->clash_until_us > worker->core.now_us;
+	shown->clash = dc_gossip_disputed(&worker->core, node);
 	if (shown->local && rival != NULL)
 		snprintf(shown->complaint, size,
 				 "another server speaks as this node, incarnation %llu, "

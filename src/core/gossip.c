@@ -16,7 +16,7 @@
 #define WANTED_MAX (DC_GOSSIP_DIGESTS_MAX / 2)
 
 /* Both claimants of an id are told this often. */
-#define CLASH_TOLD_US (UINT64_C(10) * 1000000)
+#define CLASH_TOLD_US (UINT64_C(2) * 1000000)
 
 #define HELLO_CREDIT_MAX 8
 
@@ -193,6 +193,7 @@ add_delta(DcGossipMessage *message, const DcGossipNode *node,
 	delta.floor = node->floor;
 	delta.epoch = node->epoch;
 	delta.closed = node->closed;
+	delta.disputed = node->disputed;
 	delta.clock = node->clock;
 	delta.full =
 		incarnation != node->incarnation || version < node->config_version;
@@ -278,6 +279,7 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, uint32_t sender,
 	node->floor = delta->floor;
 	node->epoch = delta->epoch;
 	node->closed = delta->closed;
+	node->disputed = delta->disputed;
 	node->clock = delta->clock;
 	if (delta->version > node->seen_version || restarted)
 		node->seen_version = delta->version;
@@ -492,7 +494,18 @@ judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
 			   const DcGossipHeader *header, DcGossipOutput *out)
 {
 	const DcGossipSession *session = &node->session;
+	const char *other = strcmp(node->seen_address, from) != 0 ?
+							node->seen_address :
+							node->address;
 
+	/* It may have started more than once before the latest did. */
+	if (dc_gossip_compare(header->incarnation, header->boot,
+						  node->previous.incarnation, node->previous.boot) > 0)
+	{
+		memset(&node->previous, 0, sizeof(node->previous));
+		node->previous.incarnation = header->incarnation;
+		node->previous.boot = header->boot;
+	}
 	if (node->state == DC_GOSSIP_DEAD ||
 		header->incarnation != node->previous.incarnation ||
 		header->boot != node->previous.boot ||
@@ -505,9 +518,9 @@ judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
 		return;
 	node->clash_told_us = g->now_us;
 	send_clash(g, from, header->boot, session->incarnation, session->boot,
-			   node->seen_address, out);
-	send_clash(g, node->seen_address, session->boot, header->incarnation,
-			   header->boot, from, out);
+			   other, out);
+	send_clash(g, other, session->boot, header->incarnation, header->boot, from,
+			   out);
 }
 
 static DcStatus
@@ -802,6 +815,7 @@ beat(DcGossip *g)
 	/* The version follows the clock: a restart begins above it. */
 	self->version = g->now_us > self->version ? g->now_us : self->version + 1;
 	self->heard_us = g->now_us;
+	self->disputed = dc_gossip_rival(g) != NULL;
 }
 
 void
@@ -1001,6 +1015,14 @@ const DcGossipRival *
 dc_gossip_rival(const DcGossip *g)
 {
 	return g->rival.until_us > g->now_us ? &g->rival : NULL;
+}
+
+bool
+dc_gossip_disputed(const DcGossip *g, const DcGossipNode *node)
+{
+	if (node == &g->nodes[0])
+		return dc_gossip_rival(g) != NULL;
+	return node->disputed || node->clash_until_us > g->now_us;
 }
 
 const char *

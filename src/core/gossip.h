@@ -108,6 +108,7 @@ typedef struct DcGossipNode
 	DcHlc floor;
 	uint64_t epoch;
 	bool closed;
+	bool disputed;
 	DcHlc clock;
 	uint32_t wire_version;
 	bool left;
@@ -284,6 +285,9 @@ const DcGossipNode *dc_gossip_find(const DcGossip *g, uint32_t node_id);
 
 /* Who else speaks under our id of late; NULL: nobody. */
 const DcGossipRival *dc_gossip_rival(const DcGossip *g);
+
+/* Do two servers speak under this node's id (R15), as heard or as it says? */
+bool dc_gossip_disputed(const DcGossip *g, const DcGossipNode *node);
 
 const char *dc_gossip_state_name(DcGossipState state);
 

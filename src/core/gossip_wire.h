@@ -110,6 +110,7 @@ typedef struct DcGossipDelta
 	DcHlc floor;             /* under the list of this epoch */
 	uint64_t epoch;          /* digest of its durable member list; 0: none */
 	bool closed;             /* it closed all fenced nodes of that list (R11) */
+	bool disputed;           /* another server speaks under its id (R15) */
 	DcHlc clock;
 	bool full;
 	bool left;

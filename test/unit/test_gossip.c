@@ -847,6 +847,89 @@ test_rival_other_incarnation(void)
 	   "two live nodes with one id and two incarnations are both told");
 }
 
+/* How many of the first `viewers` hosts believe that two speak as this node. */
+static uint32_t
+disputed_by(uint32_t viewers, uint32_t node_id)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < viewers; i++)
+	{
+		const DcGossip *g = &world.hosts[i].gossip;
+
+		count += dc_gossip_disputed(g, dc_gossip_find(g, node_id));
+	}
+	return count;
+}
+
+/*
+ * A copy starts just after its original did, so each outbids the other.  When
+ * it is stopped the original goes on as the server does: as a new incarnation.
+ */
+static bool
+clone_is_noticed(uint64_t seed)
+{
+	uint64_t random = seed;
+	uint32_t original = 2 + tap_below(&random, 8);
+	uint32_t clone = original + 1;
+	uint64_t interval_us = tap_below(&random, 2) == 0 ? INTERVAL : 50 * MS;
+	uint64_t begin_us;
+
+	new_world(1000 + seed, clone, tap_below(&random, 20));
+	for (uint32_t i = 0; i < clone; i++)
+		world.hosts[i].gossip.config.interval_us = interval_us;
+	run(10 * SECOND);
+	world.hosts[original].up = false;
+	run(tap_below(&random, 2) * SECOND);
+	start(original);
+	world.hosts[original].gossip.config.interval_us = interval_us;
+	run(tap_below(&random, 12) * SECOND);
+	start_as(clone, original + 1, 1, CLUSTER, NODES_MAX,
+			 world.hosts[tap_below(&random, original)].address);
+	world.hosts[clone].gossip.config.interval_us = interval_us;
+	begin_us = world.now_us;
+	while (disputed_by(world.host_count, original + 1) < world.host_count)
+	{
+		if (world.now_us - begin_us > 30 * SECOND)
+			return false;
+		step();
+	}
+	for (begin_us = world.now_us; world.now_us - begin_us < 40 * SECOND;)
+	{
+		step();
+		if (disputed_by(world.host_count, original + 1) < world.host_count)
+			return false;
+	}
+	world.hosts[clone].up = false;
+	while (dc_gossip_rival(&world.hosts[original].gossip) != NULL)
+	{
+		if (world.now_us - begin_us > 80 * SECOND)
+			return false;
+		step();
+	}
+	dc_gossip_reincarnate(&world.hosts[original].gossip, 2, world.now_us);
+	run(20 * SECOND);
+	return disputed_by(clone, original + 1) == 0 &&
+		   all_see(original + 1, DC_GOSSIP_ALIVE);
+}
+
+static void
+test_rivals_outbid(void)
+{
+	uint32_t unnoticed = 0;
+
+	for (uint64_t seed = 0; seed < 50; seed++)
+	{
+		if (clone_is_noticed(seed))
+			continue;
+		unnoticed++;
+		printf("# clone not noticed: seed %u\n", (unsigned) seed);
+	}
+	ok(unnoticed == 0,
+	   "a clone of a node that just started is known to all as long as both "
+	   "speak, and no longer (50 worlds)");
+}
+
 /* The clone lives alone, starts earlier and meets the cluster late. */
 static void
 test_rival_joins_late(void)
@@ -1106,6 +1189,7 @@ main(void)
 	test_full();
 	test_rival_same_incarnation();
 	test_rival_other_incarnation();
+	test_rivals_outbid();
 	test_rival_joins_late();
 	test_rivals_alone();
 	test_older_incarnation();
