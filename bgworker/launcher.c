@@ -320,8 +320,6 @@ save_state(bool vector_too)
 	bool standing_too = false;
 
 	dc_worker_begin_transaction();
-	(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	if (vector_too)
 	{
 		/* the list first: no floor is above the clock of who changes it */

@@ -21,7 +21,6 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -36,6 +35,7 @@
 #include "metadata.h"
 #include "purge.h"
 #include "rel.h"
+#include "sql.h"
 
 extern PGDLLEXPORT void datacake_maintainer_main(Datum arg);
 
@@ -304,10 +304,7 @@ void
 datacake_maintainer_main(Datum arg)
 {
 	dc_worker_begin(DC_WORKER_MAINTAINER, true);
-	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
-							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
-	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SET, true, 0, false);
+	dc_set_option("session_replication_role", "replica");
 	while (dc_phase() == DC_PHASE_IDLE)
 		dc_worker_wait(100, PG_WAIT_EXTENSION);
 	if (dc_phase() == DC_PHASE_REBUILDING)

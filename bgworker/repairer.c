@@ -16,7 +16,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -26,6 +25,7 @@
 #include "rejoin.h"
 #include "repair_job.h"
 #include "repair_run.h"
+#include "sql.h"
 #include "standing.h"
 
 extern PGDLLEXPORT void datacake_repairer_main(Datum arg);
@@ -306,10 +306,7 @@ void
 datacake_repairer_main(Datum arg)
 {
 	dc_worker_begin(DC_WORKER_REPAIRER, true);
-	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
-							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
-	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SET, true, 0, false);
+	dc_set_option("session_replication_role", "replica");
 	scrub_due =
 		MemoryContextAllocZero(TopMemoryContext,
 							   sizeof(TimestampTz) * datacake_max_keyspaces);

@@ -110,10 +110,8 @@ close_fenced(void)
 {
 	uint64 epoch;
 	const DcMembers *list = member_list(&epoch);
-	bool closed = false;
+	bool closed = dc_members_fence(list);
 
-	for (uint32 i = 0; i < list->count; i++)
-		closed |= list->at[i].state == DC_MEMBER_FENCED;
 	for (uint32 i = 0; i < list->count && closed; i++)
 	{
 		const DcMember *member = &list->at[i];
@@ -124,7 +122,7 @@ close_fenced(void)
 			closed = link != NULL && dc_link_closed(link, epoch);
 	}
 	if (closed)
-		dc_standing_set_closed(epoch, true);
+		dc_standing_set_closed(epoch);
 }
 
 static void

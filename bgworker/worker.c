@@ -61,13 +61,6 @@ claim_worker(DcWorkerKind kind)
 	before_shmem_exit(release_worker, Int32GetDatum(kind));
 }
 
-static void
-set_option(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SET, true, 0, false);
-}
-
 void
 dc_worker_begin(DcWorkerKind kind, bool database)
 {
@@ -80,10 +73,10 @@ dc_worker_begin(DcWorkerKind kind, bool database)
 	{
 		BackgroundWorkerInitializeConnection(datacake_database, NULL, 0);
 		/* whatever the defaults of server, database and role are */
-		set_option("default_transaction_isolation", "read committed");
-		set_option("default_transaction_read_only", "off");
-		set_option("synchronous_commit", "on");
-		set_option("lock_timeout", "1s");
+		dc_set_option("default_transaction_isolation", "read committed");
+		dc_set_option("default_transaction_read_only", "off");
+		dc_set_option("synchronous_commit", "on");
+		dc_set_option("lock_timeout", "1s");
 	}
 	claim_worker(kind);
 	snprintf(title, sizeof(title), "datacake %s", dc_worker_name(kind));

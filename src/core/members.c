@@ -95,6 +95,17 @@ waited_for(DcMember member)
 		   member.state == DC_MEMBER_FENCED;
 }
 
+bool
+dc_members_fence(const DcMembers *list)
+{
+	for (uint32_t i = 0; i < list->count; i++)
+	{
+		if (list->at[i].state == DC_MEMBER_FENCED)
+			return true;
+	}
+	return false;
+}
+
 uint32_t
 dc_members_count(const DcMembers *list)
 {

@@ -101,6 +101,9 @@ bool dc_members_includes(const DcMembers *list, uint32_t node_id,
 bool dc_members_put(DcMembers *list, DcMember member);
 bool dc_members_merge(DcMembers *list, const DcMembers *other);
 
+/* Does the list fence anybody? */
+bool dc_members_fence(const DcMembers *list);
+
 /* Members that are waited for: present or fenced. */
 uint32_t dc_members_count(const DcMembers *list);
 

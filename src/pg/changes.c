@@ -609,16 +609,6 @@ pre_commit(void)
 
 /* --- COMMIT: nothing that can fail --- */
 
-static void
-raise_flush_lsn(XLogRecPtr lsn)
-{
-	uint64 seen = pg_atomic_read_u64(&dc_shared->flush_lsn);
-
-	while (seen < lsn &&
-		   !pg_atomic_compare_exchange_u64(&dc_shared->flush_lsn, &seen, lsn))
-		;
-}
-
 /* While the locks are held: who gets them then finds the floor. */
 static void
 raise_floors(void)
@@ -706,7 +696,7 @@ at_commit(void)
 	if (xact.context != NULL)
 	{
 		/* before the merge: who reads an entry finds L beyond its commit */
-		raise_flush_lsn(XactLastCommitEnd);
+		dc_raise(&dc_shared->flush_lsn, XactLastCommitEnd);
 		raise_floors();
 		if (xact.count > LARGE_CHANGES)
 		{

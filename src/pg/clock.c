@@ -189,10 +189,7 @@ dc_clock_observe(DcHlc stamp)
 							   dc_hlc_out(stamp)),
 						errhint("Synchronize the clocks of nodes %d and %u.",
 								datacake_node_id, dc_hlc_node_id(stamp))));
-	while (
-		last < stamp &&
-		!pg_atomic_compare_exchange_u64(&dc_shared->clock_last, &last, stamp))
-		;
+	dc_raise(&dc_shared->clock_last, stamp);
 }
 
 void

@@ -672,17 +672,6 @@ send_call(DcLink *link, StringInfo call, Message *draft, bool catchup)
 	flush_socket(link);
 }
 
-static bool
-any_fenced(const DcMembers *list)
-{
-	for (uint32 i = 0; i < list->count; i++)
-	{
-		if (list->at[i].state == DC_MEMBER_FENCED)
-			return true;
-	}
-	return false;
-}
-
 static void
 begin_call(DcLink *link, StringInfo call)
 {
@@ -918,7 +907,7 @@ send_members(DcLink *link)
 	dc_call_members(&w, list);
 	appendBinaryStringInfo(&call, (char *) bytes, (int) w.length);
 	send_call(link, &call, &draft, false);
-	if (link->owed_epoch != link->sent_epoch && any_fenced(list))
+	if (link->owed_epoch != link->sent_epoch && dc_members_fence(list))
 		dc_stream_owe(&link->stream);
 	link->owed_epoch = link->sent_epoch;
 	return true;

@@ -290,15 +290,6 @@ dc_key_make(const uint8 *data, Size length)
 				   .hash = dc_key_hash(map_env()->hash_seed, data, length)};
 }
 
-static void
-raise_stamp(pg_atomic_uint64 *to, DcHlc stamp)
-{
-	uint64 seen = pg_atomic_read_u64(to);
-
-	while (seen < stamp && !pg_atomic_compare_exchange_u64(to, &seen, stamp))
-		;
-}
-
 void
 dc_death_announce(int slot, uint64 hash, DcHlc stamp)
 {
@@ -306,7 +297,7 @@ dc_death_announce(int slot, uint64 hash, DcHlc stamp)
 	int partition = partition_of(hash);
 
 	pg_atomic_fetch_add_u32(&keyspace->dying[partition], 1);
-	raise_stamp(&keyspace->deaths[partition], stamp);
+	dc_raise(&keyspace->deaths[partition], stamp);
 	pg_memory_barrier(); /* before the row dies, or is looked for */
 }
 
@@ -505,9 +496,9 @@ dc_floor(int slot)
 void
 dc_floor_raise(int slot, DcHlc stamp, bool swept)
 {
-	raise_stamp(&dc_keyspace(slot)->floor, stamp);
+	dc_raise(&dc_keyspace(slot)->floor, stamp);
 	if (swept)
-		raise_stamp(&dc_keyspace(slot)->swept, stamp);
+		dc_raise(&dc_keyspace(slot)->swept, stamp);
 	pg_memory_barrier();
 }
 
@@ -519,7 +510,7 @@ dc_floor_announce(int slot, DcHlc stamp)
 	for (int i = 0; i < DC_PARTITIONS; i++)
 	{
 		pg_atomic_fetch_add_u32(&keyspace->dying[i], 1);
-		raise_stamp(&keyspace->deaths[i], stamp);
+		dc_raise(&keyspace->deaths[i], stamp);
 	}
 	pg_memory_barrier();
 }
@@ -531,20 +522,32 @@ dc_floor_settle(int slot)
 		pg_atomic_fetch_sub_u32(&dc_keyspace(slot)->dying[i], 1);
 }
 
-bool
-dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
+/* The next few entries that the filter gives leave the map; how many. */
+static int
+remove_some(DcMap *map, DcMapCursor *cursor, const DcMapFilter *filter)
 {
 	DcMapItem items[PURGE_ITEMS];
 	uint8 keys[PURGE_ITEMS * 32 + DC_KEY_BYTES_MAX];
-	DcKeyspace *keyspace = dc_keyspace(slot);
-	DcMap *map = &keyspace->maps[cursor->partition];
-	LWLock *lock = partition_lock(slot, cursor->partition);
-	DcMapFilter filter = {.until = dc_floor(slot)};
 	DcMapRoom room = {.items = items,
 					  .items_max = PURGE_ITEMS,
 					  .bytes = keys,
 					  .bytes_max = sizeof(keys),
 					  .visits_max = 10000};
+	size_t n = dc_map_scan(map, map_env(), cursor, filter, &room);
+
+	for (size_t i = 0; i < n; i++)
+		(void) dc_map_remove(map, map_env(), items[i].key.data,
+							 items[i].key.length);
+	return (int) n;
+}
+
+bool
+dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
+{
+	DcKeyspace *keyspace = dc_keyspace(slot);
+	DcMap *map = &keyspace->maps[cursor->partition];
+	LWLock *lock = partition_lock(slot, cursor->partition);
+	DcMapFilter filter = {.until = dc_floor(slot)};
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	if (filter.until == DC_HLC_NONE)
@@ -555,13 +558,7 @@ dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
 		*complete = false;
 	}
 	else
-	{
-		size_t n = dc_map_scan(map, map_env(), &cursor->cursor, &filter, &room);
-
-		for (size_t i = 0; i < n; i++)
-			(void) dc_map_remove(map, map_env(), items[i].key.data,
-								 items[i].key.length);
-	}
+		(void) remove_some(map, &cursor->cursor, &filter);
 	LWLockRelease(lock);
 	if (!cursor->cursor.done)
 		return true;
@@ -655,24 +652,12 @@ purge_partition(int slot, DcMetadataCursor *cursor, DcHlc horizon, int *purged)
 {
 	DcMap *map = &dc_keyspace(slot)->maps[cursor->partition];
 	DcMapFilter filter = {.until = horizon, .skip_live = true};
-	DcMapItem items[PURGE_ITEMS];
-	uint8 keys[PURGE_ITEMS * 32 + DC_KEY_BYTES_MAX];
-	DcMapRoom room = {.items = items,
-					  .items_max = PURGE_ITEMS,
-					  .bytes = keys,
-					  .bytes_max = sizeof(keys),
-					  .visits_max = 10000};
-	size_t n;
 
 	if (map->dead_count == 0)
 		return DC_PURGE_DONE;
 	if (dc_keyspace(slot)->pins[cursor->partition] > 0)
 		return DC_PURGE_PINNED;
-	n = dc_map_scan(map, map_env(), &cursor->cursor, &filter, &room);
-	for (size_t i = 0; i < n; i++)
-		(void) dc_map_remove(map, map_env(), items[i].key.data,
-							 items[i].key.length);
-	*purged = (int) n;
+	*purged = remove_some(map, &cursor->cursor, &filter);
 	return cursor->cursor.done ? DC_PURGE_DONE : DC_PURGE_MORE;
 }
 

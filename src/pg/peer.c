@@ -19,7 +19,6 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "apply.h"
@@ -172,7 +171,6 @@ static void
 check_caller(uint32 node_id, uint64 incarnation)
 {
 	const char *complaint = dc_identity_complaint(node_id, incarnation);
-
 	bool removed;
 
 	if (complaint != NULL)
@@ -222,25 +220,18 @@ check_hello(const DcHello *hello)
 	check_caller(hello->sender, hello->incarnation);
 }
 
-static void
-set_option(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SET, true, 0, false);
-}
-
 /* What the session needs as long as it lives; plans are kept (P17). */
 static void
 prepare_session(void)
 {
 	static bool registered = false;
 
-	set_option("session_replication_role", "replica");
-	set_option("synchronous_commit", "on");
-	set_option("lock_timeout", "1s");
-	set_option("statement_timeout", "0");
-	set_option("client_encoding", GetDatabaseEncodingName());
-	set_option("search_path", "pg_catalog, pg_temp");
+	dc_set_option("session_replication_role", "replica");
+	dc_set_option("synchronous_commit", "on");
+	dc_set_option("lock_timeout", "1s");
+	dc_set_option("statement_timeout", "0");
+	dc_set_option("client_encoding", GetDatabaseEncodingName());
+	dc_set_option("search_path", "pg_catalog, pg_temp");
 	if (!registered)
 	{
 		before_shmem_exit(end_session, (Datum) 0);

@@ -314,6 +314,16 @@ dc_count(DcCounter counter, uint64 n)
 	pg_atomic_fetch_add_u64(&dc_shared->counters[counter], n);
 }
 
+/* Atomic maximum; full barrier if it changed. */
+static inline void
+dc_raise(pg_atomic_uint64 *word, uint64 value)
+{
+	uint64 seen = pg_atomic_read_u64(word);
+
+	while (seen < value && !pg_atomic_compare_exchange_u64(word, &seen, value))
+		;
+}
+
 static inline DcPhase
 dc_phase(void)
 {

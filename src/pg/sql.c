@@ -53,6 +53,13 @@ dc_sql_text(uint64 row, int column)
 }
 
 void
+dc_set_option(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SET, true, 0, false);
+}
+
+void
 dc_transaction_begin(void)
 {
 	SetCurrentStatementStartTimestamp();

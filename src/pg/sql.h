@@ -20,6 +20,9 @@ extern const char *dc_sql_number(uint64 number);
 /* Column of a result row as text, palloc'd, or NULL. */
 extern char *dc_sql_text(uint64 row, int column);
 
+/* Sets a configuration variable for the rest of the session. */
+extern void dc_set_option(const char *name, const char *value);
+
 /*
  * A short transaction of a worker, with a snapshot and inside SPI; and its
  * end, after which `context` is current again.

@@ -554,15 +554,6 @@ dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 		update->floor != DC_HLC_NONE && dc_members_count(&update->members) > 1;
 }
 
-static void
-raise_to(pg_atomic_uint64 *word, uint64 value)
-{
-	uint64 seen = pg_atomic_read_u64(word);
-
-	while (seen < value && !pg_atomic_compare_exchange_u64(word, &seen, value))
-		;
-}
-
 /* Stamp and counted nodes move together; who only wants the stamp reads it. */
 static void
 adopt_horizon(const DcHorizon *horizon)
@@ -570,14 +561,14 @@ adopt_horizon(const DcHorizon *horizon)
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	(void) dc_horizon_join(&standing()->horizon, horizon);
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
-	raise_to(&dc_shared->horizon, horizon->stamp);
+	dc_raise(&dc_shared->horizon, horizon->stamp);
 }
 
 void
 dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 {
 	adopt_horizon(&update->horizon);
-	raise_to(&dc_shared->horizon_durable, update->horizon.stamp);
+	dc_raise(&dc_shared->horizon_durable, update->horizon.stamp);
 	if (!loaded)
 		return;
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
@@ -855,10 +846,10 @@ dc_standing_refuses(uint32 peer)
 }
 
 void
-dc_standing_set_closed(uint64 epoch, bool closed)
+dc_standing_set_closed(uint64 epoch)
 {
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	if (standing()->epoch == epoch)
-		standing()->closed = closed;
+		standing()->closed = true;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 }

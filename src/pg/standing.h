@@ -147,7 +147,7 @@ extern void dc_standing_fence(uint32 node_id);
 extern void dc_standing_set_removed(void);
 extern bool dc_standing_removed(void);
 
-/* Replicator: whether it closed all fenced nodes under this epoch (R11). */
-extern void dc_standing_set_closed(uint64 epoch, bool closed);
+/* Replicator: it closed all fenced nodes under this epoch (R11). */
+extern void dc_standing_set_closed(uint64 epoch);
 
 #endif
