@@ -30,8 +30,8 @@ enum
 	DC_CANARY_REG_HALF = 1 << 13,     /* half of the members will do */
 	DC_CANARY_REG_NEXT = 1 << 14,     /* the new list's members are counted */
 	DC_CANARY_REG_LIFE = 1 << 15,     /* a new life votes for the old one */
-	DC_CANARY_REG_TAKEOVER = 1 << 16, /* ... after one promise of many */
-	DC_CANARY_REG_BARRIER = 1 << 17,  /* ... after one look, no promise */
+	DC_CANARY_REG_TAKEOVER = 1 << 16, /* ... after promises of all of many */
+	DC_CANARY_REG_SOME = 1 << 17,     /* ... after promises of some of many */
 	DC_CANARY_REG_MEMBER = 1 << 18,   /* who is no member votes */
 	DC_CANARY_REG_LEARN = 1 << 19,    /* one acceptance is a decision */
 	DC_CANARY_REG_CLEAR = 1 << 20,    /* an old instance's vote stays */

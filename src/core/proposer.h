@@ -42,7 +42,7 @@
  * DRAWING, LEARNING at all of them.  DC_NO_MAJORITY: not all answered, nothing
  * happened.  DC_UNDECIDED: not all have learned it yet; it is in force.
  *
- * Pure; about 50 kB (forced: 50 kB for each survivor, the caller's).
+ * Pure; about 50 kB, and of the caller 33 kB for each survivor.
  */
 #ifndef DC_PROPOSER_H
 #define DC_PROPOSER_H
@@ -88,9 +88,10 @@ typedef struct DcProposer
 
 	/* the rest is its own */
 	DcChange change;
-	bool own;     /* the value is what `change` makes of the list */
-	bool risked;  /* it was sent to be accepted, on this list */
-	uint32_t via; /* READING: who is asked */
+	bool own;       /* the value is what `change` makes of the list */
+	bool completed; /* a list was decided here */
+	bool risked;    /* it was sent to be accepted, on this list */
+	uint32_t via;   /* READING: who is asked */
 	uint32_t tries;
 	uint64_t chance;
 	uint64_t wake_us;
@@ -111,7 +112,7 @@ typedef struct DcProposer
  * `chance` is a random number for the back-off.
  */
 void dc_proposer_begin(DcProposer *p, const DcRegister *reg, uint32_t via,
-					   const DcChange *change, uint64_t chance, uint64_t now_us,
+					   const DcChange *change, uint64_t chance,
 					   uint64_t deadline_us);
 
 /*
@@ -120,8 +121,7 @@ void dc_proposer_begin(DcProposer *p, const DcRegister *reg, uint32_t via,
  */
 void dc_proposer_begin_forced(DcProposer *p, const DcRegister *reg,
 							  const uint32_t *survivors, uint32_t count,
-							  DcRegisterReply *room, uint64_t now_us,
-							  uint64_t deadline_us);
+							  DcRegisterReply *room, uint64_t deadline_us);
 
 bool dc_proposer_wants_ballot(const DcProposer *p);
 void dc_proposer_ballot(DcProposer *p, DcHlc ballot);

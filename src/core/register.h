@@ -195,6 +195,9 @@ bool dc_register_follows(const DcMembers *list, const DcMembers *next);
 
 bool dc_members_equal(const DcMembers *a, const DcMembers *b);
 
+/* Of the 16 kB of a list only what is used. */
+void dc_members_copy(DcMembers *to, const DcMembers *from);
+
 /* ---- a node's register ---- */
 
 /*
