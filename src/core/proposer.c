@@ -80,15 +80,16 @@ begin_learning(DcProposer *p, DcStatus status)
 	p->request.kind = DC_REGISTER_LEARN;
 	ask_voters(p, &p->request.list);
 	p->asked[p->change.node_id] = DC_ASKED_TO_SEND;
+	p->asked[p->node_id] = DC_ASKED_TO_SEND;
 }
 
 /* ---- from list to list ---------------------------------------------------- */
 
-/* A list that was completed here is told even if the change fails on it. */
+/* What is news to the own node, or was completed here, is told all the same. */
 static void
 give_up(DcProposer *p, DcStatus status)
 {
-	if (p->completed)
+	if (p->moved)
 		begin_learning(p, status);
 	else
 		finish(p, status);
@@ -119,13 +120,18 @@ consider(DcProposer *p)
 		p->state = DC_PROPOSER_DRAWING;
 }
 
-/* What was risked on an older list was not chosen, if it is not in this one. */
+/*
+ * A newer list than the one in p->request.  What was risked on the older one
+ * was not chosen, if it is not in this one.
+ */
 static void
-rebase(DcProposer *p, const DcPosition *at, const DcMembers *list)
+rebase(DcProposer *p, const DcRegisterReply *reply)
 {
-	p->request.at = *at;
-	dc_members_copy(&p->request.list, list);
+	p->request.at = reply->at;
+	dc_members_copy(&p->request.list, &reply->list);
+	p->moved = true;
 	p->risked = false;
+	p->already = false;
 	consider(p);
 }
 
@@ -137,7 +143,7 @@ chosen(DcProposer *p)
 
 	p->request.at.epoch++;
 	dc_members_copy(&p->request.list, &p->request.value);
-	p->completed = true;
+	p->moved = true;
 	p->risked = false;
 	if (own)
 		begin_learning(p, DC_OK);
@@ -268,6 +274,13 @@ settle_vote(DcProposer *p, uint64_t now_us)
 		fail(p, p->stranger != 0 ? DC_LINEAGE : DC_NO_MAJORITY);
 }
 
+static bool
+newer(const DcProposer *p, const DcRegisterReply *reply)
+{
+	return reply->at.founder == p->request.at.founder &&
+		   dc_position_compare(&reply->at, &p->request.at) > 0;
+}
+
 static void
 take_vote(DcProposer *p, uint32_t node_id, const DcRegisterReply *reply)
 {
@@ -282,9 +295,8 @@ take_vote(DcProposer *p, uint32_t node_id, const DcRegisterReply *reply)
 			p->asked[node_id] = DC_ASKED_REFUSED;
 			return;
 		case DC_VERDICT_AHEAD:
-			if (reply->at.founder == p->request.at.founder &&
-				dc_position_compare(&reply->at, &p->request.at) > 0)
-				rebase(p, &reply->at, &reply->list);
+			if (newer(p, reply))
+				rebase(p, reply);
 			else
 				p->asked[node_id] = DC_ASKED_NO;
 			return;
@@ -323,7 +335,20 @@ take_read(DcProposer *p, uint32_t node_id, const DcRegisterReply *reply)
 		finish(p, DC_LINEAGE);
 	}
 	else
-		rebase(p, &reply->at, &reply->list);
+		rebase(p, reply);
+}
+
+/* That the change is in a list which others know to be old says little. */
+static void
+take_learned(DcProposer *p, uint32_t node_id, const DcRegisterReply *reply)
+{
+	if (reply->verdict == DC_VERDICT_AHEAD && p->already && newer(p, reply))
+		rebase(p, reply);
+	else if (reply->verdict == DC_VERDICT_YES ||
+			 reply->verdict == DC_VERDICT_AHEAD)
+		p->asked[node_id] = DC_ASKED_YES;
+	else
+		p->asked[node_id] = DC_ASKED_NO;
 }
 
 static void
@@ -408,7 +433,11 @@ dc_proposer_begin(DcProposer *p, const DcRegister *reg, uint32_t via,
 	p->chance = chance;
 	p->above = reg->promised;
 	if (!reg->adrift && reg->at.founder != 0)
-		rebase(p, &reg->at, &reg->list);
+	{
+		p->request.at = reg->at;
+		dc_members_copy(&p->request.list, &reg->list);
+		consider(p);
+	}
 	else if (via >= 1 && via <= DC_NODE_ID_MAX)
 	{
 		p->needed = 1;
@@ -490,11 +519,8 @@ dc_proposer_reply(DcProposer *p, uint32_t node_id, const DcRegisterReply *reply,
 		take_read(p, node_id, reply);
 	else if (p->state != DC_PROPOSER_LEARNING)
 		take_vote(p, node_id, reply);
-	else if (reply->verdict == DC_VERDICT_YES ||
-			 reply->verdict == DC_VERDICT_AHEAD)
-		p->asked[node_id] = DC_ASKED_YES;
 	else
-		p->asked[node_id] = DC_ASKED_NO;
+		take_learned(p, node_id, reply);
 	settle(p, now_us);
 }
 

@@ -88,10 +88,10 @@ typedef struct DcProposer
 
 	/* the rest is its own */
 	DcChange change;
-	bool own;       /* the value is what `change` makes of the list */
-	bool completed; /* a list was decided here */
-	bool risked;    /* it was sent to be accepted, on this list */
-	uint32_t via;   /* READING: who is asked */
+	bool own;     /* the value is what `change` makes of the list */
+	bool moved;   /* the list is not the one that it began with */
+	bool risked;  /* it was sent to be accepted, on this list */
+	uint32_t via; /* READING: who is asked */
 	uint32_t tries;
 	uint64_t chance;
 	uint64_t wake_us;

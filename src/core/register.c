@@ -331,8 +331,7 @@ learn(DcRegister *reg, const DcRegisterRequest *request, bool *changed)
 
 	if (reg->adrift)
 	{
-		if (request->kind != DC_REGISTER_LEARN || (same && order <= 0) ||
-			!present(&request->list, reg->node_id))
+		if ((same && order <= 0) || !present(&request->list, reg->node_id))
 			return DC_VERDICT_ADRIFT;
 	}
 	else if (!same)
