@@ -377,14 +377,18 @@ settle_learning(DcProposer *p)
 static void
 force(DcProposer *p, DcHlc stamp)
 {
+	/* the list is not the proposer's before it is sure */
+	DcPosition at;
 	DcStatus status = dc_register_force(p->survivors, p->survivor_count, stamp,
-										&p->request.at, &p->request.list);
+										&at, &p->best, &p->stranger);
 
 	if (status != DC_OK)
 	{
 		finish(p, status);
 		return;
 	}
+	p->request.at = at;
+	dc_members_copy(&p->request.list, &p->best);
 	begin_learning(p, DC_OK);
 	p->needed = p->survivor_count;
 }

@@ -34,13 +34,15 @@
  *		                the same change again finds out
  *		DC_OUTVOTED     the time was up while others were ahead
  *		DC_LINEAGE      members belong to another lineage (p->stranger)
- *		DC_NOT_ALLOWED  the list does not permit it
+ *		DC_NOT_ALLOWED  the list does not permit it; of the own admission: only a
+ *		                new life may come back
  *		DC_NOT_MEMBER   only members may change others
  *		DC_SPLIT        p->stranger has another list with the same number
  *
  * A forced recovery is carried through in the same way: READING all survivors,
  * DRAWING, LEARNING at all of them.  DC_NO_MAJORITY: not all answered, nothing
  * happened.  DC_UNDECIDED: not all have learned it yet; it is in force.
+ * Others as dc_register_force() says, of p->stranger.
  *
  * Pure; about 50 kB, and of the caller 33 kB for each survivor.
  */

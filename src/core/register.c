@@ -275,9 +275,12 @@ dc_register_alone(const DcRegister *reg)
 bool
 dc_register_abandon(DcRegister *reg)
 {
+	DcMember self = dc_members_get(&reg->list, reg->node_id);
+	bool out =
+		self.state != DC_MEMBER_PRESENT && self.incarnation < reg->incarnation;
+
 	if (reg->adrift ||
-		(!dc_register_alone(reg) && present(&reg->list, reg->node_id) &&
-		 !DC_CANARY(DC_CANARY_REG_ABANDON)))
+		(!dc_register_alone(reg) && !out && !DC_CANARY(DC_CANARY_REG_ABANDON)))
 		return false;
 	reg->adrift = true;
 	reg->voice = 0;
@@ -318,9 +321,11 @@ votes(const DcRegister *reg)
 }
 
 /*
- * Takes a decided list if it is newer.  Who is adrift takes only one that
- * names it, and never comes back to the lineage that it left: what it had
- * promised there is gone.
+ * Takes a decided list if it is newer.  What a node that is adrift had promised
+ * in the lineages that it left is gone, so it must not come back to a list
+ * whose successor it may have voted on: not to one that names it alone, nor to
+ * an older one of the last lineage.  All others name a former life of it, or
+ * it was never there.
  */
 static DcVerdict
 learn(DcRegister *reg, const DcRegisterRequest *request, bool *changed)
@@ -331,7 +336,8 @@ learn(DcRegister *reg, const DcRegisterRequest *request, bool *changed)
 
 	if (reg->adrift)
 	{
-		if ((same && order <= 0) || !present(&request->list, reg->node_id))
+		if ((same && order <= 0) || !present(&request->list, reg->node_id) ||
+			!others_present(&request->list, reg->node_id))
 			return DC_VERDICT_ADRIFT;
 	}
 	else if (!same)
@@ -495,26 +501,27 @@ may_be_present(const DcMembers *list, const DcRegisterReply *survivor)
 
 DcStatus
 dc_register_force(const DcRegisterReply *survivors, uint32_t count, DcHlc stamp,
-				  DcPosition *at, DcMembers *list)
+				  DcPosition *at, DcMembers *list, uint32_t *who)
 {
+	*who = 0;
 	if (count == 0)
 		return DC_NOT_ALLOWED;
-	for (uint32_t i = 0; i < count; i++)
-	{
-		if (survivors[i].adrift ||
-			survivors[i].at.founder != survivors[0].at.founder)
-			return DC_LINEAGE;
-		if (stamp <= survivors[i].at.generation ||
-			stamp <= survivors[i].promised)
-			return DC_OUTVOTED;
-	}
 	newest(survivors, count, at, list);
-	at->generation = stamp;
 	for (uint32_t i = 0; i < count; i++)
 	{
-		if (!may_be_present(list, &survivors[i]))
+		const DcRegisterReply *survivor = &survivors[i];
+
+		*who = survivor->node_id;
+		if (survivor->adrift || survivor->at.founder != at->founder)
+			return DC_LINEAGE;
+		if (stamp <= survivor->at.generation || stamp <= survivor->promised)
+			return DC_OUTVOTED;
+		if (!may_be_present(list, survivor))
 			return DC_NOT_ALLOWED;
 	}
+	*who = 0;
+	at->generation =
+		DC_CANARY(DC_CANARY_REG_GENERATION) ? at->generation + 1 : stamp;
 	for (uint32_t i = 0; i < list->count; i++)
 	{
 		if (survivor_of(survivors, count, list->at[i].node_id) == NULL)

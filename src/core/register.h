@@ -56,8 +56,9 @@
  * missing servers are stopped.
  *
  * Lineages do not merge.  A node whose lineage never named another as present,
- * or whose own list says that it is not a member, may abandon it (durably) and
- * is adrift: it votes nowhere until it learns a list that names it.  A group
+ * or a new life whose own list says that the former one is no member, may
+ * abandon it (durably) and is adrift: it votes nowhere until it learns a list
+ * that names it and others.  A group
  * never does; two groups refuse each other (dc_register_meet).
  *
  * Pure.  Whatever changed must be durable before the reply leaves.  Requests
@@ -239,12 +240,15 @@ bool dc_register_abandon(DcRegister *reg);
 /*
  * Forced recovery: the list in which of all nodes only `survivors` (their
  * replies to a READ, each of one founder) are present, and its position.
- * `stamp` is fresh; it becomes the generation.  DC_NOT_ALLOWED: none is
- * given, or one cannot be present as the life that it is; DC_LINEAGE;
- * DC_OUTVOTED: the stamp is not above the generations and promises found.
+ * `stamp` is fresh; it becomes the generation.  Not DC_OK: `who` is to blame,
+ * position and list mean nothing.  DC_NOT_ALLOWED: it was fenced or removed as
+ * the life that it is, perhaps by a list that only some had accepted; it needs
+ * a new life (or nobody was given).  DC_LINEAGE: it is not of the first one's
+ * lineage.  DC_OUTVOTED: the stamp is not above what it knows.
  */
 DcStatus dc_register_force(const DcRegisterReply *survivors, uint32_t count,
-						   DcHlc stamp, DcPosition *at, DcMembers *list);
+						   DcHlc stamp, DcPosition *at, DcMembers *list,
+						   uint32_t *who);
 
 /* ---- codecs ---- */
 
