@@ -393,6 +393,10 @@ take_over(DcRegister *reg, const DcRegisterRequest *request, bool *changed)
 			(dc_register_voters(&reg->list) != 2 &&
 			 !DC_CANARY(DC_CANARY_REG_TAKEOVER | DC_CANARY_REG_SOME)))
 			return DC_VERDICT_SILENT;
+		if (request->accepted_ballot != DC_HLC_NONE &&
+			(request->accepted_ballot > request->ballot ||
+			 !dc_register_follows(&reg->list, &request->value)))
+			return DC_VERDICT_INVALID;
 		reg->voice = self.incarnation;
 		reg->promised = request->ballot;
 		reg->ballot = request->accepted_ballot;

@@ -71,8 +71,7 @@ follows(const Decided *before, const Decided *after)
 		if (is.state == DC_MEMBER_PRESENT && is.incarnation > was.incarnation)
 			continue;
 		if (is.incarnation != was.incarnation ||
-			!((was.state == DC_MEMBER_PRESENT &&
-			   is.state == DC_MEMBER_FENCED) ||
+			!((was.state == DC_MEMBER_PRESENT && is.state == DC_MEMBER_FENCED) ||
 			  (was.state == DC_MEMBER_FENCED && is.state == DC_MEMBER_REMOVED)))
 			return false;
 	}
@@ -223,8 +222,7 @@ check_quorate(Sim *sim, uint32_t newest)
 	{
 		DcMember member = reg->list.at[i];
 		const DcRegister *there = &sim->node[member.node_id].memory;
-		bool here = !there->adrift &&
-					there->at.founder == reg->at.founder;
+		bool here = !there->adrift && there->at.founder == reg->at.founder;
 
 		if (member.state != DC_MEMBER_PRESENT)
 			continue;

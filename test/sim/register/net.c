@@ -49,9 +49,8 @@ net_deliver(Sim *sim)
 		sim->stats.fault[FAULT_DOUBLE]++;
 	else
 		sim->message[at].used = false;
-	if (message.from != message.to &&
-		(sim->cut[message.from][message.to] ||
-		 rng_below(&sim->rng, 1000) < sim->loss))
+	if (message.from != message.to && (sim->cut[message.from][message.to] ||
+									   rng_below(&sim->rng, 1000) < sim->loss))
 	{
 		sim->message[at].used = false;
 		sim->stats.fault[FAULT_LOSS]++;

@@ -330,8 +330,8 @@ met(Sim *sim, uint32_t id, const DcRegisterReply *seen)
 		case DC_MEETING_AWAIT:
 		case DC_MEETING_REFUSE:
 			/* the canary's group gives way too */
-			if (dc_register_alone(&node->memory) ||
-				seen->node_id > id || !dc_register_abandon(&node->memory))
+			if (dc_register_alone(&node->memory) || seen->node_id > id ||
+				!dc_register_abandon(&node->memory))
 				return;
 			if (dc_register_member(&node->memory))
 				say(sim, "node %u leaves its group", id);
@@ -351,8 +351,8 @@ node_receive(Sim *sim, const Message *message)
 		return;
 	if (message->reply)
 	{
-		if (dc_register_reply_decode(message->bytes, message->length,
-									 &reply) != DC_OK)
+		if (dc_register_reply_decode(message->bytes, message->length, &reply) !=
+			DC_OK)
 			fail(sim, "a reply of node %u does not decode", message->from);
 		else if (message->meeting)
 			met(sim, id, &reply);
@@ -364,8 +364,8 @@ node_receive(Sim *sim, const Message *message)
 		}
 		return;
 	}
-	if (dc_register_request_decode(message->bytes, message->length,
-								   &request) != DC_OK)
+	if (dc_register_request_decode(message->bytes, message->length, &request) !=
+		DC_OK)
 	{
 		fail(sim, "a request of node %u does not decode", message->from);
 		return;

@@ -8,6 +8,7 @@
  *	net.c       messages in flight, partitions
  *	run.c       the seed's choices; calm at the end, and what must work then
  *	check.c     the oracle
+ *	directed.c  schedules by hand
  *	explore.c   every order of the messages of two proposers
  *	main.c      the suite
  *
@@ -42,10 +43,12 @@ typedef enum Defect
 typedef enum Profile
 {
 	PROFILE_ANY,
-	PROFILE_TWO,    /* two members, often restored */
-	PROFILE_LONE,   /* nodes that are alone, or adrift */
-	PROFILE_FORCED, /* partitions and forced recoveries */
-	PROFILE_LIVES   /* three members, often restored */
+	PROFILE_TWO,     /* two members, often restored */
+	PROFILE_LONE,    /* nodes that are alone, or adrift */
+	PROFILE_FORCED,  /* partitions and forced recoveries */
+	PROFILE_LIVES,   /* three members, often restored */
+	PROFILE_DUEL,    /* three members that crash, and many proposers */
+	PROFILE_DIRECTED /* and the number of a schedule */
 } Profile;
 
 typedef enum Fault
@@ -125,7 +128,9 @@ typedef struct Sim
 	Message message[MESSAGES_MAX];
 	bool cut[NODES_MAX + 1][NODES_MAX + 1];
 	uint32_t loss, doubles; /* per mille */
-	uint32_t restores;      /* per mille of the steps' troubles */
+	uint32_t restores;      /* per mille of the starts after a crash */
+	uint32_t troubles;      /* of about a thousand steps */
+	uint32_t eager;         /* per mille of the steps: a proposal begins */
 	uint32_t forces;        /* left */
 	Defect defect;
 	Profile profile;
@@ -178,6 +183,10 @@ bool check_quorate(Sim *sim, uint32_t newest);
 
 /* run.c */
 bool run(Sim *sim, uint64_t seed, Defect defect, Profile profile, bool trace);
+
+/* directed.c */
+void directed(Sim *sim, uint32_t number);
+extern const uint32_t directed_count;
 
 /* explore.c: number of states, 0 if a property does not hold */
 uint64_t explore(uint32_t scenario, uint64_t states_max, bool *all,

@@ -34,7 +34,8 @@ start_members(Sim *sim, uint32_t members)
 	first.at = (DcPosition){rng_next(&sim->rng) | 1, DC_HLC_NONE, 1};
 	first.list.count = 0;
 	for (uint32_t id = 1; id <= members; id++)
-		(void) dc_members_put(&first.list, (DcMember){id, DC_MEMBER_PRESENT, 1});
+		(void) dc_members_put(&first.list,
+							  (DcMember){id, DC_MEMBER_PRESENT, 1});
 	check_decided(sim, &first.at, &first.list, true);
 	for (uint32_t id = 1; id <= members; id++)
 		(void) dc_register_answer(&sim->node[id].memory, &first, &reply);
@@ -48,6 +49,8 @@ start(Sim *sim)
 	sim->count = members + rng_below(&sim->rng, 3);
 	if (sim->profile == PROFILE_TWO)
 		members = 2, sim->count = 2 + rng_below(&sim->rng, 2);
+	if (sim->profile == PROFILE_DUEL)
+		members = 3, sim->count = 6;
 	if (sim->profile == PROFILE_LIVES)
 		members = 3, sim->count = 3 + rng_below(&sim->rng, 2);
 	if (sim->profile == PROFILE_LONE ||
@@ -95,6 +98,15 @@ draw_knobs(Sim *sim)
 		sim->restores = 600;
 	if (sim->profile == PROFILE_FORCED)
 		sim->forces = 3;
+	sim->eager = 70;
+	sim->troubles = 25;
+	if (sim->profile == PROFILE_DUEL)
+	{
+		sim->eager = 250;
+		sim->troubles = 100;
+		sim->loss /= 4;
+		sim->restores = 0;
+	}
 }
 
 /* ---- what operators want -------------------------------------------------- */
@@ -113,8 +125,7 @@ random_change(Sim *sim, uint32_t id)
 	{
 		change.kind = DC_CHANGE_ADMIT;
 		change.node_id = any_node(sim);
-		change.incarnation =
-			sim->node[change.node_id].memory.incarnation;
+		change.incarnation = sim->node[change.node_id].memory.incarnation;
 	}
 	return change;
 }
@@ -135,16 +146,20 @@ admission(Sim *sim, uint32_t id)
 static void
 propose(Sim *sim, uint32_t id)
 {
-	DcRegister *reg = &sim->node[id].memory;
 	uint64_t deadline = sim->now_us + 10000 + rng_below(&sim->rng, 400000);
 	DcChange change;
 
 	if (sim->node[id].proposing)
 		return;
-	if (!dc_register_member(reg))
-		change = admission(sim, id);
-	else
+	if (dc_register_member(&sim->node[id].memory))
 		change = random_change(sim, id);
+	else
+		change = admission(sim, id);
+	if (sim->profile == PROFILE_DUEL && change.kind == DC_CHANGE_ADMIT)
+	{
+		change.node_id = any_node(sim);
+		change.incarnation = sim->node[change.node_id].memory.incarnation;
+	}
 	node_propose(sim, id, any_node(sim), change, deadline);
 }
 
@@ -177,12 +192,13 @@ trouble(Sim *sim)
 
 	if (!node->up)
 	{
-		if (chance(sim, sim->restores) && (node->has_backup || chance(sim, 200)))
+		if (chance(sim, sim->restores) &&
+			(node->has_backup || chance(sim, 200)))
 			node_restore(sim, id, !node->has_backup);
 		else
 			node_start(sim, id);
 	}
-	else if (chance(sim, 300))
+	else if (chance(sim, sim->profile == PROFILE_DUEL ? 800 : 300))
 		node_crash(sim, id);
 	else if (chance(sim, 200))
 	{
@@ -202,7 +218,7 @@ step(Sim *sim)
 {
 	uint32_t id = any_node(sim);
 	bool up = sim->node[id].up;
-	uint32_t dice = rng_below(&sim->rng, 1000);
+	uint32_t dice = rng_below(&sim->rng, 905 + sim->troubles + sim->eager);
 
 	sim->now_us += rng_below(&sim->rng, 400);
 	sim->stats.steps++;
@@ -212,12 +228,12 @@ step(Sim *sim)
 		node_pump(sim, id);
 	else if (dice < 850 && up)
 		node_timeout(sim, id);
-	else if (dice < 920 && up)
-		propose(sim, id);
-	else if (dice < 975 && up)
+	else if (dice < 905 && up)
 		node_look(sim, id, any_node(sim));
-	else if (dice >= 975)
+	else if (dice >= 905 && dice < 905 + sim->troubles)
 		trouble(sim);
+	else if (dice >= 905 + sim->troubles && up)
+		propose(sim, id);
 }
 
 /* ---- calm ----------------------------------------------------------------- */
@@ -345,16 +361,21 @@ run(Sim *sim, uint64_t seed, Defect defect, Profile profile, bool trace)
 	sim->defect = defect;
 	sim->profile = profile != PROFILE_ANY ?
 					   profile :
-					   (Profile) rng_below(&sim->rng, PROFILE_LIVES + 1);
+					   (Profile) rng_below(&sim->rng, PROFILE_DIRECTED);
 	sim->trace = trace;
 	sim->failure[0] = '\0';
 	sim->decided_count = 0;
 	sim->accepted_count = 0;
 	net_clear(sim);
 	net_heal(sim);
+	sim->stats.runs++;
+	if (profile >= PROFILE_DIRECTED)
+	{
+		directed(sim, profile - PROFILE_DIRECTED);
+		return sim->failure[0] == '\0';
+	}
 	start(sim);
 	draw_knobs(sim);
-	sim->stats.runs++;
 	steps = STEPS / 4 + rng_below(&sim->rng, STEPS);
 	for (uint32_t i = 0; i < steps && sim->failure[0] == '\0'; i++)
 		step(sim);
