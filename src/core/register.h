@@ -41,7 +41,8 @@
  *		  decides something else with b and others that it did not ask before.
  *		- It takes for granted that the old life is over (R15).
  * A lone node whose life is new cannot know whom it had admitted, so it founds
- * a new lineage; being alone in that, it gives way to whomever it meets.
+ * a new lineage; being alone in that, it gives way to whomever it meets, also
+ * to those whom a forced recovery had removed and not yet told.
  *
  * Forced recovery (dc_register_force) is for a majority that is lost for good.
  * It makes a list in which only the named survivors are present, and all others
@@ -58,8 +59,8 @@
  * Lineages do not merge.  A node whose lineage never named another as present,
  * or a new life whose own list says that the former one is no member, may
  * abandon it (durably) and is adrift: it votes nowhere until it learns a list
- * that names it and others.  A group
- * never does; two groups refuse each other (dc_register_meet).
+ * that names it and others.  A group never does; two groups refuse each other
+ * (dc_register_meet).
  *
  * Pure.  Whatever changed must be durable before the reply leaves.  Requests
  * are checked here, their sender authenticated by the caller; ballots that
@@ -175,7 +176,7 @@ typedef enum DcMeeting
 	DC_MEETING_YIELD, /* this node abandons its own, then asks for admission */
 	DC_MEETING_AWAIT, /* the other one will */
 	DC_MEETING_FOUND, /* both are adrift: this node founds a lineage */
-	DC_MEETING_REFUSE /* two groups */
+	DC_MEETING_REFUSE /* two groups; only an operator may abandon his own */
 } DcMeeting;
 
 /* ---- positions and changes ---- */
