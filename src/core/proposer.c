@@ -79,7 +79,8 @@ begin_learning(DcProposer *p, DcStatus status)
 	p->risked = false;
 	p->request.kind = DC_REGISTER_LEARN;
 	ask_voters(p, &p->request.list);
-	p->asked[p->change.node_id] = DC_ASKED_TO_SEND;
+	if (p->change.node_id >= 1 && p->change.node_id <= DC_NODE_ID_MAX)
+		p->asked[p->change.node_id] = DC_ASKED_TO_SEND;
 	p->asked[p->node_id] = DC_ASKED_TO_SEND;
 }
 
@@ -464,7 +465,7 @@ dc_proposer_begin_forced(DcProposer *p, const DcRegister *reg,
 			p->asked[survivors[i]] = DC_ASKED_TO_SEND;
 	}
 	p->needed = count_open(p);
-	if (p->needed == 0)
+	if (p->asked[p->node_id] != DC_ASKED_TO_SEND)
 		finish(p, DC_NOT_ALLOWED);
 }
 

@@ -118,8 +118,8 @@ void dc_proposer_begin(DcProposer *p, const DcRegister *reg, uint32_t via,
 					   uint64_t deadline_us);
 
 /*
- * Begins a forced recovery with these survivors; `reg`'s node is one of them.
- * `room` is for one reply of each.
+ * Begins a forced recovery with these survivors; `reg`'s node is one of them,
+ * or it is DC_NOT_ALLOWED.  `room` is for one reply of each.
  */
 void dc_proposer_begin_forced(DcProposer *p, const DcRegister *reg,
 							  const uint32_t *survivors, uint32_t count,

@@ -303,6 +303,8 @@ test_proposer(void)
 	   "one that missed a change catches up with it first");
 	ok(propose(4, change(DC_CHANGE_FENCE, 3, 1), 0) == DC_NOT_MEMBER,
 	   "who was removed meanwhile is told so");
+	ok(propose(5, change(DC_CHANGE_ADMIT, 5000, 1), 1) == DC_NOT_ALLOWED,
+	   "a node id that does not exist is not admitted");
 	ok(propose(4, change(DC_CHANGE_ADMIT, 4, 1), 0) == DC_NOT_ALLOWED,
 	   "... and does not come back as the same life");
 }
@@ -522,6 +524,8 @@ test_forced(void)
 	down[3] = down[4] = down[5] = true;
 	ok(propose(1, change(DC_CHANGE_FENCE, 5, 1), 0) == DC_NO_MAJORITY,
 	   "a minority changes nothing");
+	ok(force(1, three, 1) == DC_NOT_ALLOWED,
+	   "nobody forces others without himself");
 	down[2] = true;
 	ok(force(1, both, 2) == DC_NO_MAJORITY && reg[1].at.generation == 0,
 	   "a forced recovery needs all whom it names");
