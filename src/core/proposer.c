@@ -102,16 +102,16 @@ consider(DcProposer *p)
 {
 	const DcMembers *list = &p->request.list;
 
-	switch (dc_change_apply(list, &p->change, NULL))
+	switch (dc_list_change_apply(list, &p->change, NULL))
 	{
-		case DC_CHANGE_ALREADY:
+		case DC_LIST_ALREADY:
 			p->already = true;
 			begin_learning(p, DC_OK);
 			return;
-		case DC_CHANGE_FORBIDDEN:
+		case DC_LIST_FORBIDDEN:
 			give_up(p, DC_NOT_ALLOWED);
 			return;
-		case DC_CHANGE_APPLIES:
+		case DC_LIST_APPLIES:
 			break;
 	}
 	if (p->change.kind != DC_CHANGE_ADMIT &&
@@ -226,7 +226,7 @@ begin_accepting(DcProposer *p)
 {
 	DcRegisterRequest *request = &p->request;
 
-	(void) dc_change_apply(&request->list, &p->change, &request->value);
+	(void) dc_list_change_apply(&request->list, &p->change, &request->value);
 	p->own = p->best_ballot == DC_HLC_NONE ||
 			 dc_members_equal(&request->value, &p->best);
 	if (!p->own)
@@ -431,7 +431,8 @@ begin(DcProposer *p, const DcRegister *reg, uint64_t deadline_us)
 
 void
 dc_proposer_begin(DcProposer *p, const DcRegister *reg, uint32_t via,
-				  const DcChange *change, uint64_t chance, uint64_t deadline_us)
+				  const DcListChange *change, uint64_t chance,
+				  uint64_t deadline_us)
 {
 	begin(p, reg, deadline_us);
 	p->change = *change;
@@ -587,7 +588,7 @@ dc_proposer_missing(const DcProposer *p, uint32_t after)
 {
 	for (uint32_t id = after + 1; id < DC_NODE_IDS; id++)
 	{
-		if (p->asked[id] != DC_ASKED_NOT && p->asked[id] != DC_ASKED_YES)
+		if (p->asked[id] >= DC_ASKED_NO)
 			return id;
 	}
 	return 0;

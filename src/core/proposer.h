@@ -89,7 +89,7 @@ typedef struct DcProposer
 	DcHlc above; /* the next ballot must be greater */
 
 	/* the rest is its own */
-	DcChange change;
+	DcListChange change;
 	bool own;     /* the value is what `change` makes of the list */
 	bool moved;   /* the list is not the one that it began with */
 	bool risked;  /* it was sent to be accepted, on this list */
@@ -114,7 +114,7 @@ typedef struct DcProposer
  * `chance` is a random number for the back-off.
  */
 void dc_proposer_begin(DcProposer *p, const DcRegister *reg, uint32_t via,
-					   const DcChange *change, uint64_t chance,
+					   const DcListChange *change, uint64_t chance,
 					   uint64_t deadline_us);
 
 /*
@@ -141,7 +141,7 @@ uint64_t dc_proposer_wake(const DcProposer *p);
 
 bool dc_proposer_done(const DcProposer *p);
 
-/* The first node above `after` that was asked and did not say yes, or 0. */
+/* The first node above `after` that said no, or cannot be reached; or 0. */
 uint32_t dc_proposer_missing(const DcProposer *p, uint32_t after);
 
 #endif

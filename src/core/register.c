@@ -64,7 +64,7 @@ dc_members_copy(DcMembers *to, const DcMembers *from)
 
 /* The state that the change gives to its member. */
 static DcMemberState
-target(DcChangeKind kind)
+target(DcListChangeKind kind)
 {
 	switch (kind)
 	{
@@ -85,37 +85,38 @@ target(DcChangeKind kind)
  * fence would leave out the closing (R11), and a list without anybody present
  * could never be followed by another.
  */
-static DcChangeEffect
-effect_of(const DcMembers *list, const DcChange *change)
+static DcListEffect
+effect_of(const DcMembers *list, const DcListChange *change)
 {
 	DcMember here = dc_members_get(list, change->node_id);
 	DcMemberState wanted = target(change->kind);
 
 	if (wanted == DC_MEMBER_ABSENT || change->node_id == 0 ||
 		change->node_id > DC_NODE_ID_MAX || change->incarnation == 0)
-		return DC_CHANGE_FORBIDDEN;
+		return DC_LIST_FORBIDDEN;
 	if (wanted == DC_MEMBER_PRESENT && (here.state == DC_MEMBER_ABSENT ||
 										here.incarnation < change->incarnation))
-		return DC_CHANGE_APPLIES;
+		return DC_LIST_APPLIES;
 	if (here.state == DC_MEMBER_ABSENT ||
 		here.incarnation != change->incarnation)
-		return DC_CHANGE_FORBIDDEN;
+		return DC_LIST_FORBIDDEN;
 	if (here.state == wanted ||
 		(wanted == DC_MEMBER_FENCED && here.state == DC_MEMBER_REMOVED))
-		return DC_CHANGE_ALREADY;
+		return DC_LIST_ALREADY;
 	if (wanted == DC_MEMBER_FENCED && dc_register_voters(list) > 1)
-		return DC_CHANGE_APPLIES;
+		return DC_LIST_APPLIES;
 	if (wanted == DC_MEMBER_REMOVED && here.state == DC_MEMBER_FENCED)
-		return DC_CHANGE_APPLIES;
-	return DC_CHANGE_FORBIDDEN;
+		return DC_LIST_APPLIES;
+	return DC_LIST_FORBIDDEN;
 }
 
-DcChangeEffect
-dc_change_apply(const DcMembers *list, const DcChange *change, DcMembers *next)
+DcListEffect
+dc_list_change_apply(const DcMembers *list, const DcListChange *change,
+					 DcMembers *next)
 {
-	DcChangeEffect effect = effect_of(list, change);
+	DcListEffect effect = effect_of(list, change);
 
-	if (effect == DC_CHANGE_APPLIES && next != NULL)
+	if (effect == DC_LIST_APPLIES && next != NULL)
 	{
 		dc_members_copy(next, list);
 		(void) dc_members_put(next,
@@ -127,10 +128,11 @@ dc_change_apply(const DcMembers *list, const DcChange *change, DcMembers *next)
 }
 
 /* The change that would make this entry. */
-static DcChange
+static DcListChange
 change_to(DcMember member)
 {
-	DcChange change = {DC_CHANGE_REMOVE, member.node_id, member.incarnation};
+	DcListChange change = {DC_CHANGE_REMOVE, member.node_id,
+						   member.incarnation};
 
 	if (member.state == DC_MEMBER_PRESENT)
 		change.kind = DC_CHANGE_ADMIT;
@@ -150,11 +152,11 @@ dc_register_follows(const DcMembers *list, const DcMembers *next)
 	{
 		DcMember there = next->at[i];
 		DcMember here = dc_members_get(list, there.node_id);
-		DcChange change = change_to(there);
+		DcListChange change = change_to(there);
 
 		if (here.state == there.state && here.incarnation == there.incarnation)
 			same++;
-		else if (effect_of(list, &change) == DC_CHANGE_APPLIES)
+		else if (effect_of(list, &change) == DC_LIST_APPLIES)
 		{
 			changed++;
 			same += here.state != DC_MEMBER_ABSENT;

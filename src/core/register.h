@@ -11,7 +11,7 @@
  * decided by single-decree Paxos (Lamport, "Paxos made simple", 2001), whose
  * acceptors are the members that it names as present, each by its incarnation;
  * floor(n/2) + 1 of them are a majority.  Each list differs from the one
- * before in one entry (dc_change_apply).  Ballots are stamps: unique, never
+ * before in one entry (dc_list_change_apply).  Ballots are stamps: unique, never
  * drawn twice (R14).  The proposing side is proposer.h.
  *
  * Position.  A lineage is a number that its founder drew, and a generation:
@@ -79,28 +79,28 @@ typedef struct DcPosition
 	uint64_t epoch;
 } DcPosition;
 
-typedef enum DcChangeKind
+typedef enum DcListChangeKind
 {
 	DC_CHANGE_ADMIT,  /* absent, or a lesser incarnation in any state */
 	DC_CHANGE_FENCE,  /* present as this incarnation, and not the last one */
 	DC_CHANGE_REMOVE, /* fenced as this incarnation */
 	DC_CHANGE_KINDS
-} DcChangeKind;
+} DcListChangeKind;
 
 /* To leave is to fence oneself; the others remove. */
-typedef struct DcChange
+typedef struct DcListChange
 {
-	DcChangeKind kind;
+	DcListChangeKind kind;
 	uint32_t node_id;
 	uint64_t incarnation;
-} DcChange;
+} DcListChange;
 
-typedef enum DcChangeEffect
+typedef enum DcListEffect
 {
-	DC_CHANGE_APPLIES,
-	DC_CHANGE_ALREADY, /* the list is as the change wants it */
-	DC_CHANGE_FORBIDDEN
-} DcChangeEffect;
+	DC_LIST_APPLIES,
+	DC_LIST_ALREADY, /* the list is as the change wants it */
+	DC_LIST_FORBIDDEN
+} DcListEffect;
 
 /* Durable, all of it. */
 typedef struct DcRegister
@@ -189,8 +189,8 @@ uint32_t dc_register_voters(const DcMembers *list);
 uint32_t dc_register_majority(const DcMembers *list);
 
 /* `next` is set only if it applies; it may be NULL. */
-DcChangeEffect dc_change_apply(const DcMembers *list, const DcChange *change,
-							   DcMembers *next);
+DcListEffect dc_list_change_apply(const DcMembers *list,
+								  const DcListChange *change, DcMembers *next);
 
 /* Is `next` what one change makes of `list`? */
 bool dc_register_follows(const DcMembers *list, const DcMembers *next);

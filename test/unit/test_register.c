@@ -40,10 +40,10 @@ member(uint32_t id, DcMemberState state, uint64_t incarnation)
 	return (DcMember){id, state, incarnation};
 }
 
-static DcChange
-change(DcChangeKind kind, uint32_t id, uint64_t incarnation)
+static DcListChange
+change(DcListChangeKind kind, uint32_t id, uint64_t incarnation)
 {
-	return (DcChange){kind, id, incarnation};
+	return (DcListChange){kind, id, incarnation};
 }
 
 /* The first `count` nodes as members of one lineage. */
@@ -126,7 +126,7 @@ drive(uint32_t node_id)
 }
 
 static DcStatus
-propose(uint32_t node_id, DcChange wanted, uint32_t via)
+propose(uint32_t node_id, DcListChange wanted, uint32_t via)
 {
 	dc_proposer_begin(&proposer, &reg[node_id], via, &wanted, 5, DEADLINE);
 	drive(node_id);
@@ -144,12 +144,12 @@ has(uint32_t node_id, uint64_t epoch, DcMember entry)
 
 /* ---- changes -------------------------------------------------------------- */
 
-static DcChangeEffect
-effect(DcChangeKind kind, uint32_t id, uint64_t incarnation)
+static DcListEffect
+effect(DcListChangeKind kind, uint32_t id, uint64_t incarnation)
 {
-	DcChange wanted = change(kind, id, incarnation);
+	DcListChange wanted = change(kind, id, incarnation);
 
-	return dc_change_apply(&list, &wanted, &next);
+	return dc_list_change_apply(&list, &wanted, &next);
 }
 
 static void
@@ -159,40 +159,40 @@ test_changes(void)
 	(void) dc_members_put(&list, member(1, DC_MEMBER_PRESENT, 5));
 	(void) dc_members_put(&list, member(2, DC_MEMBER_FENCED, 5));
 	(void) dc_members_put(&list, member(3, DC_MEMBER_REMOVED, 5));
-	ok(effect(DC_CHANGE_ADMIT, 4, 1) == DC_CHANGE_APPLIES &&
+	ok(effect(DC_CHANGE_ADMIT, 4, 1) == DC_LIST_APPLIES &&
 		   dc_members_includes(&next, 4, 1) && next.count == 4 &&
 		   dc_register_follows(&list, &next),
 	   "a node that was never there is admitted");
-	ok(effect(DC_CHANGE_ADMIT, 1, 5) == DC_CHANGE_ALREADY &&
-		   effect(DC_CHANGE_ADMIT, 1, 4) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_ADMIT, 1, 6) == DC_CHANGE_APPLIES,
+	ok(effect(DC_CHANGE_ADMIT, 1, 5) == DC_LIST_ALREADY &&
+		   effect(DC_CHANGE_ADMIT, 1, 4) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_ADMIT, 1, 6) == DC_LIST_APPLIES,
 	   "a member is replaced by a greater incarnation only");
-	ok(effect(DC_CHANGE_ADMIT, 2, 5) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_ADMIT, 3, 5) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_ADMIT, 2, 6) == DC_CHANGE_APPLIES &&
-		   effect(DC_CHANGE_ADMIT, 3, 6) == DC_CHANGE_APPLIES,
+	ok(effect(DC_CHANGE_ADMIT, 2, 5) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_ADMIT, 3, 5) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_ADMIT, 2, 6) == DC_LIST_APPLIES &&
+		   effect(DC_CHANGE_ADMIT, 3, 6) == DC_LIST_APPLIES,
 	   "who was fenced or removed comes back as a greater one only");
-	ok(effect(DC_CHANGE_FENCE, 1, 5) == DC_CHANGE_FORBIDDEN,
+	ok(effect(DC_CHANGE_FENCE, 1, 5) == DC_LIST_FORBIDDEN,
 	   "the last member is not fenced");
 	(void) dc_members_put(&list, member(4, DC_MEMBER_PRESENT, 5));
-	ok(effect(DC_CHANGE_FENCE, 1, 5) == DC_CHANGE_APPLIES &&
+	ok(effect(DC_CHANGE_FENCE, 1, 5) == DC_LIST_APPLIES &&
 		   dc_register_follows(&list, &next) &&
 		   dc_members_get(&next, 1).state == DC_MEMBER_FENCED &&
-		   effect(DC_CHANGE_FENCE, 1, 4) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_FENCE, 5, 1) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_FENCE, 2, 5) == DC_CHANGE_ALREADY &&
-		   effect(DC_CHANGE_FENCE, 3, 5) == DC_CHANGE_ALREADY,
+		   effect(DC_CHANGE_FENCE, 1, 4) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_FENCE, 5, 1) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_FENCE, 2, 5) == DC_LIST_ALREADY &&
+		   effect(DC_CHANGE_FENCE, 3, 5) == DC_LIST_ALREADY,
 	   "a member is fenced as the incarnation that it is");
-	ok(effect(DC_CHANGE_REMOVE, 2, 5) == DC_CHANGE_APPLIES &&
+	ok(effect(DC_CHANGE_REMOVE, 2, 5) == DC_LIST_APPLIES &&
 		   dc_members_get(&next, 2).state == DC_MEMBER_REMOVED &&
-		   effect(DC_CHANGE_REMOVE, 1, 5) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_REMOVE, 3, 5) == DC_CHANGE_ALREADY &&
-		   effect(DC_CHANGE_REMOVE, 5, 5) == DC_CHANGE_FORBIDDEN,
+		   effect(DC_CHANGE_REMOVE, 1, 5) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_REMOVE, 3, 5) == DC_LIST_ALREADY &&
+		   effect(DC_CHANGE_REMOVE, 5, 5) == DC_LIST_FORBIDDEN,
 	   "only who is fenced is removed");
-	ok(effect(DC_CHANGE_KINDS, 1, 5) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_ADMIT, 0, 5) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_ADMIT, DC_NODE_IDS, 5) == DC_CHANGE_FORBIDDEN &&
-		   effect(DC_CHANGE_ADMIT, 5, 0) == DC_CHANGE_FORBIDDEN,
+	ok(effect(DC_CHANGE_KINDS, 1, 5) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_ADMIT, 0, 5) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_ADMIT, DC_NODE_IDS, 5) == DC_LIST_FORBIDDEN &&
+		   effect(DC_CHANGE_ADMIT, 5, 0) == DC_LIST_FORBIDDEN,
 	   "what does not exist is forbidden");
 	ok(!dc_register_follows(&list, &list), "a list does not follow itself");
 	(void) effect(DC_CHANGE_FENCE, 1, 5);
@@ -213,10 +213,10 @@ test_acceptor(void)
 {
 	DcHlc low = draw(4);
 	DcHlc high = draw(5);
-	DcChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
+	DcListChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
 
 	cluster(3);
-	(void) dc_change_apply(&request.list, &wanted, &request.value);
+	(void) dc_list_change_apply(&request.list, &wanted, &request.value);
 	persisted = 0;
 	ok(ask(1, DC_REGISTER_READ, DC_HLC_NONE) == DC_VERDICT_YES &&
 		   persisted == 0,
@@ -242,7 +242,7 @@ test_acceptor(void)
 	   "who belongs nowhere does not vote");
 	ok(reg[1].at.epoch == 3, "to accept is not to learn");
 	request.at.epoch = 4;
-	(void) dc_change_apply(&reg[1].list, &wanted, &request.list);
+	(void) dc_list_change_apply(&reg[1].list, &wanted, &request.list);
 	ok(ask(1, DC_REGISTER_LEARN, DC_HLC_NONE) == DC_VERDICT_YES &&
 		   reg[1].at.epoch == 4 && reg[1].ballot == DC_HLC_NONE &&
 		   reg[1].promised == DC_HLC_NONE,
@@ -312,11 +312,11 @@ test_proposer(void)
 static void
 test_completion(void)
 {
-	DcChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
+	DcListChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
 	DcHlc ballot = draw(4);
 
 	cluster(3);
-	(void) dc_change_apply(&request.list, &wanted, &request.value);
+	(void) dc_list_change_apply(&request.list, &wanted, &request.value);
 	(void) ask(2, DC_REGISTER_PREPARE, ballot);
 	(void) ask(2, DC_REGISTER_ACCEPT, ballot);
 	down[3] = true;
@@ -339,13 +339,13 @@ test_completion(void)
 static void
 test_highest(void)
 {
-	DcChange four = change(DC_CHANGE_ADMIT, 4, 1);
-	DcChange five = change(DC_CHANGE_ADMIT, 5, 1);
+	DcListChange four = change(DC_CHANGE_ADMIT, 4, 1);
+	DcListChange five = change(DC_CHANGE_ADMIT, 5, 1);
 
 	cluster(3);
-	(void) dc_change_apply(&request.list, &four, &request.value);
+	(void) dc_list_change_apply(&request.list, &four, &request.value);
 	(void) ask(1, DC_REGISTER_ACCEPT, draw(4));
-	(void) dc_change_apply(&request.list, &five, &request.value);
+	(void) dc_list_change_apply(&request.list, &five, &request.value);
 	(void) ask(2, DC_REGISTER_ACCEPT, draw(5));
 	down[3] = true;
 	ok(propose(1, change(DC_CHANGE_FENCE, 3, 1), 0) == DC_OK &&
@@ -357,7 +357,7 @@ test_highest(void)
 static void
 test_undecided(void)
 {
-	DcChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
+	DcListChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
 	const DcRegisterRequest *asked;
 	uint32_t to;
 
@@ -421,10 +421,10 @@ test_lives(void)
 static void
 test_takeover_adopts(void)
 {
-	DcChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
+	DcListChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
 
 	cluster(2);
-	(void) dc_change_apply(&request.list, &wanted, &request.value);
+	(void) dc_list_change_apply(&request.list, &wanted, &request.value);
 	(void) ask(1, DC_REGISTER_ACCEPT, draw(4));
 	(void) ask(2, DC_REGISTER_ACCEPT, request.ballot);
 	(void) dc_register_reborn(&reg[2], 2, 5);
@@ -563,10 +563,10 @@ test_codecs(void)
 	DcWriter w;
 	size_t length;
 	unsigned accepted = 0;
-	DcChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
+	DcListChange wanted = change(DC_CHANGE_ADMIT, 4, 1);
 
 	cluster(3);
-	(void) dc_change_apply(&request.list, &wanted, &request.value);
+	(void) dc_list_change_apply(&request.list, &wanted, &request.value);
 	(void) ask(1, DC_REGISTER_ACCEPT, draw(4));
 	dc_writer_init(&w, full, sizeof(full));
 	dc_register_encode(&w, &reg[1]);

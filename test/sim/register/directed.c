@@ -16,7 +16,7 @@ static DcMembers lists[2];
 static void
 begin(uint32_t members)
 {
-	DcChange change = {DC_CHANGE_ADMIT, 5, 1};
+	DcListChange change = {DC_CHANGE_ADMIT, 5, 1};
 
 	request.kind = DC_REGISTER_LEARN;
 	request.at = (DcPosition){7, DC_HLC_NONE, 1};
@@ -29,9 +29,9 @@ begin(uint32_t members)
 		dc_register_drift(&reg[id], id, 1);
 		(void) dc_register_answer(&reg[id], &request, &reply);
 	}
-	(void) dc_change_apply(&request.list, &change, &lists[0]);
+	(void) dc_list_change_apply(&request.list, &change, &lists[0]);
 	change.node_id = 6;
-	(void) dc_change_apply(&request.list, &change, &lists[1]);
+	(void) dc_list_change_apply(&request.list, &change, &lists[1]);
 }
 
 static bool

@@ -32,7 +32,7 @@ typedef struct Scenario
 {
 	uint32_t members;
 	uint32_t ballots;
-	DcChange change[PROPOSERS];
+	DcListChange change[PROPOSERS];
 } Scenario;
 
 static const Scenario scenarios[] = {

@@ -9,6 +9,7 @@
 static DcRegisterRequest request;
 static DcRegisterReply reply;
 static uint8_t bytes[DC_REGISTER_BYTES_MAX];
+static uint8_t disk_bytes[DC_REGISTER_BYTES_MAX];
 
 void
 register_copy(DcRegister *to, const DcRegister *from)
@@ -20,10 +21,17 @@ register_copy(DcRegister *to, const DcRegister *from)
 	dc_members_copy(&to->accepted, &from->accepted);
 }
 
+/* What is on disk went through the codec. */
 void
 node_persist(Sim *sim, uint32_t id)
 {
-	register_copy(&sim->node[id].disk, &sim->node[id].memory);
+	Node *node = &sim->node[id];
+	DcWriter w;
+
+	dc_writer_init(&w, disk_bytes, sizeof(disk_bytes));
+	dc_register_encode(&w, &node->memory);
+	if (dc_register_decode(disk_bytes, w.length, &node->disk) != DC_OK)
+		fail(sim, "the register of node %u does not decode", id);
 }
 
 void
@@ -207,7 +215,7 @@ node_pump(Sim *sim, uint32_t id)
 }
 
 void
-node_propose(Sim *sim, uint32_t id, uint32_t via, DcChange change,
+node_propose(Sim *sim, uint32_t id, uint32_t via, DcListChange change,
 			 uint64_t deadline_us)
 {
 	static const char *const names[] = {"admit", "fence", "remove"};
@@ -301,7 +309,7 @@ static void
 met(Sim *sim, uint32_t id, const DcRegisterReply *seen)
 {
 	Node *node = &sim->node[id];
-	DcChange self = {DC_CHANGE_ADMIT, id, node->memory.incarnation};
+	DcListChange self = {DC_CHANGE_ADMIT, id, node->memory.incarnation};
 
 	if (sim->defect == DEFECT_PEEK)
 		peek(sim, id, seen);

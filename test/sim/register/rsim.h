@@ -165,7 +165,7 @@ void node_restore(Sim *sim, uint32_t id, bool wipe);
 void node_reborn(Sim *sim, uint32_t id);
 void node_persist(Sim *sim, uint32_t id);
 void node_receive(Sim *sim, const Message *message);
-void node_propose(Sim *sim, uint32_t id, uint32_t via, DcChange change,
+void node_propose(Sim *sim, uint32_t id, uint32_t via, DcListChange change,
 				  uint64_t deadline_us);
 void node_force(Sim *sim, uint32_t id, const uint32_t *survivors,
 				uint32_t count, uint64_t deadline_us);

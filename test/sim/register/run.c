@@ -111,13 +111,13 @@ draw_knobs(Sim *sim)
 
 /* ---- what operators want -------------------------------------------------- */
 
-static DcChange
+static DcListChange
 random_change(Sim *sim, uint32_t id)
 {
 	const DcRegister *reg = &sim->node[id].memory;
 	const DcMembers *list = &reg->list;
 	DcMember member = list->at[rng_below(&sim->rng, list->count)];
-	DcChange change = {DC_CHANGE_FENCE, member.node_id, member.incarnation};
+	DcListChange change = {DC_CHANGE_FENCE, member.node_id, member.incarnation};
 
 	if (member.state == DC_MEMBER_FENCED)
 		change.kind = DC_CHANGE_REMOVE;
@@ -131,7 +131,7 @@ random_change(Sim *sim, uint32_t id)
 }
 
 /* Who is out wants in, as a new life if it was fenced as this one. */
-static DcChange
+static DcListChange
 admission(Sim *sim, uint32_t id)
 {
 	DcRegister *reg = &sim->node[id].memory;
@@ -140,14 +140,14 @@ admission(Sim *sim, uint32_t id)
 	if (!reg->adrift && self.state != DC_MEMBER_ABSENT &&
 		self.incarnation == reg->incarnation)
 		node_reborn(sim, id);
-	return (DcChange){DC_CHANGE_ADMIT, id, reg->incarnation};
+	return (DcListChange){DC_CHANGE_ADMIT, id, reg->incarnation};
 }
 
 static void
 propose(Sim *sim, uint32_t id)
 {
 	uint64_t deadline = sim->now_us + 10000 + rng_below(&sim->rng, 400000);
-	DcChange change;
+	DcListChange change;
 
 	if (sim->node[id].proposing)
 		return;
