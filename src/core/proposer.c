@@ -373,6 +373,7 @@ settle_learning(DcProposer *p)
 		finish(p, DC_UNDECIDED);
 	else
 		finish(p, p->status);
+	p->decided = p->status == DC_OK;
 }
 
 static void
@@ -391,6 +392,7 @@ force(DcProposer *p, DcHlc stamp)
 	p->request.at = at;
 	dc_members_copy(&p->request.list, &p->best);
 	begin_learning(p, DC_OK);
+	p->decided = false; /* before all of them have it */
 	p->needed = p->survivor_count;
 }
 

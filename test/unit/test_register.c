@@ -98,31 +98,32 @@ ask(uint32_t node_id, DcRegisterKind kind, DcHlc ballot)
 	return call(node_id, &request) ? reply.verdict : DC_VERDICTS;
 }
 
-/* Steps until the proposer has nothing to do at the moment. */
+/* One step of the proposer. */
 static void
-drive(uint32_t node_id)
+turn(uint32_t node_id)
 {
 	const DcRegisterRequest *asked;
 	uint32_t to;
 
-	while (!dc_proposer_done(&proposer))
+	if (dc_proposer_wants_ballot(&proposer))
 	{
-		if (dc_proposer_wants_ballot(&proposer))
-		{
-			clock_us = dc_hlc_time_us(
-				dc_hlc_observe(dc_hlc_make(clock_us, 0), proposer.above));
-			dc_proposer_ballot(&proposer, draw(node_id));
-		}
-		else if ((asked = dc_proposer_send(&proposer, &to)) != NULL)
-		{
-			if (call(to, asked))
-				dc_proposer_reply(&proposer, to, &reply, 0);
-			else
-				dc_proposer_unreachable(&proposer, to, 0);
-		}
-		else
-			dc_proposer_time(&proposer, dc_proposer_wake(&proposer));
+		clock_us = dc_hlc_time_us(
+			dc_hlc_observe(dc_hlc_make(clock_us, 0), proposer.above));
+		dc_proposer_ballot(&proposer, draw(node_id));
 	}
+	else if ((asked = dc_proposer_send(&proposer, &to)) == NULL)
+		dc_proposer_time(&proposer, dc_proposer_wake(&proposer));
+	else if (call(to, asked))
+		dc_proposer_reply(&proposer, to, &reply, 0);
+	else
+		dc_proposer_unreachable(&proposer, to, 0);
+}
+
+static void
+drive(uint32_t node_id)
+{
+	while (!dc_proposer_done(&proposer))
+		turn(node_id);
 }
 
 static DcStatus
@@ -502,13 +503,19 @@ test_alone(void)
 
 /* ---- forced recovery ------------------------------------------------------ */
 
-static DcStatus
-force(uint32_t node_id, const uint32_t *survivors, uint32_t count)
+static void
+begin_forced(uint32_t node_id, const uint32_t *survivors, uint32_t count)
 {
 	static DcRegisterReply room[NODES];
 
 	dc_proposer_begin_forced(&proposer, &reg[node_id], survivors, count, room,
 							 DEADLINE);
+}
+
+static DcStatus
+force(uint32_t node_id, const uint32_t *survivors, uint32_t count)
+{
+	begin_forced(node_id, survivors, count);
 	drive(node_id);
 	return proposer.status;
 }
@@ -530,9 +537,19 @@ test_forced(void)
 	ok(force(1, both, 2) == DC_NO_MAJORITY && reg[1].at.generation == 0,
 	   "a forced recovery needs all whom it names");
 	down[2] = false;
-	ok(force(1, both, 2) == DC_OK && reg[1].at.generation != 0 &&
-		   has(1, 6, member(2, DC_MEMBER_PRESENT, 1)) &&
-		   has(2, 6, member(5, DC_MEMBER_REMOVED, 1)) &&
+	begin_forced(1, both, 2);
+	while (proposer.state != DC_PROPOSER_LEARNING)
+		turn(1);
+	down[2] = true;
+	drive(1);
+	ok(proposer.status == DC_UNDECIDED && !proposer.decided &&
+		   proposer.answered == 1 && reg[1].at.generation != 0,
+	   "one that does not hear of it leaves it open");
+	down[2] = false;
+	ok(force(1, both, 2) == DC_OK && proposer.decided &&
+		   reg[1].at.generation != 0 &&
+		   has(1, 7, member(2, DC_MEMBER_PRESENT, 1)) &&
+		   has(2, 7, member(5, DC_MEMBER_REMOVED, 1)) &&
 		   dc_register_voters(&reg[2].list) == 2,
 	   "... and makes them the only members");
 	ok(propose(2, change(DC_CHANGE_ADMIT, 5, 2), 0) == DC_OK,
