@@ -209,7 +209,10 @@ void dc_members_copy(DcMembers *to, const DcMembers *from);
 bool dc_register_found(DcRegister *reg, uint32_t node_id, uint64_t incarnation,
 					   uint64_t founder);
 
-/* A new register that waits for the first list that names it. */
+/*
+ * A new register that waits for the first list that names it.  The incarnation
+ * is one that never voted: a node whose disk was emptied has a new one.
+ */
 void dc_register_drift(DcRegister *reg, uint32_t node_id, uint64_t incarnation);
 
 /*
