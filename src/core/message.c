@@ -109,6 +109,7 @@ dc_hello_encode(DcWriter *w, const DcHello *hello)
 	dc_write_u16(w, (uint16_t) hello->receiver);
 	dc_write_string(w, hello->encoding.data, hello->encoding.length);
 	dc_write_bytes(w, hello->nonce, DC_NONCE_BYTES);
+	dc_write_u8(w, (uint8_t) hello->kind);
 }
 
 DcStatus
@@ -124,6 +125,9 @@ dc_hello_decode(const void *data, size_t length, DcHello *hello)
 	hello->receiver = read_node_id(&r);
 	hello->encoding = dc_read_string(&r, DC_ENCODING_BYTES_MAX);
 	read_nonce(&r, hello->nonce);
+	hello->kind = (DcSessionKind) dc_read_u8(&r);
+	if (hello->kind >= DC_SESSION_KINDS)
+		dc_reader_fail(&r, DC_MALFORMED);
 	return dc_reader_finish(&r);
 }
 

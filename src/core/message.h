@@ -3,6 +3,7 @@
  *		Codec of the calls between two nodes.
  *
  *	hello    'H'  cluster | sender | incarnation | receiver | encoding | nonce
+ *	              | kind
  *	welcome  'W'  node | incarnation | session | nonce | vector | incoming
  *	              | flags | before | clock | horizon | members
  *	call     'C'  { part } ... 0
@@ -33,6 +34,14 @@
 #define DC_ENCODING_BYTES_MAX 63
 #define DC_ASSOCIATED_BYTES   48
 
+/* What a session is for; the called node prepares it accordingly. */
+typedef enum DcSessionKind
+{
+	DC_SESSION_CHANGES,   /* rows are applied in it, with replica semantics */
+	DC_SESSION_QUESTIONS, /* an ordinary one */
+	DC_SESSION_KINDS
+} DcSessionKind;
+
 typedef struct DcHello
 {
 	DcSlice cluster;
@@ -41,6 +50,7 @@ typedef struct DcHello
 	uint32_t receiver; /* whom the sender believes to call */
 	DcSlice encoding;  /* of its database */
 	uint8_t nonce[DC_NONCE_BYTES];
+	DcSessionKind kind;
 } DcHello;
 
 typedef struct DcWelcome

@@ -168,7 +168,8 @@ sample_hello(void)
 {
 	static DcHello hello = {.sender = 1,
 							.incarnation = UINT64_C(0x0102030405060708),
-							.receiver = DC_NODE_ID_MAX};
+							.receiver = DC_NODE_ID_MAX,
+							.kind = DC_SESSION_QUESTIONS};
 
 	hello.cluster = text("harbour");
 	hello.encoding = text("UTF8");
@@ -345,7 +346,8 @@ test_hello(void)
 		   got.incarnation == sent->incarnation &&
 		   got.receiver == sent->receiver &&
 		   equal(got.encoding, sent->encoding) &&
-		   memcmp(got.nonce, sent->nonce, DC_NONCE_BYTES) == 0,
+		   memcmp(got.nonce, sent->nonce, DC_NONCE_BYTES) == 0 &&
+		   got.kind == sent->kind,
 	   "a hello is read back field by field");
 }
 
@@ -437,7 +439,7 @@ test_golden(void)
 									/* nonce */
 									0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6,
 									0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad,
-									0xae, 0xaf};
+									0xae, 0xaf, /* kind */ 1};
 	/* version, letter, a batch, a segment, the end */
 	static const uint8_t call[] = {1, 'C', 1, 2, 'b', 'b', 3, 0, 0, 0, 0, 0,
 								   0, 4,   1, 0, 0,   0,   0, 0, 0, 8, 1, 0};
@@ -585,6 +587,9 @@ static void
 test_hello_limits(void)
 {
 	bool refused = true;
+	uint8_t data[128];
+	DcHello hello;
+	DcWriter w;
 
 	ok(read_hello(1, DC_NODE_ID_MAX, 63, 63) == DC_OK,
 	   "a hello with the longest names is taken");
@@ -597,6 +602,16 @@ test_hello_limits(void)
 				   read_hello(1, id, 1, 1) == DC_MALFORMED;
 	ok(refused, "node ids that are none are refused, 0 and %u to 65535",
 	   DC_NODE_IDS);
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_hello_encode(&w, sample_hello());
+	refused = true;
+	for (unsigned kind = DC_SESSION_KINDS; kind <= UINT8_MAX; kind++)
+	{
+		data[w.length - 1] = (uint8_t) kind;
+		refused &= dc_hello_decode(data, w.length, &hello) == DC_MALFORMED;
+	}
+	ok(refused, "a session for a purpose that does not exist is refused");
 }
 
 /* An ack whose vector and incoming nodes are as given, right or not. */
