@@ -82,6 +82,28 @@ recode_ack(DcWriter *w, const uint8_t *data, size_t length)
 	return status;
 }
 
+static DcStatus
+recode_request(DcWriter *w, const uint8_t *data, size_t length)
+{
+	DcServiceRequest request;
+	DcStatus status = dc_service_request_decode(data, length, &request);
+
+	if (status == DC_OK)
+		dc_service_request_encode(w, &request);
+	return status;
+}
+
+static DcStatus
+recode_result(DcWriter *w, const uint8_t *data, size_t length)
+{
+	DcSlice value;
+	DcStatus status = dc_service_result_decode(data, length, &value);
+
+	if (status == DC_OK)
+		dc_service_result_encode(w, value);
+	return status;
+}
+
 static void
 write_part(DcWriter *w, const DcPart *part)
 {
@@ -145,6 +167,12 @@ recode_as(char letter, const uint8_t *data, size_t length)
 			break;
 		case 'C':
 			recoded.status = recode_call(&w, copy, length);
+			break;
+		case 'S':
+			recoded.status = recode_request(&w, copy, length);
+			break;
+		case 's':
+			recoded.status = recode_result(&w, copy, length);
 			break;
 		default:
 			recoded.status = recode_ack(&w, copy, length);
@@ -276,16 +304,29 @@ write_sample_call(DcWriter *w)
 	dc_call_end(w);
 }
 
+static DcServiceRequest
+sample_request(void)
+{
+	return (DcServiceRequest){.role = text("clerk"),
+							  .superuser = true,
+							  .depth = DC_SERVICE_DEPTH_MAX,
+							  .service = text("stock"),
+							  .payload = text("{\"item\": 7}")};
+}
+
 /* One of each, written once. */
 static Message *
 samples(unsigned *count)
 {
-	static Message all[] = {{.name = "hello"},      {.name = "hello-empty"},
-							{.name = "welcome"},    {.name = "ack"},
-							{.name = "ack-empty"},  {.name = "call"},
-							{.name = "call-empty"}, {.name = "welcome-full"}};
+	static Message all[] = {{.name = "hello"},        {.name = "hello-empty"},
+							{.name = "welcome"},      {.name = "ack"},
+							{.name = "ack-empty"},    {.name = "call"},
+							{.name = "call-empty"},   {.name = "request"},
+							{.name = "request-null"}, {.name = "result"},
+							{.name = "result-null"},  {.name = "welcome-full"}};
 	static const DcAck empty_ack;
 	DcHello empty_hello = *sample_hello();
+	DcServiceRequest request = sample_request();
 
 	empty_hello.cluster = empty_hello.encoding = text("");
 	*count = sizeof(all) / sizeof(all[0]);
@@ -317,6 +358,20 @@ samples(unsigned *count)
 			case 6:
 				dc_call_begin(&w);
 				dc_call_end(&w);
+				break;
+			case 7:
+				dc_service_request_encode(&w, &request);
+				break;
+			case 8:
+				request.superuser = false;
+				request.payload.data = NULL;
+				dc_service_request_encode(&w, &request);
+				break;
+			case 9:
+				dc_service_result_encode(&w, text("[1, 2]"));
+				break;
+			case 10:
+				dc_service_result_encode(&w, (DcSlice){NULL, 0});
 				break;
 			default:
 				dc_welcome_encode(&w, full_welcome());
@@ -853,6 +908,47 @@ save_seeds(const char *folder)
 	return 0;
 }
 
+static void
+test_service(void)
+{
+	DcServiceRequest sent = sample_request();
+	uint8_t data[128];
+	DcServiceRequest got;
+	DcSlice value;
+	DcWriter w;
+	bool refused = true;
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_service_request_encode(&w, &sent);
+	ok(dc_service_request_decode(data, w.length, &got) == DC_OK &&
+		   equal(got.role, sent.role) && got.superuser &&
+		   got.depth == sent.depth && equal(got.service, sent.service) &&
+		   equal(got.payload, sent.payload),
+	   "the call of a service is read back field by field");
+	for (unsigned depth = 0; depth <= UINT8_MAX;
+		 depth += depth == 0 ? DC_SERVICE_DEPTH_MAX + 1 : 1)
+	{
+		sent.depth = depth;
+		dc_writer_init(&w, data, sizeof(data));
+		dc_service_request_encode(&w, &sent);
+		refused &=
+			dc_service_request_decode(data, w.length, &got) == DC_MALFORMED;
+	}
+	ok(refused, "one of no depth, or nested more than %d deep, is refused",
+	   DC_SERVICE_DEPTH_MAX);
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_service_result_encode(&w, (DcSlice){NULL, 0});
+	ok(dc_service_result_decode(data, w.length, &value) == DC_OK &&
+		   value.data == NULL,
+	   "a null is read back as one");
+	dc_writer_init(&w, data, sizeof(data));
+	dc_service_result_encode(&w, text("null"));
+	ok(dc_service_result_decode(data, w.length, &value) == DC_OK &&
+		   equal(value, text("null")),
+	   "and the null of JSON is none");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -880,6 +976,7 @@ main(int argc, char **argv)
 		}
 	}
 	test_hello_limits();
+	test_service();
 	test_list_limits();
 	test_call_limits();
 	test_refused_vector();
