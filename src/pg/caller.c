@@ -399,8 +399,8 @@ add_socket(int fd, short events, void *arg)
 					  fd, NULL, NULL);
 }
 
-static void
-wait_for_any(DcAsk *ask)
+void
+dc_ask_wait(DcAsk *ask)
 {
 	WaitEventSet *set =
 		CreateWaitEventSet(CurrentMemoryContext, list_length(ask->replies) + 2);
@@ -437,7 +437,7 @@ dc_ask_next(DcAsk *ask)
 
 		if (reply != NULL || dc_ask_awaited(ask, &unasked) == 0)
 			return reply;
-		wait_for_any(ask);
+		dc_ask_wait(ask);
 	}
 }
 

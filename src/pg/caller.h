@@ -62,8 +62,9 @@ extern void dc_ask_node(DcAsk *ask, uint32 node_id, const void *question,
  */
 extern DcReply *dc_ask_next(DcAsk *ask);
 
-/* The same without waiting: goes on with what is ready; NULL: not yet. */
+/* The same in two: goes on with what is ready (NULL: none is over); waits. */
 extern DcReply *dc_ask_poll(DcAsk *ask);
+extern void dc_ask_wait(DcAsk *ask);
 
 /* The reply of a node whether it is over or not; NULL: it was not asked. */
 extern DcReply *dc_ask_reply(DcAsk *ask, uint32 node_id);

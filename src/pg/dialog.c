@@ -93,28 +93,44 @@ break_connection(DcDialog *dialog)
 	pfree(why);
 }
 
+/* What a peer says of its error is input like any other. */
 static char *
 field(const PGresult *result, int code)
 {
 	const char *text = PQresultErrorField(result, code);
+	char *copy = text != NULL ? pstrdup(text) : NULL;
 
-	return text != NULL ? pstrdup(text) : NULL;
+	if (copy != NULL && !pg_verifymbstr(copy, (int) strlen(copy), true))
+	{
+		for (char *c = copy; *c != '\0'; c++)
+			*c = IS_HIGHBIT_SET(*c) ? '?' : *c;
+	}
+	return copy;
+}
+
+static int
+error_code(const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (state == NULL ||
+		strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 ||
+		state[5] != '\0' || strncmp(state, "00", 2) == 0)
+		return ERRCODE_CONNECTION_FAILURE;
+	return MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
 }
 
 /* The peer's error goes into the reply; its transaction is rolled back. */
 static void
-refuse(DcDialog *dialog, const PGresult *result)
+refuse(DcReply *reply, const PGresult *result)
 {
-	DcReply *reply = dialog->reply;
 	MemoryContext old = MemoryContextSwitchTo(reply->memory);
-	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
 	reply->state = DC_REPLY_REFUSED;
 	reply->raised = true;
-	reply->sqlstate =
-		state != NULL && strlen(state) == 5 ?
-			MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]) :
-			ERRCODE_CONNECTION_FAILURE;
+	reply->sqlstate = error_code(result);
+	reply->deadline = reply->sqlstate == ERRCODE_QUERY_CANCELED &&
+					  GetCurrentTimestamp() >= reply->answer_by;
 	reply->message = field(result, PG_DIAG_MESSAGE_PRIMARY);
 	reply->detail = field(result, PG_DIAG_MESSAGE_DETAIL);
 	reply->hint = field(result, PG_DIAG_MESSAGE_HINT);
@@ -430,7 +446,7 @@ take_error(DcDialog *dialog)
 	if (reply == NULL)
 		return;
 	reply->dialog = NULL;
-	refuse(dialog, dialog->result);
+	refuse(reply, dialog->result);
 	if (!alive && reply->asked)
 		reply->state = DC_REPLY_LOST;
 }
