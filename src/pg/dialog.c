@@ -26,6 +26,7 @@ struct DcDialog
 	PGconn *conn;
 	PostgresPollingStatusType polling;
 	PGresult *result; /* of the statement under way, so far */
+	bool farewell;    /* the peer said that it is going, between statements */
 	bool unsent;      /* libpq holds bytes that the socket did not take */
 	bool greeted;     /* there is a session */
 	bool proven;      /* ... made for the question that is asked now */
@@ -87,8 +88,9 @@ break_off(DcDialog *dialog, const char *why)
 static void
 break_connection(DcDialog *dialog)
 {
-	char *why = pchomp(PQerrorMessage(dialog->conn));
+	char *why = pstrdup(PQerrorMessage(dialog->conn));
 
+	why[strcspn(why, "\n")] = '\0'; /* the rest is guesses */
 	break_off(dialog, *why != '\0' ? why : "connection was closed");
 	pfree(why);
 }
@@ -185,10 +187,17 @@ dc_dialog_find(uint32 node_id, DcPeer *peer, int *sqlstate)
 	return dc_conninfo_complaint(peer->conninfo);
 }
 
-/* Notices of the peer are nobody's here. */
+/* Notices of the peer are nobody's here, but for its last words. */
 static void
-ignore_notice(void *arg, const PGresult *result)
+take_notice(void *arg, const PGresult *result)
 {
+	DcDialog *dialog = arg;
+	const char *severity =
+		PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	if (severity != NULL &&
+		(strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0))
+		dialog->farewell = true;
 }
 
 DcDialog *
@@ -221,7 +230,7 @@ dc_dialog_open(const DcPeer *peer, DcSessionKind kind, Oid role)
 	if (dialog->conn == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	PQsetNoticeReceiver(dialog->conn, ignore_notice, NULL);
+	PQsetNoticeReceiver(dialog->conn, take_notice, dialog);
 	return dialog;
 }
 
@@ -431,6 +440,11 @@ take_error(DcDialog *dialog)
 	bool again = reply != NULL && reply->asked && !dialog->proven &&
 				 is_stale(dialog->result);
 
+	if (PQresultErrorField(dialog->result, PG_DIAG_SQLSTATE) == NULL)
+	{
+		break_connection(dialog); /* libpq's own words */
+		return;
+	}
 	dialog->greeted = false;
 	dialog->phase = alive ? DC_DIALOG_IDLE : DC_DIALOG_BROKEN;
 	if (again)
@@ -539,8 +553,9 @@ dc_dialog_step(DcDialog *dialog)
 			}
 			break;
 		case DC_DIALOG_IDLE:
-			/* nothing is awaited, so it is the end */
-			if (!PQconsumeInput(dialog->conn))
+			/* nothing is awaited, so most likely it is the end */
+			if (!PQconsumeInput(dialog->conn) || PQisBusy(dialog->conn) ||
+				dialog->farewell)
 				dialog->phase = DC_DIALOG_BROKEN;
 			break;
 		case DC_DIALOG_BROKEN:

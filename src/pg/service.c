@@ -151,7 +151,11 @@ datacake_register_service(PG_FUNCTION_ARGS)
 	check_handler(handler);
 	check_permission(handler);
 	arguments[0] = name;
-	arguments[1] = format_procedure_qualified(handler);
+	arguments[1] =
+		psprintf("%s(jsonb)",
+				 quote_qualified_identifier(get_namespace_name(
+												get_func_namespace(handler)),
+											get_func_name(handler)));
 	arguments[2] = GetUserNameFromId(handler_owner(handler), false);
 	arguments[3] = GetUserNameFromId(GetUserId(), false);
 	SPI_connect();

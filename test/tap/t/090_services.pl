@@ -83,8 +83,9 @@ subtest 'as the calling role' => sub {
 	service('escape', q{BEGIN EXECUTE p ->> 0; RETURN to_jsonb(current_user::text); END}, 2);
 	like(failure(1, as_app(qq{SELECT datacake.call(2, 'escape', '["$_"]')})), qr/cannot set parameter|42501/, "$_ does not lead back")
 	  foreach 'RESET ROLE', 'SET ROLE datacake_repl', 'SET SESSION AUTHORIZATION DEFAULT';
-	$c->sql(1, as_app(q{SELECT datacake.call(2, 'escape', '["SET search_path = nowhere"]')}));
-	is($c->sql(1, as_app(q{SELECT datacake.call(2, 'who') -> 0}) =~ s/.*//r), '', 'x') if 0;
+	service('path', q{BEGIN RETURN to_jsonb(current_setting('search_path')); END}, 2);
+	is($c->sql(1, as_app(q{SELECT datacake.call(2, 'escape', '["SET search_path = public"]'), datacake.call(2, 'path')})),
+		'"app"|"pg_catalog, pg_temp"', 'what it sets is set back');
 };
 
 subtest 'deferred triggers run as that role, too' => sub {
@@ -108,7 +109,6 @@ subtest 'what a service writes is an ordinary write' => sub {
 	$c->await_all(q{SELECT id || by || at_node FROM written}, '1app2', 'it replicates');
 	is($c->sql(1, 'SELECT datacake.node_of(_stamp) FROM written'), 2, 'with a stamp of the node that ran it');
 	$c->error_ok(1, as_app(q{SELECT datacake.call(2, 'write', '[2, "fail"]')}), qr/enough/, 'a service that fails');
-	$c->sql(1, as_app(q{SELECT datacake.call_many('write', '[3, "fail"]', 'none')})) if 0;
 	$c->error_ok(1, as_app(q{SELECT * FROM datacake.call_many('write', '[3, "fail"]', 'none')}), qr/YD043|cannot be met/, 'everywhere');
 	$c->sql(3, as_app(q{SELECT datacake.call(3, 'write', '[4]')}));
 	$c->await_all(q{SELECT string_agg(id || by || at_node, ' ' ORDER BY id) FROM written}, '1app2 4app3', 'writes nothing');
@@ -215,7 +215,7 @@ subtest 'many nodes' => sub {
 subtest 'connections are kept' => sub {
 	my $connections = q{SELECT count(*), count(DISTINCT pid) FROM pg_stat_activity WHERE application_name = 'datacake questions of node 1'};
 	$c->await(2, $connections, '0|0', 'none is left of sessions that ended');
-	my $session = $c->session(1);
+	my $session = $c->session(1, on_error_stop => 0);
 	$session->query(q{SELECT datacake.call(2, 'other')});
 	my $pid = $c->sql(2, q{SELECT pid FROM pg_stat_activity WHERE application_name = 'datacake questions of node 1'});
 	is($session->query(q{SELECT count(datacake.call(2, 'other')) FROM generate_series(1, 200)}), 200, 'many calls');
@@ -243,8 +243,7 @@ subtest 'nodes that are not there' => sub {
 	$c->resume(1, 2);
 
 	$c->freeze(3);
-	is($c->sql(1, q{SELECT count(*), count(result) FROM datacake.call_many('number', NULL, 'one', '2 min')}), '3|1', 'a frozen one does not keep a level from being met')
-	  if $c->sql(1, q{SELECT datacake.register_service('number', 'svc.number(jsonb)') IS NOT NULL}) eq 'never';
+	$c->sql(1, q{SELECT datacake.register_service('number', 'svc.number(jsonb)')});
 	is($c->sql(1, q{SELECT count(*) FROM datacake.call_many('number', NULL, 'quorum', '2 min') WHERE result IS NOT NULL}), 2, 'a frozen one does not keep a quorum from answering');
 	like(failure(1, q{SELECT datacake.call(3, 'other', timeout => '10 min')}), qr/(08001|08007): .*node 3.*dead/, 'dead, as soon as gossip says so');
 	like(failure(1, q{SELECT * FROM datacake.call_many('number', NULL, 'all')}), qr/YD042: level "all" cannot be met.*HINT:  Nothing was asked/s, 'then a level that needs it is hopeless before anything is asked');
