@@ -202,6 +202,30 @@ datacake_unregister_service(PG_FUNCTION_ARGS)
 
 /* --- running --- */
 
+/* False if there is no such service; inside SPI, as the superuser. */
+static bool
+look_up(const char *name)
+{
+	static SPIPlanPtr plan;
+	Oid types[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(name)};
+
+	if (plan == NULL)
+	{
+		SPIPlanPtr fresh =
+			SPI_prepare("SELECT handler, owner, to_regprocedure(handler)::oid "
+						"FROM datacake.service WHERE name = $1",
+						1, types);
+
+		if (fresh == NULL || SPI_keepplan(fresh) != 0)
+			elog(ERROR, "could not prepare the look-up of services");
+		plan = fresh;
+	}
+	if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look up a service");
+	return SPI_processed > 0;
+}
+
 /* The registered function, which the current role may execute. */
 static Oid
 find_handler(const char *name)
@@ -214,9 +238,7 @@ find_handler(const char *name)
 
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
-	if (dc_sql("SELECT handler, owner, to_regprocedure(handler)::oid "
-			   "FROM datacake.service WHERE name = $1",
-			   1, &name) == 0)
+	if (!look_up(name))
 		raise_unknown(name);
 	known = dc_sql_text(0, 1);
 	owner = dc_sql_text(0, 2);
