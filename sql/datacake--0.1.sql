@@ -190,12 +190,17 @@ COMMENT ON TABLE datacake.repaired IS 'the last comparison of each keyspace with
 
 CREATE TABLE datacake.service (
     name text PRIMARY KEY,
-    handler text NOT NULL,
-    owner text NOT NULL,
+    handler text,
+    owner text,
+    library text,
+    symbol text,
+    role text,
     registered_by text NOT NULL,
-    registered_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (CASE WHEN handler IS NULL THEN owner IS NULL AND library IS NOT NULL AND symbol IS NOT NULL
+                ELSE owner IS NOT NULL AND library IS NULL AND symbol IS NULL AND role IS NULL END)
 );
-COMMENT ON TABLE datacake.service IS 'services of this node, for roles on all nodes: what runs, and who owned it when it was registered';
+COMMENT ON TABLE datacake.service IS 'services of this node, for roles on all nodes: a function, and who owned it when it was registered; or a symbol of a library, and whose members may call it';
 
 CREATE TABLE datacake.keyspace (
     id bigint PRIMARY KEY,
@@ -459,8 +464,10 @@ COMMENT ON FUNCTION datacake.call_many(text, jsonb, text, interval) IS
 -- ---------------------------------------------------------------------------
 -- Views
 -- ---------------------------------------------------------------------------
-CREATE VIEW datacake.services AS SELECT name, handler, owner, registered_by, registered_at FROM datacake.service ORDER BY name;
-COMMENT ON VIEW datacake.services IS 'services of this node: name, handler and its owner, who registered it and when';
+CREATE VIEW datacake.services AS
+    SELECT name, coalesce(handler, symbol || ' in ' || library) AS handler, coalesce(owner, role) AS role, registered_by, registered_at
+      FROM datacake.service ORDER BY name;
+COMMENT ON VIEW datacake.services IS 'services of this node: name; a function and its owner, or a symbol and whose members may call it; who registered it and when';
 
 CREATE FUNCTION datacake.show_nodes(OUT node_id integer, OUT name text, OUT data_center text, OUT state text, OUT local boolean,
     OUT incarnation bigint, OUT address text, OUT conninfo text, OUT since timestamptz, OUT heard_at timestamptz, OUT phi float8,

@@ -154,6 +154,8 @@ dc_dialog_find(uint32 node_id, DcPeer *peer, int *sqlstate)
 
 	*sqlstate = ERRCODE_UNDEFINED_OBJECT;
 	memset(peer, 0, sizeof(*peer));
+	if (node_id == (uint32) datacake_node_id)
+		return "it is this one";
 	if (node_id == 0 || node_id > DC_NODE_ID_MAX)
 		return "there is no such node";
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "datacake_api.h"
 #include "guc.h"
 #include "shmem.h"
 #include "sql.h"
@@ -125,52 +126,76 @@ handler_owner(Oid handler)
 	return owner;
 }
 
-static char *
-service_name(text *argument)
+static void
+check_name(const char *name)
 {
-	char *name = text_to_cstring(argument);
-
 	if (*name == '\0' || strlen(name) > DC_NAME_BYTES_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("invalid name of a service: \"%s\"", name),
 				 errhint("A name has 1 to %d bytes.", DC_NAME_BYTES_MAX)));
-	return name;
+}
+
+/* name, handler, owner, library, symbol, role; registered_by is this role */
+static void
+insert_service(const char *arguments[7])
+{
+	DcRole role;
+
+	arguments[6] = GetUserNameFromId(GetUserId(), false);
+	SPI_connect();
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
+	if (dc_sql("INSERT INTO datacake.service (name, handler, owner, library, "
+			   "symbol, role, registered_by) "
+			   "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+			   7, arguments) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("service \"%s\" is registered already", arguments[0]),
+				 errhint("Use datacake.unregister_service() first; both can "
+						 "be in one transaction.")));
+	dc_role_end(role);
+	SPI_finish();
 }
 
 /* datacake.register_service(name, handler) */
 Datum
 datacake_register_service(PG_FUNCTION_ARGS)
 {
-	char *name = service_name(PG_GETARG_TEXT_PP(0));
 	Oid handler = PG_GETARG_OID(1);
-	const char *arguments[4];
-	DcRole role;
+	const char *arguments[7] = {text_to_cstring(PG_GETARG_TEXT_PP(0))};
 
 	dc_require_loaded();
+	check_name(arguments[0]);
 	check_handler(handler);
 	check_permission(handler);
-	arguments[0] = name;
 	arguments[1] =
 		psprintf("%s(jsonb)",
 				 quote_qualified_identifier(get_namespace_name(
 												get_func_namespace(handler)),
 											get_func_name(handler)));
 	arguments[2] = GetUserNameFromId(handler_owner(handler), false);
-	arguments[3] = GetUserNameFromId(GetUserId(), false);
-	SPI_connect();
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
-	if (dc_sql("INSERT INTO datacake.service (name, handler, owner, "
-			   "registered_by) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-			   4, arguments) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("service \"%s\" is registered already", name),
-				 errhint("Use datacake.unregister_service() first; both can "
-						 "be in one transaction.")));
-	dc_role_end(role);
-	SPI_finish();
+	insert_service(arguments);
 	PG_RETURN_VOID();
+}
+
+void
+dc_service_register_symbol(const char *name, const char *library,
+						   const char *symbol, const char *role)
+{
+	const char *arguments[7] = {name, NULL, NULL, library, symbol, role};
+
+	dc_require_loaded();
+	check_name(name);
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to register a symbol of a library "
+						"as a service")));
+	(void) load_external_function(library, symbol, true, NULL);
+	if (role != NULL)
+		(void) get_role_oid(role, false);
+	insert_service(arguments);
 }
 
 static void
@@ -183,11 +208,9 @@ raise_unknown(const char *name)
 							"datacake.services shows what is.")));
 }
 
-/* datacake.unregister_service(name) */
-Datum
-datacake_unregister_service(PG_FUNCTION_ARGS)
+void
+dc_service_unregister(const char *name)
 {
-	const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	DcRole role;
 
 	dc_require_loaded();
@@ -197,10 +220,24 @@ datacake_unregister_service(PG_FUNCTION_ARGS)
 		raise_unknown(name);
 	dc_role_end(role);
 	SPI_finish();
+}
+
+/* datacake.unregister_service(name) */
+Datum
+datacake_unregister_service(PG_FUNCTION_ARGS)
+{
+	dc_service_unregister(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
 }
 
 /* --- running --- */
+
+/* What is to be run; one of both. */
+typedef struct Handler
+{
+	Oid function;
+	DatacakeService symbol;
+} Handler;
 
 /* False if there is no such service; inside SPI, as the superuser. */
 static bool
@@ -213,8 +250,8 @@ look_up(const char *name)
 	if (plan == NULL)
 	{
 		SPIPlanPtr fresh =
-			SPI_prepare("SELECT handler, owner, to_regprocedure(handler)::oid "
-						"FROM datacake.service WHERE name = $1",
+			SPI_prepare("SELECT handler, owner, to_regprocedure(handler)::oid, "
+						"library, symbol, role FROM datacake.service WHERE name = $1",
 						1, types);
 
 		if (fresh == NULL || SPI_keepplan(fresh) != 0)
@@ -226,27 +263,16 @@ look_up(const char *name)
 	return SPI_processed > 0;
 }
 
-/* The registered function, which the current role may execute. */
 static Oid
-find_handler(const char *name)
+resolve_function(const char *name)
 {
-	char *known;
-	char *owner;
-	char *oid;
-	Oid handler = InvalidOid;
-	DcRole role;
+	const char *known = dc_sql_text(0, 1);
+	const char *owner = dc_sql_text(0, 2);
+	const char *oid = dc_sql_text(0, 3);
+	Oid function = oid != NULL ? (Oid) strtoul(oid, NULL, 10) : InvalidOid;
 
-	SPI_connect();
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
-	if (!look_up(name))
-		raise_unknown(name);
-	known = dc_sql_text(0, 1);
-	owner = dc_sql_text(0, 2);
-	oid = dc_sql_text(0, 3);
-	if (oid != NULL)
-		handler = (Oid) strtoul(oid, NULL, 10);
-	if (!OidIsValid(handler) ||
-		handler_owner(handler) != get_role_oid(owner, true))
+	if (!OidIsValid(function) ||
+		handler_owner(function) != get_role_oid(owner, true))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("handler %s of service \"%s\" is not there any more on "
@@ -256,21 +282,59 @@ find_handler(const char *name)
 						   "\"%s\" was registered.",
 						   owner),
 				 errhint("Unregister the service and register it again.")));
+	return function;
+}
+
+static DatacakeService
+resolve_symbol(const char *name, Oid caller)
+{
+	const char *role = dc_sql_text(0, 6);
+	Oid wanted = role != NULL ? get_role_oid(role, true) : InvalidOid;
+
+	if (role != NULL &&
+		(!OidIsValid(wanted) || !has_privs_of_role(caller, wanted)))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for service \"%s\"", name),
+						errdetail("It is for members of role \"%s\".", role)));
+	return (DatacakeService) load_external_function(dc_sql_text(0, 4),
+													dc_sql_text(0, 5), true,
+													NULL);
+}
+
+/* What is registered, if the current role may run it. */
+static Handler
+find_handler(const char *name)
+{
+	Handler handler = {InvalidOid, NULL};
+	Oid caller = GetUserId();
+	DcRole role;
+
+	SPI_connect();
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
+	if (!look_up(name))
+		raise_unknown(name);
+	if (dc_sql_text(0, 1) != NULL)
+		handler.function = resolve_function(name);
+	else
+		handler.symbol = resolve_symbol(name, caller);
 	dc_role_end(role);
 	SPI_finish();
-	check_handler(handler);
-	check_permission(handler);
+	if (OidIsValid(handler.function))
+	{
+		check_handler(handler.function);
+		check_permission(handler.function);
+	}
 	return handler;
 }
 
 static Datum
-run_handler(Oid handler, Datum payload, bool is_null, bool *result_is_null)
+run_function(Oid oid, Datum payload, bool is_null, bool *result_is_null)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	FmgrInfo function;
 	Datum result;
 
-	fmgr_info(handler, &function);
+	fmgr_info(oid, &function);
 	*result_is_null = is_null && function.fn_strict;
 	if (*result_is_null)
 		return (Datum) 0;
@@ -315,11 +379,15 @@ dc_service_run(const char *service, Datum payload, bool is_null, uint32 depth,
 	depth_now = depth;
 	PG_TRY();
 	{
-		Oid handler = find_handler(service);
+		Handler handler = find_handler(service);
 
 		/* nor does it become another role for good */
 		SetUserIdAndSecContext(user, security | SECURITY_LOCAL_USERID_CHANGE);
-		result = run_handler(handler, payload, is_null, result_is_null);
+		*result_is_null = false;
+		result = OidIsValid(handler.function) ?
+					 run_function(handler.function, payload, is_null,
+								  result_is_null) :
+					 handler.symbol(payload, is_null, result_is_null);
 		SetUserIdAndSecContext(user, security);
 	}
 	PG_FINALLY();

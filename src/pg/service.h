@@ -6,7 +6,7 @@
  *	        \---> other node: caller.h ----> peer_call() ----> run there
  *
  * A service is a row of datacake.service, of this node alone: a name and a
- * function jsonb -> jsonb.  It runs as the role that called, which must be
+ * function jsonb -> jsonb, or a symbol of a library.  It runs as the role that called, which must be
  * there and allowed to execute the function, and is as much a superuser as
  * that role is on both nodes.  Not the peer's role, no replica role (P17).
  *
@@ -19,7 +19,7 @@
 
 #include "postgres.h"
 
-#include "message.h"
+#include "caller.h"
 
 /* SQLSTATEs; 08007 is: it was called, and what became of it is not known. */
 #define DC_ERRCODE_NO_SERVICE      MAKE_SQLSTATE('Y', 'D', '0', '4', '0')
@@ -45,6 +45,28 @@ extern uint32 dc_service_depth(void);
 extern Datum dc_service_run_here(const char *service, Datum payload,
 								 bool is_null, int timeout_ms,
 								 bool *result_is_null);
+
+/*
+ * A call of other nodes, without waiting: begin, ask one or several, go on
+ * with the ask (caller.h), take each reply that is over.  The ask owns it all.
+ */
+typedef struct DcServiceCall DcServiceCall;
+
+extern DcServiceCall *dc_service_call_begin(const char *service, Datum payload,
+											bool is_null, long timeout_ms);
+extern DcAsk *dc_service_call_ask(DcServiceCall *call, uint32 node_id);
+
+/* What the service returned; raises what the reply says instead. */
+extern Datum dc_service_call_result(DcServiceCall *call, DcReply *reply,
+									bool *is_null);
+
+/*
+ * Registers a symbol of a library (datacake_api.h); by a superuser.  And takes
+ * back either kind.
+ */
+extern void dc_service_register_symbol(const char *name, const char *library,
+									   const char *symbol, const char *role);
+extern void dc_service_unregister(const char *name);
 
 /* JSON as text, as messages carry it; palloc'd. */
 extern DcSlice dc_service_value(Datum value, bool is_null, const char *what);

@@ -25,8 +25,8 @@
 #include "guc.h"
 #include "service.h"
 #include "shmem.h"
-#include "standing.h"
 #include "tools.h"
+#include "voters.h"
 
 DC_SQL_FUNCTION(datacake_call);
 DC_SQL_FUNCTION(datacake_call_many);
@@ -34,7 +34,7 @@ DC_SQL_FUNCTION(datacake_call_many);
 /* Once the level is met, for questions that have not left yet. */
 #define LINGER_MS 1000
 
-typedef struct Call
+struct DcServiceCall
 {
 	char *service;
 	Datum payload;
@@ -42,7 +42,7 @@ typedef struct Call
 	int timeout_ms;
 	DcSlice request; /* encoded */
 	DcAsk *ask;
-} Call;
+};
 
 /* --- one call --- */
 
@@ -55,7 +55,7 @@ require_argument(FunctionCallInfo fcinfo, int number, const char *name)
 }
 
 static void
-encode_request(Call *call)
+encode_request(DcServiceCall *call)
 {
 	char *role = GetUserNameFromId(GetUserId(), false);
 	DcServiceRequest request =
@@ -75,26 +75,23 @@ encode_request(Call *call)
 	call->request = (DcSlice){bytes, w.length};
 }
 
-/* Arguments `first` and on are service and payload; `limit` is the timeout. */
-static Call *
-begin_call(FunctionCallInfo fcinfo, int first, int limit)
+DcServiceCall *
+dc_service_call_begin(const char *service, Datum payload, bool is_null,
+					  long timeout_ms)
 {
-	Call *call = palloc0(sizeof(Call));
+	DcServiceCall *call = palloc0(sizeof(DcServiceCall));
 
 	dc_require_loaded();
-	require_argument(fcinfo, first, "name of a service");
-	require_argument(fcinfo, limit, "timeout");
-	call->service = text_to_cstring(PG_GETARG_TEXT_PP(first));
-	call->is_null = PG_ARGISNULL(first + 1);
-	call->payload = call->is_null ? (Datum) 0 : PG_GETARG_DATUM(first + 1);
-	call->timeout_ms = (int) dc_interval_ms(PG_GETARG_INTERVAL_P(limit));
-	if (call->timeout_ms == 0)
+	call->service = pstrdup(service);
+	call->payload = payload;
+	call->is_null = is_null;
+	call->timeout_ms = (int) timeout_ms;
+	if (timeout_ms < 1 || timeout_ms > INT_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("timeout must be at least one millisecond")));
-	if (strlen(call->service) > DC_NAME_BYTES_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("invalid name of a service: \"%s\"", call->service)));
+	if (strlen(service) > DC_NAME_BYTES_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_NAME),
+						errmsg("invalid name of a service: \"%s\"", service)));
 	if (dc_service_depth() >= DC_SERVICE_DEPTH_MAX)
 		ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
 						errmsg("services call services more than %d deep",
@@ -106,17 +103,33 @@ begin_call(FunctionCallInfo fcinfo, int first, int limit)
 	return call;
 }
 
-static void
-ask_node(Call *call, uint32 node_id)
+/* Arguments `first` and on are service and payload; `limit` is the timeout. */
+static DcServiceCall *
+begin_call(FunctionCallInfo fcinfo, int first, int limit)
+{
+	bool is_null = PG_ARGISNULL(first + 1);
+
+	require_argument(fcinfo, first, "name of a service");
+	require_argument(fcinfo, limit, "timeout");
+	return dc_service_call_begin(text_to_cstring(PG_GETARG_TEXT_PP(first)),
+								 is_null ? (Datum) 0 :
+										   PG_GETARG_DATUM(first + 1),
+								 is_null,
+								 dc_interval_ms(PG_GETARG_INTERVAL_P(limit)));
+}
+
+DcAsk *
+dc_service_call_ask(DcServiceCall *call, uint32 node_id)
 {
 	if (call->request.data == NULL)
 		encode_request(call);
 	dc_ask_node(call->ask, node_id, call->request.data, call->request.length);
+	return call->ask;
 }
 
 /* Says of a reply what the peer's words or ours mean for the call. */
 static void
-explain(const Call *call, DcReply *reply)
+explain(const DcServiceCall *call, DcReply *reply)
 {
 	MemoryContext old = MemoryContextSwitchTo(reply->memory);
 
@@ -150,12 +163,24 @@ take_result(DcReply *reply, bool *is_null)
 	return dc_service_datum(value, is_null);
 }
 
+Datum
+dc_service_call_result(DcServiceCall *call, DcReply *reply, bool *is_null)
+{
+	if (reply->state == DC_REPLY_GIVEN)
+		return take_result(reply, is_null);
+	explain(call, reply);
+	ereport(ERROR, (errcode(reply->sqlstate), errmsg("%s", reply->message),
+					reply->detail ? errdetail("%s", reply->detail) : 0,
+					reply->hint ? errhint("%s", reply->hint) : 0,
+					errcontext("%s", reply->context)));
+	pg_unreachable();
+}
+
 /* datacake.call(node_id, service, payload, timeout) */
 Datum
 datacake_call(PG_FUNCTION_ARGS)
 {
-	Call *call = begin_call(fcinfo, 1, 3);
-	DcReply *reply;
+	DcServiceCall *call = begin_call(fcinfo, 1, 3);
 	Datum result;
 	bool is_null;
 
@@ -165,18 +190,8 @@ datacake_call(PG_FUNCTION_ARGS)
 									 call->is_null, call->timeout_ms, &is_null);
 	else
 	{
-		ask_node(call, (uint32) Max(PG_GETARG_INT32(0), 0));
-		reply = dc_ask_next(call->ask);
-		if (reply->state != DC_REPLY_GIVEN)
-		{
-			explain(call, reply);
-			ereport(ERROR,
-					(errcode(reply->sqlstate), errmsg("%s", reply->message),
-					 reply->detail ? errdetail("%s", reply->detail) : 0,
-					 reply->hint ? errhint("%s", reply->hint) : 0,
-					 errcontext("%s", reply->context)));
-		}
-		result = take_result(reply, &is_null);
+		(void) dc_service_call_ask(call, (uint32) Max(PG_GETARG_INT32(0), 0));
+		result = dc_service_call_result(call, dc_ask_next(call->ask), &is_null);
 	}
 	dc_ask_end(call->ask, true);
 	if (is_null)
@@ -186,11 +201,9 @@ datacake_call(PG_FUNCTION_ARGS)
 
 /* --- many --- */
 
+/* What a member answered, in the order of the voters. */
 typedef struct Member
 {
-	uint32 node_id;
-	uint32 centre;
-	char data_center[DC_NAME_BYTES];
 	bool over; /* answered or failed */
 	Datum result;
 	bool is_null;
@@ -201,103 +214,49 @@ typedef struct Member
 typedef struct Many
 {
 	DcLevel level;
-	Member *members; /* by node id */
-	int count;
+	DcVoters *voters;
+	Member *members;
 	DcTally needs;
 	DcTally yes;
 	DcTally open; /* may answer yet */
 } Many;
 
-static void
-number_centres(Many *many)
-{
-	uint32 centres = 0;
-
-	for (int i = 0; i < many->count; i++)
-	{
-		Member *member = &many->members[i];
-		int like = 0;
-
-		while (strcmp(many->members[like].data_center, member->data_center) !=
-			   0)
-			like++;
-		member->centre = like < i ? many->members[like].centre : centres++;
-	}
-}
-
-/* The present members, with the data centres that gossip tells. */
-static void
-list_members(Many *many)
-{
-	DcMembers *list = palloc(sizeof(DcMembers));
-
-	(void) dc_standing_members(list);
-	many->members = palloc0(sizeof(Member) * (list->count + 1));
-	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
-	for (uint32 i = 0; i < list->count; i++)
-	{
-		Member *member = &many->members[many->count];
-
-		if (list->at[i].state != DC_MEMBER_PRESENT)
-			continue;
-		member->node_id = list->at[i].node_id;
-		for (int k = 0; k < dc_shared->node_count; k++)
-		{
-			if (dc_shared->nodes[k].node_id == member->node_id)
-				strlcpy(member->data_center, dc_shared->nodes[k].data_center,
-						DC_NAME_BYTES);
-		}
-		many->count++;
-	}
-	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
-	pfree(list);
-	number_centres(many);
-}
-
 static Many *
 begin_many(DcLevel level)
 {
 	Many *many = palloc0(sizeof(Many));
-	uint32 own = DC_CENTRES_MAX;
-	DcTally *all = &many->open;
 
 	many->level = level;
-	list_members(many);
-	for (int i = 0; i < many->count; i++)
-	{
-		dc_tally_add(all, many->members[i].centre);
-		if (many->members[i].node_id == (uint32) datacake_node_id)
-			own = many->members[i].centre;
-	}
-	if (own == DC_CENTRES_MAX)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("this node is not a member of the cluster"),
-						errhint("Look at datacake.members.")));
-	dc_level_needs(level, all, own, &many->needs);
+	many->voters = dc_voters_list();
+	many->members = palloc0(sizeof(Member) * many->voters->count);
+	many->open = many->voters->all;
+	dc_level_needs(level, &many->open, many->voters->own_centre, &many->needs);
 	return many;
 }
 
-static Member *
-find_member(Many *many, uint32 node_id)
+static int
+find_member(const Many *many, uint32 node_id)
 {
-	Member *member = many->members;
+	int i = 0;
 
-	while (member->node_id != node_id)
-		member++;
-	return member;
+	while (many->voters->at[i].node_id != node_id)
+		i++;
+	return i;
 }
 
 /* `message` NULL: it answered. */
 static void
-conclude(Many *many, Member *member, int sqlstate, const char *message)
+conclude(Many *many, int i, int sqlstate, const char *message)
 {
-	member->over = true;
-	member->sqlstate = sqlstate;
-	dc_tally_remove(&many->open, member->centre);
+	uint32 centre = many->voters->at[i].centre;
+
+	many->members[i].over = true;
+	many->members[i].sqlstate = sqlstate;
+	dc_tally_remove(&many->open, centre);
 	if (message == NULL)
-		dc_tally_add(&many->yes, member->centre);
+		dc_tally_add(&many->yes, centre);
 	else
-		member->error = pstrdup(message);
+		many->members[i].error = pstrdup(message);
 }
 
 static char *
@@ -306,13 +265,12 @@ describe_errors(const Many *many)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	for (int i = 0; i < many->count; i++)
+	for (int i = 0; i < many->voters->count; i++)
 	{
-		const Member *member = &many->members[i];
-
-		if (member->error != NULL)
+		if (many->members[i].error != NULL)
 			appendStringInfo(&text, "%snode %u: %s", text.len > 0 ? "; " : "",
-							 member->node_id, member->error);
+							 many->voters->at[i].node_id,
+							 many->members[i].error);
 	}
 	if (text.len > 0)
 		appendStringInfoChar(&text, '.');
@@ -332,8 +290,8 @@ require_possible(const Many *many, bool asked)
 							 DC_ERRCODE_LEVEL_HOPELESS),
 			 errmsg("level \"%s\" cannot be met: %u of %d members answered, "
 					"%u more may",
-					dc_level_name(many->level), many->yes.total, many->count,
-					many->open.total),
+					dc_level_name(many->level), many->yes.total,
+					many->voters->count, many->open.total),
 			 *errors != '\0' ? errdetail("%s", errors) : 0,
 			 asked ? errhint("Nodes that answered, or were asked, may have run "
 							 "the service.") :
@@ -344,32 +302,30 @@ require_possible(const Many *many, bool asked)
 static void
 look_around(Many *many)
 {
-	for (int i = 0; i < many->count; i++)
+	for (int i = 0; i < many->voters->count; i++)
 	{
-		Member *member = &many->members[i];
+		uint32 node_id = many->voters->at[i].node_id;
 		const char *complaint;
 		int sqlstate;
 		DcPeer peer;
 
-		if (member->node_id == (uint32) datacake_node_id)
+		if (many->voters->at[i].local)
 			continue;
-		complaint = dc_dialog_find(member->node_id, &peer, &sqlstate);
+		complaint = dc_dialog_find(node_id, &peer, &sqlstate);
 		if (complaint != NULL)
-			conclude(many, member, sqlstate,
-					 psprintf("could not ask node %u: %s", member->node_id,
-							  complaint));
+			conclude(many, i, sqlstate,
+					 psprintf("could not ask node %u: %s", node_id, complaint));
 	}
 	require_possible(many, false);
 }
 
 static void
-ask_all(Many *many, Call *call)
+ask_all(Many *many, DcServiceCall *call)
 {
-	for (int i = 0; i < many->count; i++)
+	for (int i = 0; i < many->voters->count; i++)
 	{
-		if (!many->members[i].over &&
-			many->members[i].node_id != (uint32) datacake_node_id)
-			ask_node(call, many->members[i].node_id);
+		if (!many->members[i].over && !many->voters->at[i].local)
+			(void) dc_service_call_ask(call, many->voters->at[i].node_id);
 	}
 }
 
@@ -378,7 +334,7 @@ ask_all(Many *many, Call *call)
  * of another node.  A cancel is the caller's and goes on.
  */
 static ErrorData *
-try_here(Call *call, Datum *result, bool *is_null)
+try_here(DcServiceCall *call, Datum *result, bool *is_null)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -408,10 +364,11 @@ try_here(Call *call, Datum *result, bool *is_null)
 }
 
 static void
-run_here(Many *many, Call *call)
+run_here(Many *many, DcServiceCall *call)
 {
-	Member *self = find_member(many, (uint32) datacake_node_id);
-	ErrorData *error = try_here(call, &self->result, &self->is_null);
+	int self = find_member(many, (uint32) datacake_node_id);
+	ErrorData *error = try_here(call, &many->members[self].result,
+								&many->members[self].is_null);
 
 	if (error == NULL)
 		conclude(many, self, 0, NULL);
@@ -420,22 +377,22 @@ run_here(Many *many, Call *call)
 }
 
 static void
-take_reply(Many *many, Call *call, DcReply *reply)
+take_reply(Many *many, DcServiceCall *call, DcReply *reply)
 {
-	Member *member = find_member(many, reply->node_id);
+	int i = find_member(many, reply->node_id);
 
 	if (reply->state == DC_REPLY_GIVEN)
 	{
-		member->result = take_result(reply, &member->is_null);
-		conclude(many, member, 0, NULL);
+		many->members[i].result = take_result(reply, &many->members[i].is_null);
+		conclude(many, i, 0, NULL);
 		return;
 	}
 	explain(call, reply);
-	conclude(many, member, reply->sqlstate, reply->message);
+	conclude(many, i, reply->sqlstate, reply->message);
 }
 
 static void
-collect(Many *many, Call *call)
+collect(Many *many, DcServiceCall *call)
 {
 	TimestampTz linger_until = 0;
 
@@ -470,11 +427,11 @@ return_rows(FunctionCallInfo fcinfo, const Many *many)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	for (int i = 0; i < many->count; i++)
+	for (int i = 0; i < many->voters->count; i++)
 	{
 		const Member *member = &many->members[i];
 		bool failed = member->over && member->sqlstate != 0;
-		Datum values[4] = {Int32GetDatum((int32) member->node_id)};
+		Datum values[4] = {Int32GetDatum((int32) many->voters->at[i].node_id)};
 		bool nulls[4] = {false, !member->over || failed || member->is_null,
 						 !failed, !failed};
 
@@ -498,7 +455,7 @@ return_rows(FunctionCallInfo fcinfo, const Many *many)
 Datum
 datacake_call_many(PG_FUNCTION_ARGS)
 {
-	Call *call;
+	DcServiceCall *call;
 	Many *many;
 
 	require_argument(fcinfo, 2, "consistency level");
