@@ -24,7 +24,7 @@ same_word(const char *a, const char *b)
 {
 	for (; *a != '\0'; a++, b++)
 	{
-		char lower = *a >= 'A' && *a <= 'Z' ? (char) (*a + ('a' - 'A')) : *a;
+		int lower = *a >= 'A' && *a <= 'Z' ? *a + ('a' - 'A') : *a;
 
 		if (lower != *b)
 			return false;

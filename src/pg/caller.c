@@ -21,10 +21,10 @@
  * The peer cancels a question when its time is over and says so; that word,
  * which tells that nothing was done, is worth a little more patience.
  */
-#define LAST_WORD_MS 250
+#define LAST_WORD_MS 1000
 
 /* Connections that nobody uses, or that are left with a last question. */
-#define POOL_MAX 16
+#define POOL_MAX 64
 
 struct DcAsk
 {

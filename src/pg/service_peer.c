@@ -30,9 +30,10 @@ static int peer_security;
 static void
 on_transaction_event(XactEvent event, void *arg)
 {
-	if (became && event == XACT_EVENT_COMMIT)
+	if (became && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE))
 		SetUserIdAndSecContext(peer_user, peer_security);
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE ||
+		event == XACT_EVENT_ABORT)
 		became = false;
 }
 
