@@ -3,10 +3,14 @@
  *		Codec of the calls between two nodes.
  *
  *	hello    'H'  cluster | sender | incarnation | receiver | encoding | nonce
+ *	              | kind
  *	welcome  'W'  node | incarnation | session | nonce | vector | incoming
  *	              | flags | before | clock | horizon | members
  *	call     'C'  { part } ... 0
  *	ack      'A'  applied | stale | waiting | vector | incoming
+ *
+ *	request  'S'  role | flags | depth | service | payload
+ *	result   's'  flags | value
  *
  *	part     1 batch:    string, changes of whole transactions
  *	         2 catch-up: string, changes found by a scan
@@ -33,6 +37,14 @@
 #define DC_ENCODING_BYTES_MAX 63
 #define DC_ASSOCIATED_BYTES   48
 
+/* What a session is for; the called node prepares it accordingly. */
+typedef enum DcSessionKind
+{
+	DC_SESSION_CHANGES,   /* rows are applied in it, with replica semantics */
+	DC_SESSION_QUESTIONS, /* an ordinary one */
+	DC_SESSION_KINDS
+} DcSessionKind;
+
 typedef struct DcHello
 {
 	DcSlice cluster;
@@ -41,6 +53,7 @@ typedef struct DcHello
 	uint32_t receiver; /* whom the sender believes to call */
 	DcSlice encoding;  /* of its database */
 	uint8_t nonce[DC_NONCE_BYTES];
+	DcSessionKind kind;
 } DcHello;
 
 typedef struct DcWelcome
@@ -118,6 +131,31 @@ void dc_call_end(DcWriter *w);
  */
 void dc_call_read_begin(DcReader *r);
 bool dc_call_read_part(DcReader *r, DcPart *part);
+
+/*
+ * A service is called: the question of datacake.peer_call(), and its answer.
+ * Payload and result are JSON as text; data == NULL is the null of SQL.
+ */
+#define DC_NAME_BYTES_MAX    63 /* of PostgreSQL's names */
+#define DC_SERVICE_DEPTH_MAX 8  /* services that call services */
+#define DC_SERVICE_BYTES_MAX (64u << 20)
+
+typedef struct DcServiceRequest
+{
+	DcSlice role; /* the calling one */
+	bool superuser;
+	uint32_t depth; /* of the call; 1: by nobody's service */
+	DcSlice service;
+	DcSlice payload;
+} DcServiceRequest;
+
+void dc_service_request_encode(DcWriter *w, const DcServiceRequest *request);
+DcStatus dc_service_request_decode(const void *data, size_t length,
+								   DcServiceRequest *request);
+
+void dc_service_result_encode(DcWriter *w, DcSlice value);
+DcStatus dc_service_result_decode(const void *data, size_t length,
+								  DcSlice *value);
 
 /* What binds a sealed message to its place; the same on both sides. */
 typedef struct DcAssociated

@@ -23,6 +23,7 @@
 #include "shmem.h"
 #include "sql.h"
 #include "standing.h"
+#include "tools.h"
 
 DC_SQL_FUNCTION(datacake_check_database);
 DC_SQL_FUNCTION(datacake_clock);
@@ -98,15 +99,27 @@ datacake_last_commit(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64((int64) dc_last_commit_stamp());
 }
 
-/* Milliseconds of an interval, at least 0. */
-static long
-interval_ms(const Interval *interval)
+long
+dc_interval_ms(const Interval *interval)
 {
 	int64 us =
 		interval->time +
 		((int64) interval->day + (int64) interval->month * 30) * USECS_PER_DAY;
 
 	return us < 0 ? 0 : (long) Min(us / 1000, INT_MAX);
+}
+
+DcLevel
+dc_level_argument(const char *name)
+{
+	DcLevel level;
+
+	if (!dc_level_parse(name, &level))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("unknown consistency level \"%s\"", name),
+						errhint("Levels are none, one, two, three, quorum, "
+								"local_quorum, each_quorum and all.")));
+	return level;
 }
 
 /* Waits a little for something to change; false when the time is over. */
@@ -143,7 +156,7 @@ datacake_await_stamp(PG_FUNCTION_ARGS)
 	DcHlc stamp = (DcHlc) PG_GETARG_INT64(0);
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									interval_ms(PG_GETARG_INTERVAL_P(1)));
+									dc_interval_ms(PG_GETARG_INTERVAL_P(1)));
 
 	dc_require_loaded();
 	while (!vector_covers(stamp))
@@ -286,7 +299,7 @@ datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 	int wanted = PG_GETARG_INT32(0);
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									interval_ms(PG_GETARG_INTERVAL_P(1)));
+									dc_interval_ms(PG_GETARG_INTERVAL_P(1)));
 
 	dc_require_loaded();
 	while (connected_nodes() < wanted)
@@ -306,29 +319,15 @@ datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 Datum
 datacake_require_level(PG_FUNCTION_ARGS)
 {
-	static const char *const levels[] = {"none",        "one",
-										 "two",         "three",
-										 "quorum",      "local_quorum",
-										 "each_quorum", "all"};
-	char *level;
+	DcLevel level;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_VOID();
-	level = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	for (int i = 0; i < (int) lengthof(levels); i++)
-	{
-		if (pg_strcasecmp(level, levels[i]) != 0)
-			continue;
-		if (i == 0)
-			PG_RETURN_VOID();
+	level = dc_level_argument(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (level != DC_LEVEL_NONE)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("consistency level \"%s\" is not available yet",
-							   levels[i]),
+							   dc_level_name(level)),
 						errhint("Use \"none\".")));
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown consistency level \"%s\"", level),
-			 errhint("Levels are none, one, two, three, quorum, local_quorum, "
-					 "each_quorum and all.")));
+	PG_RETURN_VOID();
 }
