@@ -95,12 +95,11 @@ COMMENT ON COLUMN datacake.local_state.before IS 'what the member lists said of 
 COMMENT ON COLUMN datacake.local_state.counted IS 'others were told a floor of this node once';
 COMMENT ON COLUMN datacake.local_state.registered IS 'clock of the member that took this node in; older rows that nobody knows are settled when joining ends';
 
-CREATE TABLE datacake.member (
-    node_id integer PRIMARY KEY,
-    incarnation bigint NOT NULL,
-    state integer NOT NULL CHECK (state BETWEEN 1 AND 3)
+CREATE TABLE datacake.register (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    state bytea NOT NULL
 );
-COMMENT ON TABLE datacake.member IS 'every node this one ever knew as a member: 1 present, 2 fenced, 3 removed; merged with the lists of the peers';
+COMMENT ON TABLE datacake.register IS 'the agreed member list, its number, and what this node promised about the next one; datacake.members shows the list';
 
 CREATE TABLE datacake.vector (
     source integer PRIMARY KEY,
@@ -253,6 +252,9 @@ CREATE FUNCTION datacake.peer_fingerprint(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_fingerprint' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_fingerprint(bytea) IS 'for peers: sums over the rows of all keyspaces; takes and returns sealed messages';
 
+CREATE FUNCTION datacake.peer_register(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_register' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_register(bytea) IS 'for peers: this node''s vote on a change of the member list; takes and returns sealed messages';
 CREATE FUNCTION datacake.peer_repair(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_repair' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_repair(bytea) IS 'for peers: answers a question of a repair; takes and returns sealed messages';
@@ -409,9 +411,21 @@ COMMENT ON FUNCTION datacake.await_stamp(datacake.hlc, interval) IS
 -- ---------------------------------------------------------------------------
 -- Cluster
 -- ---------------------------------------------------------------------------
-CREATE FUNCTION datacake.join(seed text) RETURNS void
+CREATE FUNCTION datacake.join(seed text, replace boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'datacake_join' LANGUAGE C STRICT;
-COMMENT ON FUNCTION datacake.join(text) IS 'looks for the cluster at this host:port, too, until the next restart';
+COMMENT ON FUNCTION datacake.join(text, boolean) IS
+    'looks for the cluster at this host:port, too, until the next restart; a node that left or was removed comes back; replace: as a new server under a node id that the cluster knows';
+CREATE FUNCTION datacake.leave() RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_leave' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.leave() IS
+    'hands over what only this node has and leaves the cluster; its tables stay as they are; datacake.join() brings it back';
+CREATE FUNCTION datacake.force_members(survivors integer[], confirmation text) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_force_members' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.force_members(integer[], text) IS
+    'when a majority of the members is lost for good: makes these nodes the only members; what only the others have is lost';
+CREATE FUNCTION datacake.epoch() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'datacake_epoch' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.epoch() IS 'the number of the member list that a majority agreed on, as this node knows it';
 CREATE FUNCTION datacake.remove_node(node_id integer) RETURNS void
     AS 'MODULE_PATHNAME', 'datacake_remove_node' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.remove_node(integer) IS
@@ -550,12 +564,13 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     TO PUBLIC;
 GRANT SELECT ON datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
-GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
+GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), datacake.drop_keyspace(text),
-    datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text), datacake.remove_node(integer), datacake.verify(interval),
+    datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text, boolean), datacake.leave(), datacake.force_members(integer[], text),
+    datacake.remove_node(integer), datacake.verify(interval),
     datacake.pause(integer), datacake.resume(integer), datacake.retry(),
     datacake.repair(regclass, integer), datacake.register_service(text, regprocedure), datacake.unregister_service(text),
     datacake.call(integer, text, jsonb, interval), datacake.call_many(text, jsonb, text, interval) TO datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
-    datacake.peer_repair(bytea), datacake.peer_call(bytea) TO datacake_peer;
+    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_call(bytea) TO datacake_peer;

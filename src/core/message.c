@@ -131,6 +131,24 @@ dc_hello_decode(const void *data, size_t length, DcHello *hello)
 	return dc_reader_finish(&r);
 }
 
+static void
+write_list(DcWriter *w, const DcPosition *at, const DcMembers *members)
+{
+	dc_write_u64(w, at->founder);
+	dc_write_u64(w, at->generation);
+	dc_write_u64(w, at->epoch);
+	dc_members_encode(w, members);
+}
+
+static void
+read_list(DcReader *r, DcPosition *at, DcMembers *members)
+{
+	at->founder = dc_read_u64(r);
+	at->generation = read_stamp(r);
+	at->epoch = dc_read_u64(r);
+	dc_members_decode(r, members);
+}
+
 void
 dc_welcome_encode(DcWriter *w, const DcWelcome *welcome)
 {
@@ -148,7 +166,7 @@ dc_welcome_encode(DcWriter *w, const DcWelcome *welcome)
 	dc_write_u8(w, (uint8_t) welcome->before);
 	dc_write_u64(w, welcome->clock);
 	dc_horizon_encode(w, &welcome->horizon);
-	dc_members_encode(w, &welcome->members);
+	write_list(w, &welcome->at, &welcome->members);
 }
 
 static void
@@ -183,7 +201,7 @@ dc_welcome_decode(const void *data, size_t length, DcWelcome *welcome)
 	dc_vv_decode(&r, &welcome->vector);
 	read_incoming(&r, welcome->incoming);
 	read_standing(&r, welcome);
-	dc_members_decode(&r, &welcome->members);
+	read_list(&r, &welcome->at, &welcome->members);
 	return dc_reader_finish(&r);
 }
 
@@ -245,10 +263,10 @@ dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
 }
 
 void
-dc_call_members(DcWriter *w, const DcMembers *members)
+dc_call_members(DcWriter *w, const DcPosition *at, const DcMembers *members)
 {
 	dc_write_u8(w, DC_PART_MEMBERS);
-	dc_members_encode(w, members);
+	write_list(w, at, members);
 }
 
 void
@@ -290,7 +308,7 @@ dc_call_read_part(DcReader *r, DcPart *part)
 			dc_horizon_decode(r, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:
-			dc_members_decode(r, &part->members);
+			read_list(r, &part->at, &part->members);
 			break;
 		default:
 			dc_reader_fail(r, DC_MALFORMED);

@@ -5,7 +5,7 @@
  *	hello    'H'  cluster | sender | incarnation | receiver | encoding | nonce
  *	              | kind
  *	welcome  'W'  node | incarnation | session | nonce | vector | incoming
- *	              | flags | before | clock | horizon | members
+ *	              | flags | before | clock | horizon | position | members
  *	call     'C'  { part } ... 0
  *	ack      'A'  applied | stale | waiting | vector | incoming
  *
@@ -16,7 +16,7 @@
  *	         2 catch-up: string, changes found by a scan
  *	         3 segment:  from u64 | to u64      (R4)
  *	         4 adopt:    base vector | donor vector | horizon   (R6)
- *	         5 members:  list (R10)
+ *	         5 members:  position | list (R10)
  *
  * Each starts with the version of the wire format and its letter.  They
  * travel sealed: the seal's associated data (message_associated) binds a call
@@ -29,7 +29,7 @@
 #ifndef DC_MESSAGE_H
 #define DC_MESSAGE_H
 
-#include "members.h"
+#include "register.h"
 
 #define DC_WIRE_VERSION       1
 #define DC_NONCE_BYTES        16
@@ -71,7 +71,8 @@ typedef struct DcWelcome
 	DcMemberState before; /* of the caller in its list, before this hello */
 	DcHlc clock;       /* its clock, after the caller was put into the list */
 	DcHorizon horizon; /* g, and whom it counts */
-	DcMembers members; /* its durable list, the caller included */
+	DcPosition at;     /* of its list */
+	DcMembers members; /* its durable list; the caller may not be in it */
 } DcWelcome;
 
 typedef struct DcAck
@@ -103,6 +104,7 @@ typedef struct DcPart
 	DcVv base;
 	DcVv donor;
 	DcHorizon horizon;
+	DcPosition at;
 	DcMembers members;
 } DcPart;
 
@@ -122,7 +124,8 @@ void dc_call_batch(DcWriter *w, DcPartKind kind, const void *data,
 void dc_call_segment(DcWriter *w, DcHlc from, DcHlc to);
 void dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
 				   const DcHorizon *horizon);
-void dc_call_members(DcWriter *w, const DcMembers *members);
+void dc_call_members(DcWriter *w, const DcPosition *at,
+					 const DcMembers *members);
 void dc_call_end(DcWriter *w);
 
 /*

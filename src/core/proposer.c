@@ -271,7 +271,7 @@ settle_vote(DcProposer *p, uint64_t now_us)
 		return;
 	else if (count_asked(p, DC_ASKED_REFUSED) > 0)
 		back_off(p, now_us);
-	else
+	else if (count_open(p) == 0) /* or one of them may know a newer list */
 		fail(p, p->stranger != 0 ? DC_LINEAGE : DC_NO_MAJORITY);
 }
 

@@ -102,7 +102,7 @@ list_nodes(int *count)
 	dc_require_loaded();
 	list = palloc(sizeof(DcMembers));
 	nodes = palloc0(sizeof(DatacakeNode) * dc_shared->node_count);
-	(void) dc_standing_members(list);
+	(void) dc_standing_members(list, NULL);
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
 	for (int i = 0; i < dc_shared->node_count; i++)
 	{

@@ -28,6 +28,7 @@
 #include "guc.h"
 #include "message.h"
 #include "peer.h"
+#include "roster.h"
 #include "seal.h"
 #include "shmem.h"
 #include "sql.h"
@@ -192,6 +193,26 @@ check_caller(uint32 node_id, uint64 incarnation, DcSessionKind kind)
 		dc_peer_refuse(DC_REBUILDING, NULL);
 }
 
+static void
+refuse_stranger(void)
+{
+	dc_peer_refuse(DC_NOT_MEMBER, "The members have not agreed on the calling "
+								  "node yet; its log says why.");
+}
+
+void
+dc_peer_require_member(void)
+{
+	bool member;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	member = dc_members_includes(&dc_shared->standing.members, session.peer,
+								 session.incarnation);
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (!member)
+		refuse_stranger();
+}
+
 /* --- hello --- */
 
 static void
@@ -301,6 +322,8 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 		SPI_connect();
 		dc_standing_admit(hello.sender, hello.incarnation, welcome);
 		SPI_finish();
+		if (!welcome->known)
+			refuse_stranger();
 	}
 	session.joining = welcome->joining;
 	session.own_incarnation = dc_shared->incarnation;
@@ -396,7 +419,7 @@ dc_peer_node(void)
 
 /* Reads all parts before anything is done about one. */
 static DcApplySet *
-read_call(DcSlice plain, DcMembers **members)
+read_call(DcSlice plain, DcPosition *at, DcMembers **members)
 {
 	DcApplySet *set = dc_apply_begin(false);
 	DcPart *part = palloc0(sizeof(DcPart));
@@ -430,6 +453,7 @@ read_call(DcSlice plain, DcMembers **members)
 			case DC_PART_MEMBERS:
 				*members = palloc(sizeof(DcMembers));
 				**members = part->members;
+				*at = part->at;
 				break;
 			case DC_PART_END:
 				break;
@@ -468,6 +492,7 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 	DcSlice plain;
 	DcApplySet *set;
 	DcMembers *members = NULL;
+	DcPosition at;
 	DcApplied result;
 	DcRole role;
 
@@ -478,10 +503,10 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	set = read_call(plain, &members);
+	set = read_call(plain, &at, &members);
 	result = dc_apply_run(set);
 	if (members != NULL)
-		dc_standing_merge(members, session.peer); /* last: it locks the list */
+		dc_roster_learn(&at, members); /* last: it locks the list */
 	dc_role_end(role);
 	SPI_finish();
 	PG_RETURN_BYTEA_P(make_ack(result));

@@ -24,6 +24,12 @@ extern DcSlice dc_peer_open(bytea *sealed, DcSessionKind kind);
 /* Seals the answer to it. */
 extern bytea *dc_peer_seal(const void *plain, Size length);
 
+/*
+ * A question that only members may ask: ERROR YD034 if the caller is none.
+ * Sessions for changes are opened for members only.
+ */
+extern void dc_peer_require_member(void);
+
 /* The node that called. */
 extern uint32 dc_peer_node(void);
 

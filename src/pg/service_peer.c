@@ -90,6 +90,7 @@ datacake_peer_call(PG_FUNCTION_ARGS)
 
 	dc_require_loaded();
 	plain = dc_peer_open(sealed, DC_SESSION_QUESTIONS);
+	dc_peer_require_member();
 	status = dc_service_request_decode(plain.data, plain.length, &request);
 	if (status != DC_OK)
 		dc_peer_refuse(status, "Run compatible versions of Datacake.");

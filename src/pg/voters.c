@@ -72,7 +72,7 @@ dc_voters_list(void)
 	DcVoters *voters;
 	bool own = false;
 
-	(void) dc_standing_members(list);
+	(void) dc_standing_members(list, NULL);
 	voters =
 		palloc0(offsetof(DcVoters, at) + sizeof(DcVoter) * (list->count + 1));
 	take_present(voters, list);

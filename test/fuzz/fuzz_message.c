@@ -139,7 +139,7 @@ take_part(DcWriter *w, const DcPart *part)
 			return;
 		case DC_PART_MEMBERS:
 			check_members(&part->members);
-			dc_call_members(w, &part->members);
+			dc_call_members(w, &part->at, &part->members);
 			return;
 		case DC_PART_END:
 			break;

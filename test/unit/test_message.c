@@ -120,7 +120,7 @@ write_part(DcWriter *w, const DcPart *part)
 			dc_call_adopt(w, &part->base, &part->donor, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:
-			dc_call_members(w, &part->members);
+			dc_call_members(w, &part->at, &part->members);
 			break;
 		case DC_PART_END:
 			abort();
@@ -239,6 +239,10 @@ sample_members(void)
 	return &members;
 }
 
+static const DcPosition sample_position = {.founder = 0x0a0b0c0d0e0f0102,
+										   .generation = 77 * 1024 + 3,
+										   .epoch = 12};
+
 static const DcWelcome *
 sample_welcome(void)
 {
@@ -256,6 +260,7 @@ sample_welcome(void)
 	welcome.before = DC_MEMBER_FENCED;
 	welcome.clock = dc_hlc_make(9000, 300);
 	welcome.horizon = *sample_horizon();
+	welcome.at = sample_position;
 	welcome.members = *sample_members();
 	return &welcome;
 }
@@ -299,7 +304,7 @@ write_sample_call(DcWriter *w)
 	dc_call_segment(w, 0, from);
 	dc_call_batch(w, DC_PART_CATCHUP, "", 0);
 	dc_call_adopt(w, &base, &donor, sample_horizon());
-	dc_call_members(w, sample_members());
+	dc_call_members(w, &sample_position, sample_members());
 	dc_call_segment(w, from, DC_HLC_MAX);
 	dc_call_end(w);
 }
@@ -476,7 +481,9 @@ test_call(void)
 			memcmp(&part.horizon, sample_horizon(), sizeof(DcHorizon)) == 0;
 	right =
 		right && dc_call_read_part(&r, &part) && part.kind == DC_PART_MEMBERS &&
-		dc_members_digest(&part.members) == dc_members_digest(sample_members());
+		dc_members_digest(&part.members) ==
+			dc_members_digest(sample_members()) &&
+		memcmp(&part.at, &sample_position, sizeof(part.at)) == 0;
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_SEGMENT && part.from == middle &&
 			part.to == DC_HLC_MAX;
