@@ -64,19 +64,10 @@ see_nodes(Seen *seen)
 	return count;
 }
 
-static DcRegister *
-read_register(void)
-{
-	MemoryContext context = CurrentMemoryContext;
-	DcRegister *reg = palloc(sizeof(DcRegister));
-
-	dc_transaction_begin();
-	*reg = *dc_roster_read();
-	dc_transaction_commit(context);
-	return reg;
-}
-
 /* --- what is wrong, for people --- */
+
+static bool complained;      /* in this turn */
+static uint32 other_cluster; /* a node of one, as long as it is alive */
 
 /* Said in datacake.nodes, and once in the log; NULL: nothing. */
 static void complain(const char *format, ...) pg_attribute_printf(1, 2);
@@ -95,6 +86,7 @@ complain(const char *format, ...)
 		vsnprintf(text, sizeof(text), format, args);
 		va_end(args);
 	}
+	complained = true;
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	news = strcmp(dc_shared->standing.complaint, text) != 0;
 	strlcpy(dc_shared->standing.complaint, text, DC_ERROR_BYTES);
@@ -136,10 +128,7 @@ ask_for_admission(uint32 via)
 	DcJobEnd end;
 
 	if (dc_council_change(&change, via, &end, dc_worker_check) == DC_OK)
-	{
-		complain(NULL);
 		pg_atomic_write_u32(&dc_shared->replaces, 0);
-	}
 	else
 		complain("not admitted as a member yet: %s", end.error);
 }
@@ -168,6 +157,7 @@ meet(const DcRegister *reg, const DcRegisterReply *reply)
 				dc_standing_told(&reply->at, &reply->list);
 			return;
 		case DC_MEETING_REFUSE:
+			other_cluster = reply->node_id;
 			complain("node %u belongs to another cluster of the same name",
 					 reply->node_id);
 			return;
@@ -205,7 +195,7 @@ meet_strangers(const DcRegister *reg, const Seen *seen, uint32 count)
 		}
 		dc_link_note_stranger(id, NULL);
 		meet(reg, reply);
-		reg = read_register();
+		reg = dc_roster_copy();
 		if (dc_shared->incarnation != incarnation ||
 			(eager && dc_register_member(reg) && !dc_register_alone(reg)))
 			return;
@@ -278,7 +268,7 @@ check_job(void)
 static DcStatus
 fence(uint32 node_id, DcJobEnd *end)
 {
-	DcRegister *reg = read_register();
+	DcRegister *reg = dc_roster_copy();
 	DcMember member = dc_members_get(&reg->list, node_id);
 	DcListChange change = {.kind = DC_CHANGE_FENCE,
 						   .node_id = node_id,
@@ -402,7 +392,8 @@ turn(void)
 	uint32 count;
 
 	serve_jobs();
-	reg = read_register();
+	complained = false;
+	reg = dc_roster_copy();
 	count = see_nodes(seen);
 	if (dc_identity_complaint((uint32) datacake_node_id,
 							  dc_shared->incarnation) != NULL ||
@@ -417,6 +408,10 @@ turn(void)
 		complete_removals(reg);
 		tell_the_list(reg, seen, count);
 	}
+	if (other_cluster != 0 && !dc_node_alive(other_cluster))
+		other_cluster = 0;
+	if (!complained && other_cluster == 0 && dc_register_member(reg))
+		complain(NULL);
 }
 
 void

@@ -85,18 +85,6 @@ ask_self(const DcRegisterRequest *request, DcRegisterReply *reply)
 	dc_transaction_commit(context);
 }
 
-static DcRegister *
-read_own(void)
-{
-	MemoryContext context = CurrentMemoryContext;
-	DcRegister *reg = palloc(sizeof(DcRegister));
-
-	dc_transaction_begin();
-	*reg = *dc_roster_read();
-	dc_transaction_commit(context);
-	return reg;
-}
-
 /* --- one change --- */
 
 static void
@@ -291,7 +279,7 @@ dc_council_change(const DcListChange *change, uint32 via, DcJobEnd *end,
 				  void (*check)(void))
 {
 	Council *council = palloc0(sizeof(Council));
-	DcRegister *reg = read_own();
+	DcRegister *reg = dc_roster_copy();
 
 	dc_proposer_begin(&council->proposer, reg, via, change, draw_chance(),
 					  dc_now_us() + CHANGE_US);
@@ -305,7 +293,7 @@ dc_council_force(const uint32 *survivors, uint32 count, DcJobEnd *end,
 {
 	Council *council = palloc0(sizeof(Council));
 	DcRegisterReply *room = palloc0(sizeof(DcRegisterReply) * count);
-	DcRegister *reg = read_own();
+	DcRegister *reg = dc_roster_copy();
 
 	dc_proposer_begin_forced(&council->proposer, reg, survivors, count, room,
 							 dc_now_us() + CHANGE_US);
@@ -349,7 +337,7 @@ dc_council_tell(uint32 node_id, void (*check)(void))
 {
 	DcRegisterRequest *request = palloc0(sizeof(DcRegisterRequest));
 	DcRegisterReply *reply = palloc0(sizeof(DcRegisterReply));
-	DcRegister *reg = read_own();
+	DcRegister *reg = dc_roster_copy();
 	char why[DC_ERROR_BYTES];
 	bool took;
 

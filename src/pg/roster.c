@@ -56,6 +56,18 @@ dc_roster_read(void)
 }
 
 DcRegister *
+dc_roster_copy(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DcRegister *reg = palloc(sizeof(DcRegister));
+
+	dc_transaction_begin();
+	*reg = *dc_roster_read();
+	dc_transaction_commit(context);
+	return reg;
+}
+
+DcRegister *
 dc_roster_lock(void)
 {
 	LockRelationOid(table(), ShareRowExclusiveLock);

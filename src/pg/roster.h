@@ -25,7 +25,10 @@
  */
 extern DcRegister *dc_roster_read(void);
 
-/* The same, alone until the transaction ends. */
+/* The same by a worker outside of a transaction. */
+extern DcRegister *dc_roster_copy(void);
+
+/* As the first, alone until the transaction ends. */
 extern DcRegister *dc_roster_lock(void);
 
 /* Writes it; the launcher publishes it after the commit. */
