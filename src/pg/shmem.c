@@ -11,6 +11,7 @@
 #include "utils/wait_event.h"
 
 #include "clock.h"
+#include "events.h"
 #include "guc.h"
 #include "metadata.h"
 #include "queue.h"
@@ -47,6 +48,7 @@ request(void)
 	RequestAddinShmemSpace(shared_bytes());
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
+	RequestAddinShmemSpace(dc_events_bytes());
 	RequestNamedLWLockTranche("datacake", DC_LOCK_COUNT + DC_PARTITION_LOCKS);
 }
 
@@ -101,6 +103,7 @@ startup(void)
 		init_shared();
 	dc_metadata_attach();
 	dc_queue_attach();
+	dc_events_attach();
 	LWLockRelease(AddinShmemInitLock);
 }
 

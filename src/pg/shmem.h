@@ -13,6 +13,7 @@
  *	 repair()             repair_job                    DC_LOCK_REPAIR
  *	 launcher and links   standing                      DC_LOCK_STANDING
  *	 gossip               nodes                         DC_LOCK_NODES
+ *	 gossip, launcher     events (events.h)             DC_LOCK_EVENTS
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
  *	 apply backends       vector                        DC_LOCK_VECTOR
  *	 commit callbacks     the metadata                  one lock per partition
@@ -50,6 +51,7 @@ enum
 	DC_LOCK_QUEUE,
 	DC_LOCK_REPAIR,
 	DC_LOCK_STANDING,
+	DC_LOCK_EVENTS,
 	DC_LOCK_COUNT
 };
 
@@ -89,6 +91,25 @@ typedef enum DcNodeState
 	DC_NODE_LEFT
 } DcNodeState;
 
+/*
+ * What people are told: what gossip sees, what the node says of itself, and
+ * what the member list says of it, in one word.
+ *
+ *	 joining -> alive <-> suspect -> dead      leaving -> left      removed
+ */
+typedef enum DcNodeLife
+{
+	DC_LIFE_UNKNOWN,
+	DC_LIFE_JOINING, /* alive, and pulls only (R12, R13) */
+	DC_LIFE_ALIVE,
+	DC_LIFE_SUSPECT,
+	DC_LIFE_DEAD,
+	DC_LIFE_LEAVING, /* alive, and hands over what only it has */
+	DC_LIFE_LEFT,
+	DC_LIFE_REMOVED, /* fenced or removed by the list (R11) */
+	DC_LIVES
+} DcNodeLife;
+
 /* One node of the cluster, this one included. */
 typedef struct DcNode
 {
@@ -96,8 +117,11 @@ typedef struct DcNode
 	bool local;
 	bool clash; /* two servers speak as this node: nobody merges (R15) */
 	DcNodeState state;
+	DcNodeLife life;
 	uint64 incarnation;
-	TimestampTz since; /* of the state */
+	uint64 boot;            /* names one start of it; 0: not known */
+	TimestampTz since;      /* of the state */
+	TimestampTz life_since; /* of the life */
 	TimestampTz heard_at;
 	double phi;
 	uint32 wire_version;
@@ -269,6 +293,9 @@ typedef struct DcShared
 	pg_atomic_uint64 counters[16];       /* DcCounter */
 
 	DcRepairJob repair_job;
+
+	/* last event that was notified; the maintainer's (watch.h) */
+	uint64 events_told;
 
 	int slot_count;
 	int node_count; /* = datacake.max_nodes */
