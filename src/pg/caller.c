@@ -28,6 +28,7 @@ struct DcCaller
 	uint32 node_id;
 	uint64 incarnation; /* of the peer */
 	uint64 session;
+	uint8 version; /* of the wire */
 	uint64 sequence;
 	DcCallerStats stats;
 };
@@ -189,7 +190,10 @@ seal(DcCaller *caller, const DcAssociated *binding, const void *plain,
 static void
 say_hello(DcCaller *caller)
 {
+	DcVersions own = dc_versions_own();
 	DcHello hello = {
+		.wire = (uint8_t) own.wire,
+		.wire_min = (uint8_t) own.wire_min,
 		.cluster = {(const uint8 *) datacake_cluster_id,
 					strlen(datacake_cluster_id)},
 		.sender = (uint32) datacake_node_id,
@@ -220,6 +224,7 @@ say_hello(DcCaller *caller)
 	if (welcome->incarnation != caller->incarnation)
 		refuse(caller, "it has another incarnation than it said");
 	caller->session = welcome->session;
+	caller->version = welcome->version;
 	memset(&caller->stats, 0, sizeof(caller->stats));
 	pfree(welcome);
 }
@@ -287,6 +292,12 @@ dc_caller_ask(DcCaller *caller, const void *question, Size length)
 					  length + DC_SEAL_OVERHEAD, binding);
 	pfree(sealed);
 	return answer;
+}
+
+uint8
+dc_caller_version(const DcCaller *caller)
+{
+	return caller->version;
 }
 
 const DcCallerStats *

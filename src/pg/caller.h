@@ -37,6 +37,9 @@ extern DcCaller *dc_caller_open(uint32 node_id, void (*check)(void));
 extern DcSlice dc_caller_ask(DcCaller *caller, const void *question,
 							 Size length);
 
+/* The wire version to ask in. */
+extern uint8 dc_caller_version(const DcCaller *caller);
+
 extern const DcCallerStats *dc_caller_stats(const DcCaller *caller);
 
 /* NULL is allowed. */

@@ -8,7 +8,7 @@
 #include "utils/timestamp.h"
 
 /* Some for each of 64 nodes, as when all of them start at once. */
-#define EVENTS 512
+#define EVENTS 256
 
 typedef struct Ring
 {

@@ -4,7 +4,7 @@
  *
  *	 gossip   --- differences of datacake.nodes ---+
  *	                                               v
- *	 launcher --- differences of the list ---> [ ring of 512 ] ---> readers
+ *	 launcher --- differences of the list ---> [ ring of 256 ] ---> readers
  *
  * A ring in shared memory: who appends waits for nobody, and the oldest event
  * is overwritten.  Events are numbered 1, 2, ... since the server's start.  A

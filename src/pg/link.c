@@ -79,6 +79,7 @@ struct DcLink
 	uint64 closed_epoch;  /* its fenced nodes are closed towards the peer */
 	uint8 nonce[DC_NONCE_BYTES];
 	uint64 session;
+	uint8 version;   /* of the wire, in this session */
 	uint64 sequence; /* of the last call sent */
 	Message messages[IN_FLIGHT_MAX + 2];
 	int message_count; /* sent, sync not seen yet; oldest first */
@@ -361,7 +362,10 @@ static void
 send_hello(DcLink *link)
 {
 	uint8 plain[256];
+	DcVersions own = dc_versions_own();
 	DcHello hello = {
+		.wire = (uint8_t) own.wire,
+		.wire_min = (uint8_t) own.wire_min,
 		.cluster = {(const uint8_t *) datacake_cluster_id,
 					strlen(datacake_cluster_id)},
 		.sender = (uint32) datacake_node_id,
@@ -515,6 +519,7 @@ take_welcome(DcLink *link)
 	link->owed_epoch = 0;
 	link->closed_epoch = 0;
 	link->session = welcome->session;
+	link->version = welcome->version;
 	note_incoming(link, welcome->incoming);
 	(void) dc_stream_hello(&link->stream, &welcome->vector,
 						   link->stream.position);
@@ -683,6 +688,7 @@ begin_call(DcLink *link, StringInfo call)
 	call->maxlen = 8192;
 	resetStringInfo(call);
 	dc_writer_init(&w, head, sizeof(head));
+	w.version = link->version;
 	dc_call_begin(&w);
 	appendBinaryStringInfo(call, (char *) head, (int) w.length);
 }

@@ -23,7 +23,8 @@ extern DcSlice dc_peer_open(bytea *sealed, char direction);
 /* Seals the answer to it. */
 extern bytea *dc_peer_seal(char direction, const void *plain, Size length);
 
-/* The node that called. */
+/* The node that called, and the wire version to answer in. */
 extern uint32 dc_peer_node(void);
+extern uint8 dc_peer_version(void);
 
 #endif

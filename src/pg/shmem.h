@@ -124,10 +124,11 @@ typedef struct DcNode
 	TimestampTz life_since; /* of the life */
 	TimestampTz heard_at;
 	double phi;
-	uint32 wire_version;
+	uint32 versions;       /* what it is and speaks (version.h) */
 	DcHlc floor;           /* m, from its durable vector */
 	uint64 epoch;          /* of the member list that m is under */
 	bool closed;           /* it closed the fenced nodes of that list */
+	bool joining;          /* as it says */
 	DcHlc clock;           /* its clock when it last spoke */
 	int64 clock_offset_us; /* its clock minus ours, when heard */
 	char name[DC_NAME_BYTES];
