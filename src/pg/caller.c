@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "advice.h"
 #include "guc.h"
 #include "seal.h"
 
@@ -69,6 +70,7 @@ connect_to(DcCaller *caller, const char *conninfo)
 
 	values[6] = psprintf("datacake repair of node %d", datacake_node_id);
 	caller->conn = PQconnectStartParams(keywords, values, true);
+	dc_advice_prepare(caller->conn);
 	while (caller->conn != NULL && PQstatus(caller->conn) != CONNECTION_BAD &&
 		   status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED)
 	{
@@ -80,7 +82,7 @@ connect_to(DcCaller *caller, const char *conninfo)
 		status = PQconnectPoll(caller->conn);
 	}
 	if (status != PGRES_POLLING_OK)
-		refuse(caller, pchomp(PQerrorMessage(caller->conn)));
+		refuse(caller, dc_advice_connection(caller->conn, caller->node_id));
 	PQsetnonblocking(caller->conn, 1);
 }
 
@@ -109,7 +111,7 @@ raise_answer(const DcCaller *caller, PGresult *result)
 {
 	char *state = field(result, PG_DIAG_SQLSTATE);
 	char *text = field(result, PG_DIAG_MESSAGE_PRIMARY);
-	char *hint = field(result, PG_DIAG_MESSAGE_HINT);
+	char *hint = dc_advice_hint(result, caller->node_id);
 	int code = ERRCODE_CONNECTION_FAILURE;
 
 	PQclear(result);

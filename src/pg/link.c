@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "advice.h"
 #include "catchup.h"
 #include "clock.h"
 #include "guc.h"
@@ -244,20 +245,10 @@ dc_link_destroy(DcLink *link)
 	MemoryContextDelete(link->context);
 }
 
-/* First line of a libpq message. */
-static char *
-one_line(const char *message)
-{
-	char *line = pstrdup(message != NULL ? message : "unknown error");
-
-	line[strcspn(line, "\n")] = '\0';
-	return line;
-}
-
 static void
 fail(DcLink *link)
 {
-	dc_link_close(link, one_line(PQerrorMessage(link->conn)));
+	dc_link_close(link, dc_advice_connection(link->conn, link->node_id));
 }
 
 /* --- connecting --- */
@@ -278,13 +269,15 @@ start_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 	{
 		dc_link_close(link, complaint != NULL ?
 								complaint :
-								"the peer advertises no datacake.conninfo");
+								"the peer advertises no connection string (set "
+								"datacake.conninfo there)");
 		return;
 	}
 	snprintf(name, sizeof(name), "datacake node %d", datacake_node_id);
 	values[6] = name;
 	link->incarnation = incarnation;
 	link->conn = PQconnectStartParams(keywords, values, true);
+	dc_advice_prepare(link->conn);
 	if (link->conn == NULL || PQstatus(link->conn) == CONNECTION_BAD)
 	{
 		fail(link);
@@ -415,7 +408,10 @@ continue_connect(DcLink *link)
 {
 	if (GetCurrentTimestamp() > link->connect_by)
 	{
-		dc_link_close(link, "connecting took too long");
+		dc_link_close(link, psprintf("connecting took longer than %d s (check "
+									 "host and port in datacake.conninfo of "
+									 "node %u, and firewalls)",
+									 CONNECT_MS / 1000, link->node_id));
 		return;
 	}
 	switch (PQconnectPoll(link->conn))
@@ -503,7 +499,9 @@ take_welcome(DcLink *link)
 	}
 	if (welcome->node_id != link->node_id)
 	{
-		dc_link_close(link, "another node answers at this address");
+		dc_link_close(link, "another node answers at this address (check host "
+							"and port in datacake.conninfo of the node that "
+							"was called)");
 		return;
 	}
 	refusal = dc_standing_welcomed(welcome);
@@ -579,16 +577,11 @@ complete_message(DcLink *link)
 	await_answer(link);
 }
 
-/* "ERROR message (hint)" of the peer, and how long to leave it alone. */
+/* What the peer says, and how long to leave it alone. */
 static void
 take_error(DcLink *link, const PGresult *result)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-	char *reason =
-		psprintf("%s%s%s%s", text ? text : "unknown error", hint ? " (" : "",
-				 hint ? hint : "", hint ? ")" : "");
 
 	/* these pass by themselves, soon */
 	if (state != NULL &&
@@ -597,7 +590,7 @@ take_error(DcLink *link, const PGresult *result)
 		link->retry_ms = RETRY_MIN_MS;
 	if (state != NULL && strcmp(state, "YD029") == 0)
 		dc_standing_set_removed();
-	dc_link_close(link, reason);
+	dc_link_close(link, dc_advice_answer(result, link->node_id));
 }
 
 static void

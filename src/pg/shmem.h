@@ -38,7 +38,7 @@
 #define DC_NAME_BYTES     64
 #define DC_ADDRESS_BYTES  128
 #define DC_CONNINFO_BYTES 384
-#define DC_ERROR_BYTES    256
+#define DC_ERROR_BYTES    512
 #define DC_SEEDS          8
 
 /* Locks of our tranche; the metadata partitions follow. */

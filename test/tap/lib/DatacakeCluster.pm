@@ -555,6 +555,15 @@ sub restart
 	return;
 }
 
+# use_release($i, $versions): from its next start node $i runs a build that
+# speaks other wire versions, as "1-2"; without them the one that is tested.
+sub use_release
+{
+	my ($self, $i, $versions) = @_;
+	$self->node($i)->{_install_path} = defined $versions ? sprintf $ENV{DATACAKE_RELEASE}, $versions : undef;
+	return;
+}
+
 sub stop_all
 {
 	my ($self, $mode) = @_;
