@@ -17,10 +17,9 @@
  *
  * Each starts with the version of the wire format and its letter: a hello with
  * the newest version that its sender speaks, the others with that of the
- * session, which the welcome says (version.h).  They
- * travel sealed: the seal's associated data (message_associated) binds a call
- * to its session, direction and sequence number, so that none can be replayed
- * or sent to somebody else.
+ * session, which the welcome says (version.h).  They travel sealed: the seal's
+ * associated data (message_associated) binds a call to its session, direction
+ * and sequence number, so that none can be replayed or sent to somebody else.
  *
  * `incoming` are the sources that stream to the answering node themselves,
  * ascending; the caller need not relay them.

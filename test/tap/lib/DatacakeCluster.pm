@@ -543,6 +543,23 @@ sub thaw_link
 	return;
 }
 
+# freeze_worker($i, $name), thaw_worker($i, $name): one process of the node.
+sub freeze_worker
+{
+	my ($self, $i, $name) = @_;
+	my $pid = $self->worker_pid($i, $name);
+	kill 'STOP', $pid;
+	$frozen{"$i $name"} = $pid;
+	return;
+}
+
+sub thaw_worker
+{
+	my ($self, $i, $name) = @_;
+	kill 'CONT', delete $frozen{"$i $name"};
+	return;
+}
+
 # stop($i, $mode), restart($i, $mode): in fast mode by default; restart starts
 # a node that was killed as well.
 sub stop { my ($self, $i, $mode) = @_; $self->node($i)->stop($mode // 'fast'); return; }

@@ -63,23 +63,30 @@ subtest 'a node is killed and comes back' => sub {
 	is((grep { $_->{event} eq 'state' && $_->{node_id} == 2 } @events), 0, 'nothing is told of a node to which nothing happened');
 };
 
+# It finds the cluster when its repairer, who ends the joining, is stopped.
 subtest 'a new node' => sub {
 	@events = ();
 	$c->sql(1, 'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)');
 	$c->replicate('t');
 	my $late = $c->session(2); # its own listener hears of it as well
 	$late->query_safe('LISTEN datacake_membership');
-	$c->add_node(4, 'datacake.data_center' => 'elsewhere');
+	$c->add_node(4, 'datacake.data_center' => 'elsewhere', 'datacake.seeds' => '');
+	$c->freeze_worker(4, 'repairer');
+	$c->sql(4, q{SELECT datacake.join('127.0.0.1:} . $c->udp_port(1) . q{')});
 	my $first = told_ok({ event => 'state', node_id => 4, from => 'unknown' }, 'it is told of');
 	is($first->{data_center}, 'elsewhere', 'with its data centre');
 	my $member = told_ok({ event => 'member', node_id => 4, to => 'present' }, 'and its place in the list');
 	like($member->{epoch}, qr/^[0-9a-f]{16}$/, 'under an epoch');
+	told_ok({ event => 'state', node_id => 4, to => 'joining' }, 'it joins');
+	$c->await_all('SELECT state FROM datacake.nodes WHERE node_id = 4', 'joining', 'as all see, itself too');
+	$c->thaw_worker(4, 'repairer');
+	told_ok({ event => 'state', node_id => 4, from => 'joining', to => 'alive' }, 'joining -> alive');
 	$c->await_all(q{SELECT count(*) FROM datacake.nodes WHERE state = 'alive'}, 4, 'all see it alive in the end');
-	$c->_poll(sub { take(); return states(4) =~ />alive$/ });
-	like(states(4), qr/>alive$/, 'and so does who listens');
 	like($late->query('SELECT 1'), qr/"node_id":4/, 'on every node');
 	$late->quit;
-	is($c->sql(1, q{SELECT string_agg(DISTINCT version || ' ' || wire, ',') FROM datacake.nodes}), '0.1 1', 'versions of all are shown');
+	is($c->sql(1, q{SELECT string_agg(DISTINCT version, ',') FROM datacake.nodes}),
+		$c->sql(1, q{SELECT extversion FROM pg_extension WHERE extname = 'datacake'}), 'the releases of all are shown');
+	is($c->sql(1, q{SELECT string_agg(DISTINCT wire, ',') FROM datacake.nodes}), '1', 'and what they speak');
 	is($c->sql(1, q{SELECT count(*) FROM datacake.nodes WHERE lag IS NULL}), 0, 'and the lag of all');
 };
 
@@ -110,17 +117,16 @@ subtest 'numbers without a gap, in order' => sub {
 
 # More events than the ring holds, while nobody can notify.
 subtest 'what was missed' => sub {
-	my $pid = $c->worker_pid(1, 'maintainer');
 	my $before = (sort { $a <=> $b } map { $_->{sequence} } @events)[-1];
 	@events = ();
-	kill 'STOP', $pid;
+	$c->freeze_worker(1, 'maintainer');
 	foreach my $n (1 .. 280)
 	{
 		$c->configure(2, 'datacake.conninfo' => $c->conninfo(2) . " connect_timeout=$n");
 		$c->node(2)->reload;
 		$c->_poll(sub { return $c->sql(1, 'SELECT conninfo FROM datacake.nodes WHERE node_id = 2') =~ /=$n$/ });
 	}
-	kill 'CONT', $pid;
+	$c->thaw_worker(1, 'maintainer');
 	told_ok({ event => 'state', node_id => $_, from => 'null', to => 'alive' }, "is told as it is now, node $_") foreach 1 .. 3;
 	told_ok({ event => 'state', node_id => 4, from => 'null', to => 'removed' }, 'and of the one that is removed');
 	told_ok({ event => 'member', node_id => 4, from => 'null', to => 'removed' }, 'and the list');

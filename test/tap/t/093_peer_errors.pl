@@ -167,6 +167,7 @@ subtest 'nodes are upgraded one after the other, under load' => sub {
 		$load->await_progress(50);
 		$c->await($i, q{SELECT string_agg(wire, ' ' ORDER BY node_id) FROM datacake.nodes},
 			join(' ', map { $_ <= $i ? '1-2' : '1' } 1 .. 3), "node $i speaks two versions, and sees who else does");
+		cmp_ok($c->sql($_, 'SELECT count(*) FROM datacake.repair()'), '>', 0, "node $_ repairs with the others") foreach 1, 3;
 	}
 	$load->stop;
 	$load->check_ok('nothing is lost in a rolling upgrade');

@@ -60,11 +60,10 @@ subtest 'one process of a node is stopped' => sub {
 	$load->start;
 	foreach my $worker (qw(gossip replicator maintainer launcher))
 	{
-		my $pid = $c->worker_pid(2, $worker);
-		kill 'STOP', $pid;
+		$c->freeze_worker(2, $worker);
 		await_state(1, 2, 'dead') if $worker eq 'gossip';
 		$load->await_progress(60);
-		kill 'CONT', $pid;
+		$c->thaw_worker(2, $worker);
 		pass("the $worker: clients go on");
 	}
 	recovered_ok('one process');
