@@ -61,6 +61,7 @@ struct DcLink
 	MemoryContext scratch;
 	uint32 node_id;
 	uint64 incarnation; /* of the peer, as gossip said when we connected */
+	char conninfo[DC_CONNINFO_BYTES]; /* ... and how it was to be reached */
 	DcLinkPhase phase;
 	PGconn *conn;
 	DcStream stream;
@@ -265,6 +266,7 @@ start_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 	char name[64];
 	char *complaint = dc_conninfo_complaint(conninfo);
 
+	strlcpy(link->conninfo, conninfo, sizeof(link->conninfo));
 	if (complaint != NULL || *conninfo == '\0')
 	{
 		dc_link_close(link, complaint != NULL ?
@@ -985,10 +987,16 @@ void
 dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 			 const DcStreamView *watermark, bool watermark_due)
 {
+	bool moved = strcmp(conninfo, link->conninfo) != 0;
+
 	MemoryContextReset(link->scratch);
+	if (moved && link->phase == DC_LINK_CONNECTING)
+		dc_link_close(link, "the peer has a new connection string");
 	if (link->phase == DC_LINK_DOWN)
 	{
-		if (GetCurrentTimestamp() >= link->retry_at)
+		if (moved)
+			link->retry_ms = RETRY_MIN_MS;
+		if (moved || GetCurrentTimestamp() >= link->retry_at)
 			start_connect(link, conninfo, incarnation);
 		return;
 	}
