@@ -240,10 +240,19 @@ dc_link_destroy(DcLink *link)
 	dc_link_close(link, NULL);
 	if (link->catchup != NULL)
 		dc_catchup_end(link->catchup);
-	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
-	find_stats(link->node_id)->node_id = 0;
-	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 	MemoryContextDelete(link->context);
+}
+
+void
+dc_link_forget(uint32 node_id)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		if (dc_shared->links[i].node_id == node_id)
+			dc_shared->links[i].node_id = 0;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 
 static void

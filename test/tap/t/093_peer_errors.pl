@@ -91,6 +91,17 @@ subtest 'a server that does not preload' => sub {
 	told_ok(qr/datacake is not loaded/, qr/\(Add "datacake" to "shared_preload_libraries" and restart the server\.\)/, 'and says so');
 	$node->stop;
 	advertise($good);
+	$c->await(1, 'SELECT state FROM datacake.peers WHERE node_id = 3', 'streaming', 'repaired');
+
+	# the node itself, after somebody changed its configuration
+	$c->stop(3);
+	$c->configure(3, 'shared_preload_libraries' => '');
+	$c->start_node(3);
+	$c->await(1, 'SELECT state FROM datacake.nodes WHERE node_id = 3', 'dead', 'without Datacake a node is dead');
+	told_ok(qr/datacake is not loaded|Connection refused|terminating connection/, qr/./, 'and what was its last error can still be read');
+	$c->configure(3, 'shared_preload_libraries' => 'datacake');
+	$c->restart(3);
+	$c->wait_for_nodes;
 };
 
 subtest 'refused authentication' => sub {
