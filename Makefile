@@ -179,6 +179,18 @@ build/sim-cluster: $(CLUSTER_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES)
 	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
 -include $(CLUSTER_OBJS:.o=.d)
 
+# The agreed member list.
+REGISTER_SRCS := $(sort $(wildcard test/sim/register/*.c))
+REGISTER_OBJS := $(REGISTER_SRCS:test/sim/%.c=build/obj/sim/%.o)
+
+build/obj/sim/register/%.o: test/sim/register/%.c build/flags
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_CFLAGS) $(sim_flags) $(WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -c -o $@ $<
+
+build/sim-register: $(REGISTER_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES))
+	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
+-include $(REGISTER_OBJS:.o=.d)
+
 build/sim: $(SIM_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES))
 	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
 -include $(SIM_OBJS:.o=.d)
@@ -194,7 +206,8 @@ endef
 CLUSTER_SIM_SRCS := $(sort $(wildcard test/sim/cluster/*.c))
 $(eval $(call sim_coverage,sim,$(SIM_SRCS)))
 $(if $(CLUSTER_SIM_SRCS),$(eval $(call sim_coverage,sim-cluster,$(CLUSTER_SIM_SRCS))))
-SIM_COVERAGE := build/coverage/sim $(if $(CLUSTER_SIM_SRCS),build/coverage/sim-cluster)
+$(if $(REGISTER_SRCS),$(eval $(call sim_coverage,sim-register,$(REGISTER_SRCS))))
+SIM_COVERAGE := build/coverage/sim $(if $(REGISTER_SRCS),build/coverage/sim-register) $(if $(CLUSTER_SIM_SRCS),build/coverage/sim-cluster)
 
 FUZZ_SRCS := $(sort $(wildcard test/fuzz/fuzz_*.c))
 FUZZ_PROGRAMS := $(FUZZ_SRCS:test/fuzz/%.c=build/fuzz/%)
@@ -217,7 +230,7 @@ build/bench/%: bench/%.c $(CORE_OBJS)
 .PHONY: build-bench build-unit build-sim build-fuzz list-unit list-fuzz
 build-bench: $(BENCH_PROGRAMS)
 build-unit: $(UNIT_PROGRAMS)
-build-sim: $(if $(SIM_SRCS),build/sim) $(if $(CLUSTER_SRCS),build/sim-cluster)
+build-sim: $(if $(SIM_SRCS),build/sim) $(if $(CLUSTER_SRCS),build/sim-cluster) $(if $(REGISTER_SRCS),build/sim-register)
 build-fuzz: $(FUZZ_PROGRAMS)
 list-unit: ; @printf '%s\n' $(UNIT_PROGRAMS)
 list-fuzz: ; @printf '%s\n' $(FUZZ_PROGRAMS)

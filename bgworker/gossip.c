@@ -301,6 +301,17 @@ hold_incarnation(DcNode *shown, NodeNote *note, const DcGossipNode *node)
 				 "silent");
 }
 
+/* Why this node is not a member, if the registrar knows. */
+static void
+complain_membership(DcNode *shown)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	if (dc_shared->standing.complaint[0] != '\0')
+		strlcpy(shown->complaint, dc_shared->standing.complaint,
+				sizeof(shown->complaint));
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}
+
 /* The gravest one thing that is wrong with this node. */
 static void
 complain(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
@@ -321,6 +332,8 @@ complain(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
 				 versions.wire_min, versions.wire, own.wire_min, own.wire);
 	if (shown->local && now < worker->refusal_until_us)
 		strlcpy(shown->complaint, worker->refusal, size);
+	if (shown->local)
+		complain_membership(shown);
 	shown->clash = dc_gossip_disputed(&worker->core, node);
 	if (shown->local && rival != NULL)
 		snprintf(shown->complaint, size,
@@ -401,7 +414,7 @@ show_nodes(void)
 	worker->shown = worker->before;
 	worker->before = before;
 	if (dc_standing_epoch() != worker->epoch)
-		worker->epoch = dc_standing_members(&worker->members);
+		worker->epoch = dc_standing_members(&worker->members, NULL);
 	for (int i = 0; i < count; i++)
 		show_node(i, now);
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
@@ -481,7 +494,10 @@ carry_out(void)
 	if (output->event_count > 0 || changed)
 		show_nodes();
 	if (changed)
+	{
 		dc_worker_wake(DC_WORKER_REPLICATOR);
+		dc_worker_wake(DC_WORKER_REGISTRAR);
+	}
 }
 
 static void
@@ -542,6 +558,17 @@ take_datagrams(void)
 			break;
 		take_datagram(sealed, (size_t) length, from);
 	}
+}
+
+static uint64
+fresh_random(void)
+{
+	uint64 random;
+
+	if (!pg_strong_random(&random, sizeof(random)))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not generate random numbers")));
+	return random;
 }
 
 /* ---- settings ----------------------------------------------------------- */
@@ -667,23 +694,18 @@ follow_settings(bool woken)
 	if (woken || dc_now_us() >= worker->seeds_at_us)
 		refresh_seeds();
 	watch_rival();
+	if (pg_atomic_read_u32(&dc_shared->leaving) == 2 && !worker->nodes[0].left)
+	{
+		dc_gossip_leave(&worker->core, dc_now_us(), fresh_random(),
+						&worker->output);
+		carry_out();
+	}
 	if (dc_shared->incarnation != worker->core.config.incarnation)
 		dc_gossip_reincarnate(&worker->core, dc_shared->incarnation,
 							  dc_now_us());
 }
 
 /* ---- the worker --------------------------------------------------------- */
-
-static uint64
-fresh_random(void)
-{
-	uint64 random;
-
-	if (!pg_strong_random(&random, sizeof(random)))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not generate random numbers")));
-	return random;
-}
 
 static void
 begin(void)

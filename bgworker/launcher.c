@@ -84,7 +84,7 @@ start_worker(DcWorkerKind kind)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("could not start datacake %s", dc_worker_name(kind)),
-				 errhint("Raise \"max_worker_processes\"; Datacake needs 5.")));
+				 errhint("Raise \"max_worker_processes\"; Datacake needs 6.")));
 }
 
 static bool
@@ -240,6 +240,7 @@ wake_node(void)
 
 	dc_worker_begin_transaction();
 	load_identity(&identity);
+	dc_standing_found(identity.incarnation);
 	dc_vector_load();
 	dc_worker_commit();
 	clock = Max(clock, identity.bound);
@@ -323,7 +324,7 @@ save_state(bool vector_too)
 	if (vector_too)
 	{
 		/* the list first: no floor is above the clock of who changes it */
-		standing_too = dc_standing_load(&update.members);
+		standing_too = dc_standing_load(&update);
 		dc_standing_prepare(&update, dc_vector_save(), standing_too);
 	}
 	save_local_state(bound, vector_too ? &update.horizon : &none,
@@ -387,6 +388,7 @@ serve(void)
 		start_worker(DC_WORKER_REPLICATOR);
 		start_worker(DC_WORKER_MAINTAINER);
 		start_worker(DC_WORKER_REPAIRER);
+		start_worker(DC_WORKER_REGISTRAR);
 		dc_worker_wait(clock_in_use() ? (long) lead_us() / 4000 : TURN_MS,
 					   PG_WAIT_EXTENSION);
 	}

@@ -42,7 +42,7 @@ static void
 check_job(void)
 {
 	dc_worker_check();
-	dc_repair_job_check();
+	dc_job_check(&dc_shared->repair_job);
 }
 
 static bool
@@ -57,7 +57,7 @@ static void
 check_background(void)
 {
 	dc_worker_wait(PACE_MS, PG_WAIT_EXTENSION);
-	if (!background_wanted() || dc_repair_job_waits())
+	if (!background_wanted() || dc_job_waits(&dc_shared->repair_job))
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED), errmsg("repair makes room")));
 }
@@ -89,12 +89,24 @@ run(const DcRepairPlan *plan, DcRepairOutcome *outcome, void (*check)(void),
 		MemoryContextSwitchTo(context);
 		*error = CopyErrorData();
 		FlushErrorState();
-		if (IsTransactionState())
-			AbortCurrentTransaction();
-		LWLockReleaseAll();
+		dc_transaction_abort();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+}
+
+static void
+end_job(const DcRepairOutcome *outcome, ErrorData *error)
+{
+	DcJobEnd end = {0};
+
+	if (error != NULL)
+	{
+		end.sqlstate = error->sqlerrcode;
+		strlcpy(end.error, error->message, sizeof(end.error));
+		FreeErrorData(error);
+	}
+	dc_job_end(&dc_shared->repair_job, &dc_repair_job, outcome, &end);
 }
 
 static void
@@ -104,14 +116,11 @@ serve_jobs(void)
 	DcRepairOutcome outcome;
 	ErrorData *error;
 
-	while (dc_repair_job_take(&plan))
+	while (dc_job_take(&dc_shared->repair_job, &dc_repair_job, &plan))
 	{
 		memset(&outcome, 0, sizeof(outcome));
 		run(&plan, &outcome, check_job, &error);
-		dc_repair_job_end(&outcome, error != NULL ? error->sqlerrcode : 0,
-						  error != NULL ? error->message : NULL);
-		if (error != NULL)
-			FreeErrorData(error);
+		end_job(&outcome, error);
 		dc_worker_check();
 	}
 }
@@ -310,7 +319,7 @@ datacake_repairer_main(Datum arg)
 	scrub_due =
 		MemoryContextAllocZero(TopMemoryContext,
 							   sizeof(TimestampTz) * datacake_max_keyspaces);
-	dc_repair_job_recover();
+	dc_job_recover(&dc_shared->repair_job);
 	while (dc_phase() != DC_PHASE_READY)
 		dc_worker_wait(100, PG_WAIT_EXTENSION);
 	serve();

@@ -83,27 +83,27 @@ member_list(uint64 *epoch)
 	static uint64 list_epoch;
 
 	if (dc_standing_epoch() != list_epoch)
-		list_epoch = dc_standing_members(&list);
+		list_epoch = dc_standing_members(&list, NULL);
 	*epoch = list_epoch;
 	return &list;
 }
 
-/* Nobody talks to fenced and removed nodes, nor to outdated ones. */
+/* Only members talk to each other: this life of both. */
 static void
-leave_out_removed(void)
+leave_out_strangers(void)
 {
 	uint64 epoch;
 	const DcMembers *list = member_list(&epoch);
+	bool member = dc_members_includes(list, (uint32) datacake_node_id,
+									  dc_shared->incarnation);
 
-	for (uint32 i = 0; i < list->count; i++)
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
 	{
-		const DcMember *member = &list->at[i];
-		Peer *peer = &peers[member->node_id];
+		bool ours =
+			member && dc_members_includes(list, id, peers[id].incarnation);
 
-		if (member->incarnation > peer->incarnation ||
-			(member->incarnation == peer->incarnation &&
-			 member->state != DC_MEMBER_PRESENT))
-			peer->wanted = peer->dead = false;
+		peers[id].wanted &= ours;
+		peers[id].dead &= ours;
 	}
 }
 
@@ -274,7 +274,7 @@ turn(void)
 	bool due;
 
 	read_members();
-	leave_out_removed();
+	leave_out_strangers();
 	keep_links();
 	due = publish_watermark();
 	for (uint32 id = 1; id < DC_NODE_IDS; id++)

@@ -95,12 +95,11 @@ COMMENT ON COLUMN datacake.local_state.before IS 'what the member lists said of 
 COMMENT ON COLUMN datacake.local_state.counted IS 'others were told a floor of this node once';
 COMMENT ON COLUMN datacake.local_state.registered IS 'clock of the member that took this node in; older rows that nobody knows are settled when joining ends';
 
-CREATE TABLE datacake.member (
-    node_id integer PRIMARY KEY,
-    incarnation bigint NOT NULL,
-    state integer NOT NULL CHECK (state BETWEEN 1 AND 3)
+CREATE TABLE datacake.register (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    state bytea NOT NULL
 );
-COMMENT ON TABLE datacake.member IS 'every node this one ever knew as a member: 1 present, 2 fenced, 3 removed; merged with the lists of the peers';
+COMMENT ON TABLE datacake.register IS 'the agreed member list, its number, and what this node promised about the next one; datacake.members shows the list';
 
 CREATE TABLE datacake.vector (
     source integer PRIMARY KEY,
@@ -188,6 +187,20 @@ CREATE TABLE datacake.repaired (
 );
 COMMENT ON TABLE datacake.repaired IS 'the last comparison of each keyspace with each node, and what was found';
 
+CREATE TABLE datacake.service (
+    name text PRIMARY KEY,
+    handler text,
+    owner text,
+    library text,
+    symbol text,
+    role text,
+    registered_by text NOT NULL,
+    registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (CASE WHEN handler IS NULL THEN owner IS NULL AND library IS NOT NULL AND symbol IS NOT NULL
+                ELSE owner IS NOT NULL AND library IS NULL AND symbol IS NULL AND role IS NULL END)
+);
+COMMENT ON TABLE datacake.service IS 'services of this node, for roles on all nodes: a function, and who owned it when it was registered; or a symbol of a library, and whose members may call it';
+
 CREATE TABLE datacake.keyspace (
     id bigint PRIMARY KEY,
     schema_name text NOT NULL,
@@ -239,9 +252,16 @@ CREATE FUNCTION datacake.peer_fingerprint(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_fingerprint' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_fingerprint(bytea) IS 'for peers: sums over the rows of all keyspaces; takes and returns sealed messages';
 
+CREATE FUNCTION datacake.peer_register(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_register' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_register(bytea) IS 'for peers: this node''s vote on a change of the member list; takes and returns sealed messages';
 CREATE FUNCTION datacake.peer_repair(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_repair' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_repair(bytea) IS 'for peers: answers a question of a repair; takes and returns sealed messages';
+
+CREATE FUNCTION datacake.peer_call(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_call' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_call(bytea) IS 'for peers: runs a service as the role that called it; takes and returns sealed messages';
 
 -- ---------------------------------------------------------------------------
 -- Keyspaces
@@ -391,9 +411,21 @@ COMMENT ON FUNCTION datacake.await_stamp(datacake.hlc, interval) IS
 -- ---------------------------------------------------------------------------
 -- Cluster
 -- ---------------------------------------------------------------------------
-CREATE FUNCTION datacake.join(seed text) RETURNS void
+CREATE FUNCTION datacake.join(seed text, replace boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'datacake_join' LANGUAGE C STRICT;
-COMMENT ON FUNCTION datacake.join(text) IS 'looks for the cluster at this host:port, too, until the next restart';
+COMMENT ON FUNCTION datacake.join(text, boolean) IS
+    'looks for the cluster at this host:port, too, until the next restart; a node that left or was removed comes back; replace: as a new server under a node id that the cluster knows';
+CREATE FUNCTION datacake.leave() RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_leave' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.leave() IS
+    'hands over what only this node has and leaves the cluster; its tables stay as they are; datacake.join() brings it back';
+CREATE FUNCTION datacake.force_members(survivors integer[], confirmation text) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_force_members' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.force_members(integer[], text) IS
+    'when a majority of the members is lost for good: makes these nodes the only members; what only the others have is lost';
+CREATE FUNCTION datacake.epoch() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'datacake_epoch' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.epoch() IS 'the number of the member list that a majority agreed on, as this node knows it';
 CREATE FUNCTION datacake.remove_node(node_id integer) RETURNS void
     AS 'MODULE_PATHNAME', 'datacake_remove_node' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.remove_node(integer) IS
@@ -424,8 +456,33 @@ CREATE FUNCTION datacake.retry() RETURNS bigint
 COMMENT ON FUNCTION datacake.retry() IS 'has waiting changes and definitions tried again within a second; returns how many changes wait';
 
 -- ---------------------------------------------------------------------------
+-- Services
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.register_service(name text, handler regprocedure) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_register_service' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.register_service(text, regprocedure) IS
+    'offers a function jsonb -> jsonb of this node to all nodes, under a name; it runs as the role that calls it';
+CREATE FUNCTION datacake.unregister_service(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_unregister_service' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.unregister_service(text) IS 'takes back what register_service() offered on this node';
+CREATE FUNCTION datacake.call(node_id integer, service text, payload jsonb DEFAULT NULL, timeout interval DEFAULT '10 s') RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'datacake_call' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.call(integer, text, jsonb, interval) IS
+    'runs a service on one node as the current role, there in a transaction of its own; its error is raised here';
+CREATE FUNCTION datacake.call_many(service text, payload jsonb DEFAULT NULL, level text DEFAULT 'all', timeout interval DEFAULT '10 s',
+    OUT node_id integer, OUT result jsonb, OUT sqlstate text, OUT error text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_call_many' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.call_many(text, jsonb, text, interval) IS
+    'runs a service on all members at once; returns a row for each as soon as so many have answered as the level says; error if they cannot any more';
+
+-- ---------------------------------------------------------------------------
 -- Views
 -- ---------------------------------------------------------------------------
+CREATE VIEW datacake.services AS
+    SELECT name, coalesce(handler, symbol || ' in ' || library) AS handler, coalesce(owner, role) AS role, registered_by, registered_at
+      FROM datacake.service ORDER BY name;
+COMMENT ON VIEW datacake.services IS 'services of this node: name; a function and its owner, or a symbol and whose members may call it; who registered it and when';
+
 CREATE FUNCTION datacake.show_nodes(OUT node_id integer, OUT name text, OUT data_center text, OUT state text, OUT local boolean,
     OUT incarnation bigint, OUT address text, OUT conninfo text, OUT since timestamptz, OUT heard_at timestamptz, OUT phi float8,
     OUT floor datacake.hlc, OUT clock datacake.hlc, OUT clock_offset_ms float8, OUT lag interval, OUT version text, OUT wire text,
@@ -511,13 +568,15 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.require_level(text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
-GRANT SELECT ON datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
+GRANT SELECT ON datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
-GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
+GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), datacake.drop_keyspace(text),
-    datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text), datacake.remove_node(integer), datacake.verify(interval),
+    datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text, boolean), datacake.leave(), datacake.force_members(integer[], text),
+    datacake.remove_node(integer), datacake.verify(interval),
     datacake.pause(integer), datacake.resume(integer), datacake.retry(),
-    datacake.repair(regclass, integer) TO datacake_admin;
+    datacake.repair(regclass, integer), datacake.register_service(text, regprocedure), datacake.unregister_service(text),
+    datacake.call(integer, text, jsonb, interval), datacake.call_many(text, jsonb, text, interval) TO datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
-    datacake.peer_repair(bytea) TO datacake_peer;
+    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_call(bytea) TO datacake_peer;

@@ -21,7 +21,24 @@ enum
 	DC_CANARY_R11 = 1 << 9, /* a node is removed before the others closed it */
 	DC_CANARY_R12 = 1 << 7, /* a newcomer need not join */
 	DC_CANARY_R13 = 1 << 8, /* a joiner keeps what others forgot */
-	DC_CANARY_CHECK = 1 << 24 /* the check of a sketch's cell is linear */
+	DC_CANARY_CHECK = 1 << 24, /* the check of a sketch's cell is linear */
+
+	/* The register of the member list (R10). */
+	DC_CANARY_REG_PROMISE = 1 << 10,   /* accepts below its promise */
+	DC_CANARY_REG_VALUE = 1 << 11,     /* phase 1 ignores accepted lists */
+	DC_CANARY_REG_HIGHEST = 1 << 12,   /* ... takes the least ballot's */
+	DC_CANARY_REG_HALF = 1 << 13,      /* half of the members will do */
+	DC_CANARY_REG_NEXT = 1 << 14,      /* the new list's members are counted */
+	DC_CANARY_REG_LIFE = 1 << 15,      /* a new life votes for the old one */
+	DC_CANARY_REG_TAKEOVER = 1 << 16,  /* ... after promises of all of many */
+	DC_CANARY_REG_SOME = 1 << 17,      /* ... after promises of some of many */
+	DC_CANARY_REG_MEMBER = 1 << 18,    /* who is no member votes */
+	DC_CANARY_REG_LEARN = 1 << 19,     /* one acceptance is a decision */
+	DC_CANARY_REG_CLEAR = 1 << 20,     /* an old instance's vote stays */
+	DC_CANARY_REG_ABANDON = 1 << 21,   /* a group leaves its lineage */
+	DC_CANARY_REG_ALONE = 1 << 22,     /* a restored lone node goes on */
+	DC_CANARY_REG_BEHIND = 1 << 23,    /* votes under an older list count */
+	DC_CANARY_REG_GENERATION = 1 << 25 /* generations are counted */
 };
 
 #ifdef DC_CANARIES

@@ -922,6 +922,11 @@ dc_gossip_reincarnate(DcGossip *g, uint64_t incarnation, uint64_t now_us)
 {
 	dc_gossip_set_time(g, now_us);
 	g->config.incarnation = g->nodes[0].incarnation = incarnation;
+	if (g->nodes[0].left) /* it comes back */
+	{
+		g->nodes[0].left = false;
+		dc_gossip_move(g, &g->nodes[0], DC_GOSSIP_ALIVE, NULL);
+	}
 	dc_gossip_start_self(g, g->nodes[0].version + 1);
 }
 

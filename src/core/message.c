@@ -110,6 +110,7 @@ dc_hello_encode(DcWriter *w, const DcHello *hello)
 	dc_write_u16(w, (uint16_t) hello->receiver);
 	dc_write_string(w, hello->encoding.data, hello->encoding.length);
 	dc_write_bytes(w, hello->nonce, DC_NONCE_BYTES);
+	dc_write_u8(w, (uint8_t) hello->kind);
 }
 
 /* All versions begin alike. */
@@ -143,9 +144,30 @@ dc_hello_decode(const void *data, size_t length, DcHello *hello)
 	hello->receiver = read_node_id(&r);
 	hello->encoding = dc_read_string(&r, DC_ENCODING_BYTES_MAX);
 	read_nonce(&r, hello->nonce);
+	hello->kind = (DcSessionKind) dc_read_u8(&r);
+	if (hello->kind >= DC_SESSION_KINDS)
+		dc_reader_fail(&r, DC_MALFORMED);
 	if (r.status == DC_OK && hello->wire > dc_versions_own().wire)
 		r.offset = r.length; /* what a later version adds */
 	return dc_reader_finish(&r);
+}
+
+static void
+write_list(DcWriter *w, const DcPosition *at, const DcMembers *members)
+{
+	dc_write_u64(w, at->founder);
+	dc_write_u64(w, at->generation);
+	dc_write_u64(w, at->epoch);
+	dc_members_encode(w, members);
+}
+
+static void
+read_list(DcReader *r, DcPosition *at, DcMembers *members)
+{
+	at->founder = dc_read_u64(r);
+	at->generation = read_stamp(r);
+	at->epoch = dc_read_u64(r);
+	dc_members_decode(r, members);
 }
 
 void
@@ -165,7 +187,7 @@ dc_welcome_encode(DcWriter *w, const DcWelcome *welcome)
 	dc_write_u8(w, (uint8_t) welcome->before);
 	dc_write_u64(w, welcome->clock);
 	dc_horizon_encode(w, &welcome->horizon);
-	dc_members_encode(w, &welcome->members);
+	write_list(w, &welcome->at, &welcome->members);
 }
 
 static void
@@ -201,7 +223,7 @@ dc_welcome_decode(const void *data, size_t length, DcWelcome *welcome)
 	dc_vv_decode(&r, &welcome->vector);
 	read_incoming(&r, welcome->incoming);
 	read_standing(&r, welcome);
-	dc_members_decode(&r, &welcome->members);
+	read_list(&r, &welcome->at, &welcome->members);
 	return dc_reader_finish(&r);
 }
 
@@ -263,10 +285,10 @@ dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
 }
 
 void
-dc_call_members(DcWriter *w, const DcMembers *members)
+dc_call_members(DcWriter *w, const DcPosition *at, const DcMembers *members)
 {
 	dc_write_u8(w, DC_PART_MEMBERS);
-	dc_members_encode(w, members);
+	write_list(w, at, members);
 }
 
 void
@@ -308,13 +330,92 @@ dc_call_read_part(DcReader *r, DcPart *part)
 			dc_horizon_decode(r, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:
-			dc_members_decode(r, &part->members);
+			read_list(r, &part->at, &part->members);
 			break;
 		default:
 			dc_reader_fail(r, DC_MALFORMED);
 			break;
 	}
 	return r->status == DC_OK;
+}
+
+#define FLAG_NULL      1u
+#define FLAG_SUPERUSER 2u
+
+static void
+write_value(DcWriter *w, DcSlice value)
+{
+	if (value.data != NULL)
+		dc_write_string(w, value.data, value.length);
+}
+
+static DcSlice
+read_value(DcReader *r, uint32_t flags)
+{
+	if ((flags & FLAG_NULL) != 0)
+		return (DcSlice){NULL, 0};
+	return dc_read_string(r, DC_SERVICE_BYTES_MAX);
+}
+
+static uint32_t
+read_flags(DcReader *r, uint32_t known)
+{
+	uint32_t flags = dc_read_u8(r);
+
+	if ((flags & ~known) != 0)
+		dc_reader_fail(r, DC_MALFORMED);
+	return flags;
+}
+
+void
+dc_service_request_encode(DcWriter *w, const DcServiceRequest *request)
+{
+	begin(w, 'S');
+	dc_write_string(w, request->role.data, request->role.length);
+	dc_write_u8(w, (uint8_t) ((request->payload.data == NULL ? FLAG_NULL : 0) |
+							  (request->superuser ? FLAG_SUPERUSER : 0)));
+	dc_write_u8(w, (uint8_t) request->depth);
+	dc_write_string(w, request->service.data, request->service.length);
+	write_value(w, request->payload);
+}
+
+DcStatus
+dc_service_request_decode(const void *data, size_t length,
+						  DcServiceRequest *request)
+{
+	DcReader r;
+	uint32_t flags;
+
+	dc_reader_init(&r, data, length);
+	read_begin(&r, 'S');
+	request->role = dc_read_string(&r, DC_NAME_BYTES_MAX);
+	flags = read_flags(&r, FLAG_NULL | FLAG_SUPERUSER);
+	request->superuser = (flags & FLAG_SUPERUSER) != 0;
+	request->depth = dc_read_u8(&r);
+	if (request->depth < 1 || request->depth > DC_SERVICE_DEPTH_MAX)
+		dc_reader_fail(&r, DC_MALFORMED);
+	request->service = dc_read_string(&r, DC_NAME_BYTES_MAX);
+	request->payload = read_value(&r, flags);
+	return dc_reader_finish(&r);
+}
+
+void
+dc_service_result_encode(DcWriter *w, DcSlice value)
+{
+	begin(w, 's');
+	dc_write_u8(w, value.data == NULL ? FLAG_NULL : 0);
+	write_value(w, value);
+}
+
+DcStatus
+dc_service_result_decode(const void *data, size_t length, DcSlice *value)
+{
+	DcReader r;
+
+	dc_reader_init(&r, data, length);
+	read_begin(&r, 's');
+	*value = read_value(&r, read_flags(&r, FLAG_NULL));
+	return dc_reader_finish(&r);
 }
 
 size_t

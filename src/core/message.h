@@ -3,17 +3,20 @@
  *		Codec of the calls between two nodes.
  *
  *	hello    'H'  oldest | cluster | sender | incarnation | receiver
- *	              | encoding | nonce
+ *	              | encoding | nonce | kind
  *	welcome  'W'  node | incarnation | session | nonce | vector | incoming
- *	              | flags | before | clock | horizon | members
+ *	              | flags | before | clock | horizon | position | members
  *	call     'C'  { part } ... 0
  *	ack      'A'  applied | stale | waiting | vector | incoming
+ *
+ *	request  'S'  role | flags | depth | service | payload
+ *	result   's'  flags | value
  *
  *	part     1 batch:    string, changes of whole transactions
  *	         2 catch-up: string, changes found by a scan
  *	         3 segment:  from u64 | to u64      (R4)
  *	         4 adopt:    base vector | donor vector | horizon   (R6)
- *	         5 members:  list (R10)
+ *	         5 members:  position | list (R10)
  *
  * Each starts with the version of the wire format and its letter: a hello with
  * the newest version that its sender speaks, the others with that of the
@@ -27,12 +30,20 @@
 #ifndef DC_MESSAGE_H
 #define DC_MESSAGE_H
 
-#include "members.h"
+#include "register.h"
 
 #define DC_NONCE_BYTES        16
 #define DC_CLUSTER_BYTES_MAX  63
 #define DC_ENCODING_BYTES_MAX 63
 #define DC_ASSOCIATED_BYTES   48
+
+/* What a session is for; the called node prepares it accordingly. */
+typedef enum DcSessionKind
+{
+	DC_SESSION_CHANGES,   /* rows are applied in it, with replica semantics */
+	DC_SESSION_QUESTIONS, /* an ordinary one */
+	DC_SESSION_KINDS
+} DcSessionKind;
 
 typedef struct DcHello
 {
@@ -44,6 +55,7 @@ typedef struct DcHello
 	uint32_t receiver; /* whom the sender believes to call */
 	DcSlice encoding;  /* of its database */
 	uint8_t nonce[DC_NONCE_BYTES];
+	DcSessionKind kind;
 } DcHello;
 
 typedef struct DcWelcome
@@ -62,7 +74,8 @@ typedef struct DcWelcome
 	DcMemberState before; /* of the caller in its list, before this hello */
 	DcHlc clock;       /* its clock, after the caller was put into the list */
 	DcHorizon horizon; /* g, and whom it counts */
-	DcMembers members; /* its durable list, the caller included */
+	DcPosition at;     /* of its list */
+	DcMembers members; /* its durable list; the caller may not be in it */
 } DcWelcome;
 
 typedef struct DcAck
@@ -94,6 +107,7 @@ typedef struct DcPart
 	DcVv base;
 	DcVv donor;
 	DcHorizon horizon;
+	DcPosition at;
 	DcMembers members;
 } DcPart;
 
@@ -118,7 +132,8 @@ void dc_call_batch(DcWriter *w, DcPartKind kind, const void *data,
 void dc_call_segment(DcWriter *w, DcHlc from, DcHlc to);
 void dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
 				   const DcHorizon *horizon);
-void dc_call_members(DcWriter *w, const DcMembers *members);
+void dc_call_members(DcWriter *w, const DcPosition *at,
+					 const DcMembers *members);
 void dc_call_end(DcWriter *w);
 
 /*
@@ -127,6 +142,31 @@ void dc_call_end(DcWriter *w);
  */
 void dc_call_read_begin(DcReader *r);
 bool dc_call_read_part(DcReader *r, DcPart *part);
+
+/*
+ * A service is called: the question of datacake.peer_call(), and its answer.
+ * Payload and result are JSON as text; data == NULL is the null of SQL.
+ */
+#define DC_NAME_BYTES_MAX    63 /* of PostgreSQL's names */
+#define DC_SERVICE_DEPTH_MAX 8  /* services that call services */
+#define DC_SERVICE_BYTES_MAX (64u << 20)
+
+typedef struct DcServiceRequest
+{
+	DcSlice role; /* the calling one */
+	bool superuser;
+	uint32_t depth; /* of the call; 1: by nobody's service */
+	DcSlice service;
+	DcSlice payload;
+} DcServiceRequest;
+
+void dc_service_request_encode(DcWriter *w, const DcServiceRequest *request);
+DcStatus dc_service_request_decode(const void *data, size_t length,
+								   DcServiceRequest *request);
+
+void dc_service_result_encode(DcWriter *w, DcSlice value);
+DcStatus dc_service_result_decode(const void *data, size_t length,
+								  DcSlice *value);
 
 /* What binds a sealed message to its place; the same on both sides. */
 typedef struct DcAssociated

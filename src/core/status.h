@@ -30,7 +30,14 @@
 	X(PAUSED, "YD025", "exchange with this node is paused")                    \
 	X(SESSION, "YD026", "peer session is not valid")                           \
 	X(STAMP_TWICE, "YD027", "two rows bear one stamp")                         \
-	X(REMOVED, "YD029", "node was removed from the cluster")
+	X(REMOVED, "YD029", "node was removed from the cluster")                   \
+	X(NO_MAJORITY, "YD031", "a majority of the members does not answer")       \
+	X(OUTVOTED, "YD032", "other changes of the member list are ahead")         \
+	X(LINEAGE, "YD033", "node belongs to another line of member lists")        \
+	X(NOT_MEMBER, "YD034", "node is not a member")                             \
+	X(NOT_ALLOWED, "YD035", "member list does not permit this change")         \
+	X(SPLIT, "YD036", "two member lists bear one number")                      \
+	X(UNDECIDED, "YD037", "outcome of the change of the member list is open")
 
 typedef enum DcStatus
 {

@@ -1,318 +1,483 @@
 /*
  * caller.c
- *		Asking one peer, question by question, outside of the stream.
+ *		Asking one or several peers at once, outside of the stream.
  */
 #include "caller.h"
 
-#include "libpq-fe.h"
-#include "mb/pg_wchar.h"
+#include <poll.h>
+
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "advice.h"
-#include "guc.h"
-#include "seal.h"
-
 #define CONNECT_MS 10000
-#define ANSWER_MS  600000 /* a scan of a large table */
-#define CHECK_MS   200
+#define CHECK_MS   200 /* between looks at gossip and plan.check */
 
-struct DcCaller
+/*
+ * The peer cancels a question when its time is over and says so; that word,
+ * which tells that nothing was done, is worth a little more patience.
+ */
+#define LAST_WORD_MS 1000
+
+/* Connections that nobody uses, or that are left with a last question. */
+#define POOL_MAX 64
+
+struct DcAsk
 {
+	DcAskPlan plan;
 	MemoryContext context;
-	MemoryContext answers;
-	void (*check)(void);
-	PGconn *conn;
-	uint32 node_id;
-	uint64 incarnation; /* of the peer */
-	uint64 session;
-	uint8 version; /* of the wire */
-	uint64 sequence;
-	DcCallerStats stats;
+	MemoryContextCallback on_delete;
+	List *replies; /* of DcReply */
+	DcAskStats stats;
+	TimestampTz check_at;
 };
 
-static void
-refuse(const DcCaller *caller, const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("could not talk to node %u: %s", caller->node_id, what)));
-}
+static List *pool; /* of DcDialog, in TopMemoryContext; last used at the end */
+
+/* --- connections of this process --- */
 
 static void
-wait_socket(DcCaller *caller, int events)
+close_pool(int code, Datum arg)
 {
-	(void) WaitLatchOrSocket(MyLatch,
-							 events | WL_LATCH_SET | WL_TIMEOUT |
-								 WL_EXIT_ON_PM_DEATH,
-							 PQsocket(caller->conn), CHECK_MS,
-							 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-	if (caller->check != NULL)
-		caller->check();
-}
-
-static void
-connect_to(DcCaller *caller, const char *conninfo)
-{
-	const char *keywords[] = {"keepalives_idle",  "keepalives_interval",
-							  "keepalives_count", "tcp_user_timeout",
-							  "connect_timeout",  "dbname",
-							  "application_name", NULL};
-	const char *values[] = {"5", "3", "3", "15000", "10", conninfo, NULL, NULL};
-	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-	TimestampTz deadline =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_MS);
-
-	values[6] = psprintf("datacake repair of node %d", datacake_node_id);
-	caller->conn = PQconnectStartParams(keywords, values, true);
-	dc_advice_prepare(caller->conn);
-	while (caller->conn != NULL && PQstatus(caller->conn) != CONNECTION_BAD &&
-		   status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED)
-	{
-		if (GetCurrentTimestamp() > deadline)
-			refuse(caller, "it does not answer");
-		wait_socket(caller, status == PGRES_POLLING_READING ?
-								WL_SOCKET_READABLE :
-								WL_SOCKET_WRITEABLE);
-		status = PQconnectPoll(caller->conn);
-	}
-	if (status != PGRES_POLLING_OK)
-		refuse(caller, dc_advice_connection(caller->conn, caller->node_id));
-	PQsetnonblocking(caller->conn, 1);
-}
-
-static DcAssociated
-associated(const DcCaller *caller, char direction)
-{
-	return (DcAssociated){.direction = direction,
-						  .sender = (uint32) datacake_node_id,
-						  .receiver = caller->node_id,
-						  .incarnation = dc_shared->incarnation,
-						  .session = caller->session,
-						  .sequence = caller->sequence};
-}
-
-static char *
-field(const PGresult *result, int code)
-{
-	const char *text = PQresultErrorField(result, code);
-
-	return text != NULL ? pstrdup(text) : NULL;
-}
-
-/* The peer's error, as ours. */
-static void
-raise_answer(const DcCaller *caller, PGresult *result)
-{
-	char *state = field(result, PG_DIAG_SQLSTATE);
-	char *text = field(result, PG_DIAG_MESSAGE_PRIMARY);
-	char *hint = dc_advice_hint(result, caller->node_id);
-	int code = ERRCODE_CONNECTION_FAILURE;
-
-	PQclear(result);
-	if (text == NULL)
-		text = pchomp(PQerrorMessage(caller->conn));
-	if (state != NULL && strlen(state) == 5)
-		code = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
-	ereport(ERROR, (errcode(code),
-					errmsg("node %u refuses: %s", caller->node_id, text),
-					hint != NULL ? errhint("%s", hint) : 0));
-}
-
-/* Sends one statement with one bytea, and opens what comes back. */
-static DcSlice
-exchange(DcCaller *caller, const char *command, const void *sealed,
-		 Size sealed_length, DcAssociated answer)
-{
-	const Oid types[1] = {17}; /* bytea */
-	const char *values[1] = {sealed};
-	const int lengths[1] = {(int) sealed_length};
-	const int formats[1] = {1};
-	TimestampTz deadline =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_MS);
-	uint8_t ad[DC_ASSOCIATED_BYTES];
-	size_t ad_length = dc_associated_encode(ad, &answer);
-	PGresult *result;
-	uint8 *plain;
-	size_t length;
-	size_t plain_length = 0;
-	bool opened;
-
-	if (PQsendQueryParams(caller->conn, command, 1, types, values, lengths,
-						  formats, 1) != 1)
-		refuse(caller, pchomp(PQerrorMessage(caller->conn)));
-	for (int unsent = 1; unsent > 0 || PQisBusy(caller->conn);)
-	{
-		unsent = PQflush(caller->conn);
-		if (unsent < 0 || !PQconsumeInput(caller->conn))
-			refuse(caller, pchomp(PQerrorMessage(caller->conn)));
-		if (unsent == 0 && !PQisBusy(caller->conn))
-			break;
-		if (GetCurrentTimestamp() > deadline)
-			refuse(caller, "it does not answer");
-		wait_socket(caller, WL_SOCKET_READABLE |
-								(unsent > 0 ? WL_SOCKET_WRITEABLE : 0));
-	}
-	result = PQgetResult(caller->conn);
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		raise_answer(caller, result);
-	MemoryContextReset(caller->answers);
-	length = (size_t) PQgetlength(result, 0, 0);
-	plain = MemoryContextAllocHuge(caller->answers, length + 1);
-	opened = PQntuples(result) == 1 &&
-			 dc_open((uint8 *) PQgetvalue(result, 0, 0), length, ad, ad_length,
-					 plain, &plain_length);
-	PQclear(result);
-	while ((result = PQgetResult(caller->conn)) != NULL)
-		PQclear(result);
-	if (!opened)
-		refuse(caller, "its answer does not authenticate");
-	caller->stats.received_bytes += length;
-	return (DcSlice){plain, plain_length};
-}
-
-static uint8 *
-seal(DcCaller *caller, const DcAssociated *binding, const void *plain,
-	 Size length)
-{
-	uint8_t ad[DC_ASSOCIATED_BYTES];
-	size_t ad_length = dc_associated_encode(ad, binding);
-	uint8 *sealed =
-		MemoryContextAllocHuge(caller->context, length + DC_SEAL_OVERHEAD);
-
-	dc_seal(sealed, ad, ad_length, plain, length);
-	return sealed;
-}
-
-static void
-say_hello(DcCaller *caller)
-{
-	DcVersions own = dc_versions_own();
-	DcHello hello = {
-		.wire = (uint8_t) own.wire,
-		.wire_min = (uint8_t) own.wire_min,
-		.cluster = {(const uint8 *) datacake_cluster_id,
-					strlen(datacake_cluster_id)},
-		.sender = (uint32) datacake_node_id,
-		.incarnation = dc_shared->incarnation,
-		.receiver = caller->node_id,
-		.encoding = {(const uint8 *) GetDatabaseEncodingName(),
-					 strlen(GetDatabaseEncodingName())},
-	};
-	DcAssociated binding = {.direction = 'H'};
-	DcWelcome *welcome = palloc0(sizeof(DcWelcome));
-	uint8 plain[512];
-	uint8 *sealed;
-	DcSlice answer;
-	DcWriter w;
-
-	if (!pg_strong_random(hello.nonce, DC_NONCE_BYTES))
-		elog(ERROR, "could not generate a nonce");
-	dc_writer_init(&w, plain, sizeof(plain));
-	dc_hello_encode(&w, &hello);
-	sealed = seal(caller, &binding, plain, w.length);
-	answer = exchange(caller, "SELECT datacake.peer_hello($1)", sealed,
-					  w.length + DC_SEAL_OVERHEAD, associated(caller, 'W'));
-	pfree(sealed);
-	if (dc_welcome_decode(answer.data, answer.length, welcome) != DC_OK ||
-		memcmp(welcome->nonce, hello.nonce, DC_NONCE_BYTES) != 0 ||
-		welcome->node_id != caller->node_id)
-		refuse(caller, "its welcome does not fit");
-	if (welcome->incarnation != caller->incarnation)
-		refuse(caller, "it has another incarnation than it said");
-	caller->session = welcome->session;
-	caller->version = welcome->version;
-	memset(&caller->stats, 0, sizeof(caller->stats));
-	pfree(welcome);
-}
-
-DcCaller *
-dc_caller_open(uint32 node_id, void (*check)(void))
-{
-	MemoryContext context =
-		AllocSetContextCreate(CurrentMemoryContext, "datacake caller",
-							  ALLOCSET_DEFAULT_SIZES);
-	DcCaller *caller = MemoryContextAllocZero(context, sizeof(DcCaller));
-	char conninfo[DC_CONNINFO_BYTES] = "";
-	char *complaint;
-
-	caller->context = context;
-	caller->answers = AllocSetContextCreate(context, "datacake answers",
-											ALLOCSET_DEFAULT_SIZES);
-	caller->node_id = node_id;
-	caller->check = check;
-	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
-	for (int i = 0; i < dc_shared->node_count; i++)
-	{
-		DcNode *node = &dc_shared->nodes[i];
-
-		if (node->node_id != node_id || node->local)
-			continue;
-		strlcpy(conninfo, node->conninfo, sizeof(conninfo));
-		caller->incarnation = node->incarnation;
-	}
-	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
-	complaint = dc_conninfo_complaint(conninfo);
-	if (*conninfo == '\0' || complaint != NULL)
-		refuse(caller,
-			   complaint != NULL ? complaint : "it advertises no conninfo");
-	if (dc_paused(node_id))
-		refuse(caller, "the exchange with it is paused");
-	PG_TRY();
-	{
-		connect_to(caller, conninfo);
-		say_hello(caller);
-	}
-	PG_CATCH();
-	{
-		PQfinish(caller->conn);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return caller;
-}
-
-DcSlice
-dc_caller_ask(DcCaller *caller, const void *question, Size length)
-{
-	DcAssociated binding;
-	DcSlice answer;
-	uint8 *sealed;
-
-	caller->sequence++;
-	binding = associated(caller, 'Q');
-	sealed = seal(caller, &binding, question, length);
-	binding.direction = 'R';
-	caller->stats.sent_bytes += length + DC_SEAL_OVERHEAD;
-	caller->stats.round_trips++;
-	answer = exchange(caller, "SELECT datacake.peer_repair($1)", sealed,
-					  length + DC_SEAL_OVERHEAD, binding);
-	pfree(sealed);
-	return answer;
-}
-
-uint8
-dc_caller_version(const DcCaller *caller)
-{
-	return caller->version;
-}
-
-const DcCallerStats *
-dc_caller_stats(const DcCaller *caller)
-{
-	return &caller->stats;
+	dc_ask_close_idle();
 }
 
 void
-dc_caller_close(DcCaller *caller)
+dc_ask_close_idle(void)
 {
-	if (caller == NULL)
+	ListCell *cell;
+
+	foreach (cell, pool)
+		dc_dialog_close(lfirst(cell));
+	list_free(pool);
+	pool = NIL;
+}
+
+static bool
+is_ready(const DcDialog *dialog)
+{
+	struct pollfd look = {.fd = dc_dialog_socket(dialog),
+						  .events = dc_dialog_events(dialog)};
+
+	return look.fd >= 0 && poll(&look, 1, 0) > 0;
+}
+
+/* A connection from the pool to that peer, or NULL; broken ones go. */
+static DcDialog *
+take_dialog(const DcAskPlan *plan, const DcPeer *peer)
+{
+	DcDialog *found = NULL;
+	ListCell *cell;
+
+	foreach (cell, pool)
+	{
+		DcDialog *dialog = lfirst(cell);
+
+		if (is_ready(dialog))
+			dc_dialog_step(dialog);
+		if (dc_dialog_phase(dialog) == DC_DIALOG_BROKEN)
+		{
+			pool = foreach_delete_current(pool, cell);
+			dc_dialog_close(dialog);
+		}
+		else if (found == NULL && dc_dialog_phase(dialog) == DC_DIALOG_IDLE &&
+				 dc_dialog_fits(dialog, peer, plan->kind, plan->role))
+		{
+			pool = foreach_delete_current(pool, cell);
+			found = dialog;
+		}
+	}
+	return found;
+}
+
+/* Back to the pool, if it is of use for others. */
+static void
+give_dialog(const DcAskPlan *plan, DcDialog *dialog, bool let_finish)
+{
+	static bool registered = false;
+	MemoryContext old;
+
+	if (plan->kind != DC_SESSION_QUESTIONS ||
+		!(dc_dialog_phase(dialog) == DC_DIALOG_IDLE ||
+		  (let_finish && dc_dialog_sent(dialog))))
+	{
+		dc_dialog_close(dialog);
 		return;
-	PQfinish(caller->conn);
-	MemoryContextDelete(caller->context);
+	}
+	dc_dialog_leave(dialog);
+	if (!registered)
+		on_proc_exit(close_pool, (Datum) 0);
+	registered = true;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	pool = lappend(pool, dialog);
+	MemoryContextSwitchTo(old);
+	if (list_length(pool) > POOL_MAX)
+	{
+		dc_dialog_close(linitial(pool));
+		pool = list_delete_first(pool);
+	}
+}
+
+/* --- one question --- */
+
+static void
+find_dialog(DcAsk *ask, DcReply *reply)
+{
+	int sqlstate;
+	DcPeer peer;
+	const char *complaint = dc_dialog_find(reply->node_id, &peer, &sqlstate);
+	DcDialog *dialog;
+
+	if (complaint != NULL)
+	{
+		dc_reply_fail(reply, sqlstate, "could not ask node %u: %s",
+					  reply->node_id, complaint);
+		return;
+	}
+	dialog = take_dialog(&ask->plan, &peer);
+	if (dialog == NULL)
+		dialog = dc_dialog_open(&peer, ask->plan.kind, ask->plan.role);
+	dc_dialog_ask(dialog, ask->plan.function, reply);
+	if (reply->dialog == NULL)
+		dc_dialog_close(dialog);
+}
+
+/* The dialog of a reply that is over goes back; whoever asks again finds it. */
+static void
+release(DcAsk *ask, DcReply *reply, DcDialog *dialog)
+{
+	if (reply->state == DC_REPLY_GIVEN)
+	{
+		ask->stats.sent_bytes += reply->sent_bytes;
+		ask->stats.received_bytes += reply->received_bytes;
+		ask->stats.round_trips++;
+	}
+	if (dialog != NULL)
+		give_dialog(&ask->plan, dialog, false);
+}
+
+/* Gives up waiting for a reply; closing the connection cancels the question. */
+static void
+give_up(DcReply *reply, int sqlstate, const char *why)
+{
+	DcDialog *dialog = reply->dialog;
+
+	if (dialog != NULL)
+	{
+		dc_dialog_leave(dialog);
+		dc_dialog_close(dialog);
+	}
+	if (reply->asked)
+		dc_reply_fail(reply, sqlstate, "node %u did not answer: %s",
+					  reply->node_id, why);
+	else
+		dc_reply_fail(reply, sqlstate, "could not ask node %u: %s",
+					  reply->node_id, why);
+}
+
+static void
+look_after(DcReply *reply, TimestampTz now, bool check)
+{
+	int sqlstate;
+	DcPeer peer;
+	const char *complaint;
+
+	if (now >= (reply->asked ? TimestampTzPlusMilliseconds(reply->answer_by,
+														   LAST_WORD_MS) :
+							   reply->connect_by))
+	{
+		reply->deadline = now >= reply->answer_by;
+		give_up(reply, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+				reply->asked ? "the time is over" :
+							   "it did not let this node in in time");
+	}
+	else if (check)
+	{
+		complaint = dc_dialog_find(reply->node_id, &peer, &sqlstate);
+		if (complaint != NULL)
+			give_up(reply, sqlstate, complaint);
+	}
+}
+
+static void
+go_on(DcAsk *ask, DcReply *reply, TimestampTz now, bool check)
+{
+	DcDialog *dialog;
+
+	if (reply->dialog == NULL)
+		find_dialog(ask, reply);
+	dialog = reply->dialog;
+	if (dialog != NULL && is_ready(dialog))
+	{
+		dc_dialog_step(dialog);
+		if (reply->dialog == NULL)
+			release(ask, reply, dialog);
+	}
+	if (reply->state == DC_REPLY_AWAITED)
+		look_after(reply, now, check);
+}
+
+/* --- all of them --- */
+
+/* Leaves the connections; the memory goes with its context. */
+static void
+leave(DcAsk *ask, bool let_finish)
+{
+	ListCell *cell;
+
+	foreach (cell, ask->replies)
+	{
+		DcReply *reply = lfirst(cell);
+
+		if (reply->dialog != NULL)
+			give_dialog(&ask->plan, reply->dialog, let_finish);
+		reply->dialog = NULL;
+	}
+}
+
+static void
+on_delete(void *arg)
+{
+	leave(arg, false);
+}
+
+DcAsk *
+dc_ask_begin(const DcAskPlan *plan)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "datacake questions",
+							  ALLOCSET_DEFAULT_SIZES);
+	DcAsk *ask = MemoryContextAllocZero(context, sizeof(DcAsk));
+
+	ask->plan = *plan;
+	ask->context = context;
+	ask->on_delete.func = on_delete;
+	ask->on_delete.arg = ask;
+	MemoryContextRegisterResetCallback(context, &ask->on_delete);
+	return ask;
+}
+
+DcReply *
+dc_ask_reply(DcAsk *ask, uint32 node_id)
+{
+	ListCell *cell;
+
+	foreach (cell, ask->replies)
+	{
+		DcReply *reply = lfirst(cell);
+
+		if (reply->node_id == node_id)
+			return reply;
+	}
+	return NULL;
+}
+
+static DcReply *
+fresh_reply(DcAsk *ask, uint32 node_id)
+{
+	DcReply *reply = dc_ask_reply(ask, node_id);
+	MemoryContext old = MemoryContextSwitchTo(ask->context);
+	MemoryContext memory;
+
+	if (reply == NULL)
+	{
+		reply = palloc0(sizeof(DcReply));
+		reply->memory = AllocSetContextCreate(ask->context, "datacake reply",
+											  ALLOCSET_DEFAULT_SIZES);
+		ask->replies = lappend(ask->replies, reply);
+	}
+	MemoryContextSwitchTo(old);
+	Assert(reply->dialog == NULL);
+	memory = reply->memory;
+	MemoryContextReset(memory);
+	memset(reply, 0, sizeof(*reply));
+	reply->memory = memory;
+	reply->node_id = node_id;
+	return reply;
+}
+
+void
+dc_ask_node(DcAsk *ask, uint32 node_id, const void *question, Size length)
+{
+	DcReply *reply = fresh_reply(ask, node_id);
+	TimestampTz now = GetCurrentTimestamp();
+	uint8 *copy = MemoryContextAllocHuge(reply->memory, length + 1);
+
+	memcpy(copy, question, length);
+	reply->question = (DcSlice){copy, length};
+	reply->answer_by = TimestampTzPlusMilliseconds(now, ask->plan.timeout_ms);
+	reply->connect_by = TimestampTzPlusMilliseconds(now, CONNECT_MS);
+	reply->connect_by = Min(reply->connect_by, reply->answer_by);
+	go_on(ask, reply, now, false);
+}
+
+DcReply *
+dc_ask_poll(DcAsk *ask)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool check = now >= ask->check_at;
+	ListCell *cell;
+
+	if (check)
+		ask->check_at = TimestampTzPlusMilliseconds(now, CHECK_MS);
+	foreach (cell, ask->replies)
+	{
+		DcReply *reply = lfirst(cell);
+
+		if (reply->state == DC_REPLY_AWAITED)
+			go_on(ask, reply, now, check);
+	}
+	foreach (cell, ask->replies)
+	{
+		DcReply *reply = lfirst(cell);
+
+		if (reply->state == DC_REPLY_AWAITED || reply->seen)
+			continue;
+		reply->seen = true;
+		return reply;
+	}
+	return NULL;
+}
+
+int
+dc_ask_awaited(const DcAsk *ask, int *unasked)
+{
+	int awaited = 0;
+	ListCell *cell;
+
+	*unasked = 0;
+	foreach (cell, ask->replies)
+	{
+		const DcReply *reply = lfirst(cell);
+
+		if (reply->state != DC_REPLY_AWAITED)
+			continue;
+		awaited++;
+		*unasked += reply->dialog == NULL || !dc_dialog_sent(reply->dialog);
+	}
+	return awaited;
+}
+
+long
+dc_ask_sockets(DcAsk *ask, void (*add)(int, short, void *), void *arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long wait_ms = CHECK_MS;
+	ListCell *cell;
+
+	foreach (cell, ask->replies)
+	{
+		const DcReply *reply = lfirst(cell);
+		long left;
+
+		if (reply->state != DC_REPLY_AWAITED)
+			continue;
+		left = TimestampDifferenceMilliseconds(now, reply->asked ?
+														reply->answer_by :
+														reply->connect_by);
+		if (left > 0) /* else the last word is waited for */
+			wait_ms = Min(wait_ms, left);
+		if (reply->dialog == NULL)
+			wait_ms = 0;
+		else
+			add(dc_dialog_socket(reply->dialog),
+				dc_dialog_events(reply->dialog), arg);
+	}
+	return wait_ms;
+}
+
+static void
+add_socket(int fd, short events, void *arg)
+{
+	AddWaitEventToSet(arg,
+					  (events & POLLIN ? WL_SOCKET_READABLE : 0) |
+						  (events & POLLOUT ? WL_SOCKET_WRITEABLE : 0),
+					  fd, NULL, NULL);
+}
+
+void
+dc_ask_wait(DcAsk *ask)
+{
+	WaitEventSet *set =
+		CreateWaitEventSet(CurrentMemoryContext, list_length(ask->replies) + 2);
+	WaitEvent event;
+
+	PG_TRY();
+	{
+		long wait_ms;
+
+		AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL,
+						  NULL);
+		wait_ms = dc_ask_sockets(ask, add_socket, set);
+		(void) WaitEventSetWait(set, wait_ms, &event, 1, PG_WAIT_EXTENSION);
+	}
+	PG_FINALLY();
+	{
+		FreeWaitEventSet(set);
+	}
+	PG_END_TRY();
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ask->plan.check != NULL)
+		ask->plan.check();
+}
+
+DcReply *
+dc_ask_next(DcAsk *ask)
+{
+	for (;;)
+	{
+		DcReply *reply = dc_ask_poll(ask);
+		int unasked;
+
+		if (reply != NULL || dc_ask_awaited(ask, &unasked) == 0)
+			return reply;
+		dc_ask_wait(ask);
+	}
+}
+
+void
+dc_ask_end(DcAsk *ask, bool let_finish)
+{
+	leave(ask, let_finish);
+	MemoryContextDelete(ask->context);
+}
+
+DcSlice
+dc_ask_one(DcAsk *ask, uint32 node_id, const void *question, Size length)
+{
+	DcReply *reply;
+
+	dc_ask_node(ask, node_id, question, length);
+	do
+		reply = dc_ask_next(ask);
+	while (reply != NULL && reply->node_id != node_id);
+	Assert(reply != NULL);
+	if (reply->state != DC_REPLY_GIVEN)
+		dc_reply_raise(reply);
+	return reply->answer;
+}
+
+const DcAskStats *
+dc_ask_stats(const DcAsk *ask)
+{
+	return &ask->stats;
+}
+
+void
+dc_reply_raise(const DcReply *reply)
+{
+	ereport(ERROR, (errcode(reply->sqlstate),
+					reply->raised ? errmsg("node %u refuses: %s",
+										   reply->node_id, reply->message) :
+									errmsg("%s", reply->message),
+					reply->detail ? errdetail("%s", reply->detail) : 0,
+					reply->hint ? errhint("%s", reply->hint) : 0,
+					reply->context ? errcontext("%s", reply->context) : 0));
+	pg_unreachable();
 }

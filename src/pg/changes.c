@@ -132,6 +132,10 @@ dc_transaction_fresh_stamp(void)
 {
 	DcHlc stamp;
 
+	if (pg_atomic_read_u32(&dc_shared->leaving) == 1)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("this node is leaving the cluster"),
+						errhint("Write to another node.")));
 	begin();
 	dc_slot_publish(); /* R1: the slot first, then the draw */
 	stamp = dc_clock_draw();

@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "api.h"
 #include "changes.h"
 #include "guc.h"
 #include "keyspace.h"
@@ -27,4 +28,5 @@ _PG_init(void)
 	dc_keyspace_init();
 	dc_changes_init();
 	dc_launcher_register();
+	dc_api_publish();
 }

@@ -130,6 +130,7 @@ set_phase(DcLink *link, DcLinkPhase phase, const char *error)
 	stats = find_stats(link->node_id);
 	if (stats != NULL)
 	{
+		stats->stranger = false;
 		if (stats->phase != phase)
 			stats->since = GetCurrentTimestamp();
 		stats->phase = phase;
@@ -138,6 +139,32 @@ set_phase(DcLink *link, DcLinkPhase phase, const char *error)
 			strlcpy(stats->last_error, error, DC_ERROR_BYTES);
 			stats->last_error_at = GetCurrentTimestamp();
 		}
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
+}
+
+void
+dc_link_note_stranger(uint32 node_id, const char *error)
+{
+	DcLinkStats *stats = NULL;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		if (dc_shared->links[i].node_id == node_id)
+			stats = &dc_shared->links[i];
+	}
+	if (error == NULL)
+	{
+		if (stats != NULL && stats->stranger)
+			stats->node_id = 0;
+	}
+	else if (stats != NULL || (stats = find_stats(node_id)) != NULL)
+	{
+		stats->stranger |=
+			stats->last_error_at == 0 && stats->phase == DC_LINK_DOWN;
+		strlcpy(stats->last_error, error, DC_ERROR_BYTES);
+		stats->last_error_at = GetCurrentTimestamp();
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
@@ -537,6 +564,25 @@ take_welcome(DcLink *link)
 	ereport(LOG, (errmsg("datacake link to node %u is up", link->node_id)));
 }
 
+/* Has the peer all that this node has of others than the two? */
+static void
+note_level(DcLink *link, const DcVv *peer)
+{
+	DcVv *own = MemoryContextAlloc(link->scratch, sizeof(DcVv));
+	bool level = true;
+	DcLinkStats *stats;
+
+	dc_vector_read(own);
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+		level &= own->at[id] <= peer->at[id] || id == link->node_id ||
+				 id == (uint32) datacake_node_id;
+	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
+	stats = find_stats(link->node_id);
+	if (stats != NULL)
+		stats->level = level;
+	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
+}
+
 static void
 take_ack(DcLink *link, const Message *message)
 {
@@ -558,6 +604,8 @@ take_ack(DcLink *link, const Message *message)
 	if (message->closes != 0)
 		link->closed_epoch = message->closes;
 	note_incoming(link, ack->incoming);
+	if (pg_atomic_read_u32(&dc_shared->leaving) == 1)
+		note_level(link, &ack->vector);
 	if (now < link->relay_at)
 		return;
 	if (relay_is_owed(link))
@@ -800,7 +848,7 @@ cover_all_that_is_needed(DcLink *link)
 {
 	DcMembers *list = MemoryContextAlloc(link->scratch, sizeof(DcMembers));
 
-	link->begun_epoch = dc_standing_members(list);
+	link->begun_epoch = dc_standing_members(list, NULL);
 	for (uint32 id = 1; link->peer_joins && id < DC_NODE_IDS; id++)
 		link->covered[id] = id != (uint32) datacake_node_id;
 	for (uint32 i = 0; i < list->count; i++)
@@ -900,6 +948,7 @@ static bool
 send_members(DcLink *link)
 {
 	DcMembers *list;
+	DcPosition at;
 	uint8 *bytes;
 	StringInfoData call;
 	Message draft = {0};
@@ -909,12 +958,12 @@ send_members(DcLink *link)
 		return false;
 	begin_call(link, &call);
 	list = MemoryContextAlloc(link->scratch, sizeof(DcMembers));
-	link->sent_epoch = dc_standing_members(list);
+	link->sent_epoch = dc_standing_members(list, &at);
 	dc_writer_init(&w, NULL, 0);
-	dc_call_members(&w, list);
+	dc_call_members(&w, &at, list);
 	bytes = MemoryContextAlloc(link->scratch, w.length);
 	dc_writer_init(&w, bytes, w.length);
-	dc_call_members(&w, list);
+	dc_call_members(&w, &at, list);
 	appendBinaryStringInfo(&call, (char *) bytes, (int) w.length);
 	send_call(link, &call, &draft, false);
 	if (link->owed_epoch != link->sent_epoch && dc_members_fence(list))

@@ -23,6 +23,12 @@ typedef struct DcLink DcLink;
 /* Makes a link to a peer, DOWN; lives in `context`. */
 extern DcLink *dc_link_create(MemoryContext context, uint32 node_id);
 
+/*
+ * Registrar: a node that is no member yet does not answer, and why; it is
+ * shown like a link.  NULL: it does.
+ */
+extern void dc_link_note_stranger(uint32 node_id, const char *error);
+
 /* Closes the connection and frees the link; what was said of it stays. */
 extern void dc_link_destroy(DcLink *link);
 

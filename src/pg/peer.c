@@ -20,6 +20,7 @@
 #include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 
 #include "apply.h"
 #include "clock.h"
@@ -27,6 +28,7 @@
 #include "guc.h"
 #include "message.h"
 #include "peer.h"
+#include "roster.h"
 #include "seal.h"
 #include "shmem.h"
 #include "sql.h"
@@ -43,10 +45,11 @@ typedef struct Session
 	uint64 session;
 	uint8 version;   /* of the wire */
 	uint64 sequence; /* of the last call taken */
-	bool counted;    /* in dc_shared->incoming */
-	uint32 calling;  /* whose call is carried out; 0: none */
-	bool in_call;    /* a call began and its transaction has not committed */
-	bool joining;    /* this node was joining when it said welcome */
+	DcSessionKind kind;
+	bool counted;   /* in dc_shared->incoming */
+	uint32 calling; /* whose call is carried out; 0: none */
+	bool in_call;   /* a call began and its transaction has not committed */
+	bool joining;   /* this node was joining when it said welcome */
 	uint64 own_incarnation; /* of this node then */
 } Session;
 
@@ -167,9 +170,12 @@ seal(const uint8 *plain, size_t length, const DcAssociated *binding)
 	return out;
 }
 
-/* What must hold at the hello and at each call. */
+/*
+ * What must hold at the hello and at each call.  Questions can be answered
+ * before the metadata is complete; who asks for more says so.
+ */
 static void
-check_caller(uint32 node_id, uint64 incarnation)
+check_caller(uint32 node_id, uint64 incarnation, DcSessionKind kind)
 {
 	const char *complaint = dc_identity_complaint(node_id, incarnation);
 	bool removed;
@@ -179,12 +185,33 @@ check_caller(uint32 node_id, uint64 incarnation)
 	complaint = dc_standing_complaint(node_id, incarnation, &removed);
 	if (complaint != NULL)
 		dc_peer_refuse(removed ? DC_REMOVED : DC_IDENTITY, complaint);
-	if (dc_standing_refuses(node_id))
+	if (kind == DC_SESSION_CHANGES && dc_standing_refuses(node_id))
 		dc_peer_refuse(DC_SESSION, "This node compares what it has, to join.");
 	if (dc_paused(node_id))
 		dc_peer_refuse(DC_PAUSED, "Use SELECT datacake.resume().");
-	if (dc_phase() != DC_PHASE_READY)
+	if (dc_phase() != DC_PHASE_READY &&
+		(kind == DC_SESSION_CHANGES || dc_phase() == DC_PHASE_IDLE))
 		dc_peer_refuse(DC_REBUILDING, NULL);
+}
+
+static void
+refuse_stranger(void)
+{
+	dc_peer_refuse(DC_NOT_MEMBER, "The members have not agreed on the calling "
+								  "node yet; its log says why.");
+}
+
+void
+dc_peer_require_member(void)
+{
+	bool member;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
+	member = dc_members_includes(&dc_shared->standing.members, session.peer,
+								 session.incarnation);
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (!member)
+		refuse_stranger();
 }
 
 /* --- hello --- */
@@ -244,19 +271,31 @@ check_hello(const DcHello *hello)
 						(const char *) hello->encoding.data, hello->sender),
 				 errhint("Create all databases of a cluster with the same "
 						 "encoding.")));
-	check_caller(hello->sender, hello->incarnation);
+	check_caller(hello->sender, hello->incarnation, hello->kind);
 }
 
-/* What the session needs as long as it lives; plans are kept (P17). */
+/*
+ * What the session needs as long as it lives; plans are kept (P17).  A session
+ * for questions is an ordinary one: what is written in it is captured, waits
+ * for locks, and ends when nobody waits for it any more.
+ */
 static void
-prepare_session(void)
+prepare_session(DcSessionKind kind)
 {
+	static const char *const options[][1 + DC_SESSION_KINDS] = {
+		{"session_replication_role", "replica", "origin"},
+		{"lock_timeout", "1s", "0"},
+		{"statement_timeout", "0", "0"},
+		{"client_connection_check_interval", "0", "1s"},
+		{"idle_session_timeout", "0", "1min"},
+		{"client_min_messages", "notice", "error"},
+	};
 	static bool registered = false;
 
-	dc_set_option("session_replication_role", "replica");
-	dc_set_option("synchronous_commit", "on");
-	dc_set_option("lock_timeout", "1s");
-	dc_set_option("statement_timeout", "0");
+	for (int i = 0; i < (int) lengthof(options); i++)
+		dc_set_option(options[i][0], options[i][1 + kind]);
+	if (kind == DC_SESSION_CHANGES)
+		dc_set_option("synchronous_commit", "on");
 	dc_set_option("client_encoding", GetDatabaseEncodingName());
 	dc_set_option("search_path", "pg_catalog, pg_temp");
 	if (!registered)
@@ -292,13 +331,14 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	if (status != DC_OK)
 		dc_peer_refuse(status, NULL);
 	check_hello(&hello);
-	prepare_session();
+	prepare_session(hello.kind);
 
 	if (!pg_strong_random(&session.session, sizeof(session.session)))
 		elog(ERROR, "could not generate a session number");
 	session.incarnation = hello.incarnation;
 	session.version = dc_versions_common(dc_versions_own(), offer_of(&hello));
 	session.peer = hello.sender;
+	session.kind = hello.kind;
 
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
@@ -307,17 +347,25 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 						"committed"),
 				 errhint("Set \"default_transaction_isolation\" of the role in "
 						 "\"datacake.conninfo\".")));
-	SPI_connect();
-	dc_standing_admit(hello.sender, hello.incarnation, welcome);
-	SPI_finish();
+	if (session.kind == DC_SESSION_CHANGES)
+	{
+		SPI_connect();
+		dc_standing_admit(hello.sender, hello.incarnation, welcome);
+		SPI_finish();
+		if (!welcome->known)
+			refuse_stranger();
+	}
 	session.joining = welcome->joining;
 	session.own_incarnation = dc_shared->incarnation;
 	welcome->node_id = (uint32) datacake_node_id;
 	welcome->incarnation = dc_shared->incarnation;
 	welcome->session = session.session;
 	memcpy(welcome->nonce, hello.nonce, DC_NONCE_BYTES);
-	dc_vector_read(&welcome->vector);
-	copy_incoming(welcome->incoming);
+	if (session.kind == DC_SESSION_CHANGES)
+	{
+		dc_vector_read(&welcome->vector);
+		copy_incoming(welcome->incoming);
+	}
 	dc_writer_init(&w, NULL, 0);
 	dc_welcome_encode(&w, welcome);
 	out = palloc(w.length);
@@ -332,31 +380,55 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 /* --- calls --- */
 
 static void
-check_session(void)
+check_session(DcSessionKind kind)
 {
 	/* a joiner's peers must know it, or they do not send it everything */
-	if (session.peer == 0 || session.in_call ||
-		(dc_standing_joining() && !session.joining) ||
+	if (session.peer == 0 || session.in_call || session.kind != kind ||
+		(kind == DC_SESSION_CHANGES && dc_standing_joining() &&
+		 !session.joining) ||
 		session.own_incarnation != dc_shared->incarnation)
 		dc_peer_refuse(DC_SESSION, "A session starts with peer_hello().");
-	check_caller(session.peer, session.incarnation);
+	check_caller(session.peer, session.incarnation, kind);
 }
 
-DcSlice
-dc_peer_open(bytea *sealed, char direction)
+/* Who asks waits no longer; the peer's clock does not matter. */
+static DcSlice
+take_patience(DcSlice plain)
+{
+	DcReader r;
+	uint32 patience_ms;
+
+	dc_reader_init(&r, plain.data, plain.length);
+	patience_ms = dc_read_u32(&r);
+	if (r.status != DC_OK || patience_ms > INT_MAX)
+		dc_peer_refuse(DC_MALFORMED, NULL);
+	/* ends with the statement, like the timeout of that name */
+	enable_timeout_after(STATEMENT_TIMEOUT, (int) patience_ms);
+	return (DcSlice){plain.data + r.offset, plain.length - r.offset};
+}
+
+static DcSlice
+open_call(bytea *sealed, char direction, DcSessionKind kind)
 {
 	DcAssociated binding;
 
-	begin_call();
-	check_session();
+	if (kind == DC_SESSION_CHANGES)
+		begin_call();
+	check_session(kind);
 	session.in_call = true;
 	session.sequence++;
 	binding = associated(direction, session.peer, session.incarnation);
 	return open_sealed(sealed, &binding);
 }
 
-bytea *
-dc_peer_seal(char direction, const void *plain, Size length)
+DcSlice
+dc_peer_open(bytea *sealed, DcSessionKind kind)
+{
+	return take_patience(open_call(sealed, 'Q', kind));
+}
+
+static bytea *
+seal_answer(char direction, const void *plain, Size length)
 {
 	DcAssociated binding =
 		associated(direction, session.peer, session.incarnation);
@@ -370,6 +442,12 @@ dc_peer_version(void)
 	return session.version;
 }
 
+bytea *
+dc_peer_seal(const void *plain, Size length)
+{
+	return seal_answer('R', plain, length);
+}
+
 uint32
 dc_peer_node(void)
 {
@@ -378,7 +456,7 @@ dc_peer_node(void)
 
 /* Reads all parts before anything is done about one. */
 static DcApplySet *
-read_call(DcSlice plain, DcMembers **members)
+read_call(DcSlice plain, DcPosition *at, DcMembers **members)
 {
 	DcApplySet *set = dc_apply_begin(false);
 	DcPart *part = palloc0(sizeof(DcPart));
@@ -412,6 +490,7 @@ read_call(DcSlice plain, DcMembers **members)
 			case DC_PART_MEMBERS:
 				*members = palloc(sizeof(DcMembers));
 				**members = part->members;
+				*at = part->at;
 				break;
 			case DC_PART_END:
 				break;
@@ -440,7 +519,7 @@ make_ack(DcApplied result)
 	dc_writer_init(&w, out, w.length);
 	w.version = session.version;
 	dc_ack_encode(&w, ack);
-	return dc_peer_seal('A', out, w.length);
+	return seal_answer('A', out, w.length);
 }
 
 /* datacake.apply_batch(bytea) returns bytea */
@@ -451,20 +530,21 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 	DcSlice plain;
 	DcApplySet *set;
 	DcMembers *members = NULL;
+	DcPosition at;
 	DcApplied result;
 	DcRole role;
 
 	dc_require_loaded();
-	plain = dc_peer_open(sealed, 'C');
+	plain = open_call(sealed, 'C', DC_SESSION_CHANGES);
 	if (!session.counted)
 		count_incoming(1); /* not before it authenticates: hellos replay */
 
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	set = read_call(plain, &members);
+	set = read_call(plain, &at, &members);
 	result = dc_apply_run(set);
 	if (members != NULL)
-		dc_standing_merge(members, session.peer); /* last: it locks the list */
+		dc_roster_learn(&at, members); /* last: it locks the list */
 	dc_role_end(role);
 	SPI_finish();
 	PG_RETURN_BYTEA_P(make_ack(result));

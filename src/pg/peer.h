@@ -7,21 +7,28 @@
 
 #include "postgres.h"
 
-#include "status.h"
-#include "wire.h"
+#include "message.h"
 
 /* ERROR with the status's own SQLSTATE; `hint` may be NULL. */
 extern void dc_peer_refuse(DcStatus status, const char *hint)
 	pg_attribute_noreturn();
 
 /*
- * Opens the next call of the session, which is in it until the transaction
- * commits.  ERROR if there is no session, or it is not the next call.
+ * Opens a question of a peer (caller.h), the next call of the session, which
+ * is in it until the transaction commits.  ERROR if there is no such session,
+ * or it is not the next call.  The statement is cancelled when the peer does
+ * not wait for it any more.
  */
-extern DcSlice dc_peer_open(bytea *sealed, char direction);
+extern DcSlice dc_peer_open(bytea *sealed, DcSessionKind kind);
 
 /* Seals the answer to it. */
-extern bytea *dc_peer_seal(char direction, const void *plain, Size length);
+extern bytea *dc_peer_seal(const void *plain, Size length);
+
+/*
+ * A question that only members may ask: ERROR YD034 if the caller is none.
+ * Sessions for changes are opened for members only.
+ */
+extern void dc_peer_require_member(void);
 
 /* The node that called, and the wire version to answer in. */
 extern uint32 dc_peer_node(void);

@@ -1,6 +1,6 @@
 /*
  * repair_job.c
- *		datacake.repair() asks, the repairer does: one job in shared memory.
+ *		datacake.repair(): asks the repairer and tells what came of it.
  */
 #include "repair_job.h"
 
@@ -8,12 +8,9 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
-#include "utils/wait_event.h"
 
 #include "clock.h"
 #include "compat.h"
@@ -23,171 +20,22 @@
 
 DC_SQL_FUNCTION(datacake_repair);
 
-static DcRepairJob *
-job(void)
-{
-	return &dc_shared->repair_job;
-}
-
-static void
-lock(void)
-{
-	LWLockAcquire(DC_LOCK(DC_LOCK_REPAIR), LW_EXCLUSIVE);
-}
-
-static void
-unlock(void)
-{
-	LWLockRelease(DC_LOCK(DC_LOCK_REPAIR));
-}
-
-/* --- the repairer's side --- */
-
-bool
-dc_repair_job_take(DcRepairPlan *plan)
-{
-	bool any;
-
-	lock();
-	any = job()->state == DC_JOB_ASKED;
-	if (any)
-	{
-		*plan = job()->plan;
-		job()->state = DC_JOB_RUNS;
-	}
-	unlock();
-	return any;
-}
-
-bool
-dc_repair_job_waits(void)
-{
-	bool waits;
-
-	lock();
-	waits = job()->state == DC_JOB_ASKED;
-	unlock();
-	return waits;
-}
-
-void
-dc_repair_job_end(const DcRepairOutcome *outcome, int sqlstate,
-				  const char *error)
-{
-	lock();
-	job()->state = job()->abandoned ? DC_JOB_NONE : DC_JOB_DONE;
-	job()->outcome = *outcome;
-	job()->sqlstate = sqlstate;
-	strlcpy(job()->error, error != NULL ? error : "", sizeof(job()->error));
-	unlock();
-	ConditionVariableBroadcast(&job()->changed);
-}
-
-void
-dc_repair_job_check(void)
-{
-	bool abandoned;
-
-	lock();
-	abandoned = job()->abandoned;
-	unlock();
-	if (abandoned)
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("repair was canceled")));
-}
-
-void
-dc_repair_job_recover(void)
-{
-	DcRepairOutcome none = {0};
-	bool left;
-
-	lock();
-	left = job()->state == DC_JOB_RUNS;
-	unlock();
-	if (left)
-		dc_repair_job_end(&none, ERRCODE_INTERNAL_ERROR,
-						  "the repairer ended; look at the server log");
-}
-
-/* --- the asking side --- */
-
-/* Between taking the job's place and reading its outcome. */
-static void
-give_up(int code, Datum arg)
-{
-	lock();
-	if (job()->state == DC_JOB_RUNS)
-		job()->abandoned = true;
-	else
-		job()->state = DC_JOB_NONE;
-	unlock();
-	ConditionVariableBroadcast(&job()->changed);
-}
-
-static bool
-try_ask(const DcRepairPlan *plan)
-{
-	bool mine;
-
-	lock();
-	mine = job()->state == DC_JOB_NONE;
-	if (mine)
-	{
-		job()->state = DC_JOB_ASKED;
-		job()->abandoned = false;
-		job()->plan = *plan;
-	}
-	unlock();
-	return mine;
-}
-
-static bool
-is_done(void)
-{
-	bool done;
-
-	lock();
-	done = job()->state == DC_JOB_DONE;
-	unlock();
-	return done;
-}
-
-/* The previous asker gave up and its job has ended since, or still runs. */
-static void
-sleep_a_while(void)
-{
-	dc_worker_wake(DC_WORKER_REPAIRER);
-	(void) ConditionVariableTimedSleep(&job()->changed, 200, PG_WAIT_EXTENSION);
-	CHECK_FOR_INTERRUPTS();
-}
+const DcJobKind dc_repair_job = {.worker = DC_WORKER_REPAIRER,
+								 .plan_bytes = sizeof(DcRepairPlan),
+								 .outcome_bytes = sizeof(DcRepairOutcome)};
 
 static void
 run_job(const DcRepairPlan *plan, DcRepairOutcome *outcome)
 {
-	int sqlstate;
-	char error[DC_ERROR_BYTES];
+	DcJobEnd end;
 
-	ConditionVariablePrepareToSleep(&job()->changed);
-	while (!try_ask(plan))
-		sleep_a_while();
-	PG_ENSURE_ERROR_CLEANUP(give_up, (Datum) 0);
-	{
-		while (!is_done())
-			sleep_a_while();
-		*outcome = job()->outcome;
-		sqlstate = job()->sqlstate;
-		strlcpy(error, job()->error, sizeof(error));
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(give_up, (Datum) 0);
-	give_up(0, (Datum) 0);
-	ConditionVariableCancelSleep();
-	if (sqlstate != 0)
+	if (!dc_job_run(&dc_shared->repair_job, &dc_repair_job, plan, outcome,
+					&end))
 		ereport(ERROR,
-				(errcode(sqlstate),
+				(errcode(end.sqlstate),
 				 errmsg("could not compare keyspace %llu with node %u: %s",
 						(unsigned long long) plan->keyspace, plan->node_id,
-						error)));
+						end.error)));
 }
 
 static void

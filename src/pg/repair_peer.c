@@ -90,7 +90,7 @@ compare_entries(int slot, DcSlice question)
 	if (status != DC_OK)
 		dc_peer_refuse(status, NULL);
 	dc_flush_all(); /* what is shown must last (P9) */
-	return dc_peer_seal('R', answer, w.length);
+	return dc_peer_seal(answer, w.length);
 }
 
 /* --- rows --- */
@@ -156,7 +156,7 @@ exchange_rows(int slot, DcReader *r, DcHlc floor)
 	appendBinaryStringInfo(answer, parts->data, parts->len);
 	appendStringInfoChar(answer, DC_PART_END);
 	dc_flush_all();
-	return dc_peer_seal('R', answer->data, (Size) answer->len);
+	return dc_peer_seal(answer->data, (Size) answer->len);
 }
 
 /* --- images --- */
@@ -235,7 +235,7 @@ compare_rows(int slot, DcReader *r)
 	if (w.status != DC_OK)
 		dc_peer_refuse(w.status, NULL);
 	dc_flush_all();
-	return dc_peer_seal('R', answer, w.length);
+	return dc_peer_seal(answer, w.length);
 }
 
 /* --- the function --- */
@@ -280,7 +280,7 @@ datacake_peer_repair(PG_FUNCTION_ARGS)
 	bytea *result;
 
 	dc_require_loaded();
-	question = dc_peer_open(sealed, 'Q');
+	question = dc_peer_open(sealed, DC_SESSION_CHANGES);
 	if (dc_standing_joining())
 		dc_peer_refuse(DC_REBUILDING, "This node is joining the cluster.");
 	SPI_connect();

@@ -36,6 +36,7 @@
 #define IMAGES_BYTES ((Size) 256 * 1024)
 #define LOCKED_TRIES 50 /* at a table that somebody keeps locked */
 #define LOCKED_MS    100
+#define ANSWER_MS    600000 /* a scan of a large table */
 
 typedef struct Run
 {
@@ -46,7 +47,7 @@ typedef struct Run
 	MemoryContext scratch; /* of one message */
 	int slot;
 	uint32 generation;
-	DcCaller *caller;
+	DcAsk *asking;
 	DcVv vector;
 	DcHlc peer_floor; /* as last told */
 	DcKeyList fetch;  /* keys whose rows the peer has */
@@ -77,7 +78,7 @@ begin_question(Run *run, DcWriter *w, DcRepairKind kind)
 
 	require_keyspace(run);
 	dc_writer_init(w, run->question, sizeof(run->question));
-	w->version = dc_caller_version(run->caller);
+	w->version = dc_wire_version(run->plan->node_id);
 	dc_repair_head_encode(w, &head);
 }
 
@@ -89,7 +90,7 @@ ask(Run *run, const DcWriter *w, DcRepairKind kind, DcReader *answer)
 
 	if (w->status != DC_OK)
 		elog(ERROR, "question of a repair is too long");
-	bytes = dc_caller_ask(run->caller, w->data, w->length);
+	bytes = dc_ask_one(run->asking, run->plan->node_id, w->data, w->length);
 	dc_reader_init(answer, bytes.data, bytes.length);
 	dc_read_version(answer);
 	if (dc_read_u8(answer) != 'R' || dc_read_u8(answer) != (uint8_t) kind)
@@ -353,7 +354,7 @@ third_node(uint32 peer)
 
 /* Which of these keys live there, from `at` on; how many were asked about. */
 static uint32
-ask_living(Run *run, DcCaller *caller, uint32 at, bool *lives)
+ask_living(Run *run, DcAsk *asking, uint32 node_id, uint32 at, bool *lives)
 {
 	DcVv *vector = MemoryContextAlloc(run->context, sizeof(DcVv));
 	uint32 count = 0;
@@ -372,7 +373,7 @@ ask_living(Run *run, DcCaller *caller, uint32 at, bool *lives)
 						run->kept.keys[at + count].length);
 	dc_write_varint(&w, 0);
 	dc_write_u8(&w, 0);
-	bytes = dc_caller_ask(caller, w.data, w.length);
+	bytes = dc_ask_one(asking, node_id, w.data, w.length);
 	dc_reader_init(&answer, bytes.data, bytes.length);
 	(void) dc_read_bytes(&answer, 3 + 8); /* version, letter, kind, floor */
 	dc_vv_decode(&answer, vector);
@@ -390,19 +391,28 @@ ask_living(Run *run, DcCaller *caller, uint32 at, bool *lives)
 	return count;
 }
 
+static DcAsk *
+begin_asking(const Run *run)
+{
+	return dc_ask_begin(&(DcAskPlan){.function = "peer_repair",
+									 .kind = DC_SESSION_CHANGES,
+									 .timeout_ms = ANSWER_MS,
+									 .check = run->check});
+}
+
 static void
 ask_node(Run *run, uint32 node_id, bool *lives)
 {
-	DcCaller *caller = dc_caller_open(node_id, run->check);
+	DcAsk *asking = begin_asking(run);
 
 	PG_TRY();
 	{
 		for (uint32 at = 0; at < run->kept.count;)
-			at += ask_living(run, caller, at, lives);
+			at += ask_living(run, asking, node_id, at, lives);
 	}
 	PG_FINALLY();
 	{
-		dc_caller_close(caller);
+		dc_ask_end(asking, false);
 	}
 	PG_END_TRY();
 }
@@ -480,11 +490,11 @@ compare_entries(Run *run)
 		require_keyspace(run);
 		self = dc_repair_self(run->slot, &run->vector);
 		dc_writer_init(&w, run->question, sizeof(run->question));
-		w.version = dc_caller_version(run->caller);
+		w.version = dc_wire_version(run->plan->node_id);
 		if (!dc_repair_next(repair, &self, &w))
 			break;
 		dc_flush_all(); /* own entries are shown (P9) */
-		answer = dc_caller_ask(run->caller, w.data, w.length);
+		answer = dc_ask_one(run->asking, run->plan->node_id, w.data, w.length);
 		require_keyspace(run);
 		self = dc_repair_self(run->slot, &run->vector);
 		require_good(run,
@@ -670,23 +680,23 @@ compare_images(Run *run)
 static void
 run_with_peer(Run *run)
 {
-	const DcCallerStats *stats;
+	const DcAskStats *stats;
 
-	run->caller = dc_caller_open(run->plan->node_id, run->check);
+	run->asking = begin_asking(run);
 	PG_TRY();
 	{
 		fetch_lost(run);
 		compare_entries(run);
 		if (run->plan->images)
 			compare_images(run);
-		stats = dc_caller_stats(run->caller);
+		stats = dc_ask_stats(run->asking);
 		run->out->sent_bytes = stats->sent_bytes;
 		run->out->received_bytes = stats->received_bytes;
 		run->out->round_trips = stats->round_trips;
 	}
 	PG_FINALLY();
 	{
-		dc_caller_close(run->caller);
+		dc_ask_end(run->asking, false);
 	}
 	PG_END_TRY();
 }

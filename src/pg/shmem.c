@@ -75,9 +75,12 @@ init_shared(void)
 	pg_atomic_init_u64(&dc_shared->clock_silent_until_us, 0);
 	ConditionVariableInit(&dc_shared->clock_renewed);
 	ConditionVariableInit(&dc_shared->repair_job.changed);
+	ConditionVariableInit(&dc_shared->members_job.changed);
 	pg_atomic_init_u64(&dc_shared->flush_lsn, 0);
 	pg_atomic_init_u64(&dc_shared->watermark, 0);
 	pg_atomic_init_u32(&dc_shared->standing_stale, 0);
+	pg_atomic_init_u32(&dc_shared->replaces, 0);
+	pg_atomic_init_u32(&dc_shared->leaving, 0);
 	pg_atomic_init_u64(&dc_shared->horizon, 0);
 	pg_atomic_init_u64(&dc_shared->horizon_durable, 0);
 	for (int i = 0; i < (int) DC_NODE_IDS; i++)
@@ -183,6 +186,37 @@ dc_identity_complaint(uint32 node_id, uint64 incarnation)
 }
 
 bool
+dc_node_alive(uint32 node_id)
+{
+	bool alive = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+		alive |= dc_shared->nodes[i].node_id == node_id &&
+				 dc_shared->nodes[i].state == DC_NODE_ALIVE;
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return alive;
+}
+
+uint8
+dc_wire_version(uint32 node_id)
+{
+	DcVersions own = dc_versions_own();
+	DcVersions versions = own;
+	uint8 common;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		if (dc_shared->nodes[i].node_id == node_id)
+			versions = dc_versions_unpack(dc_shared->nodes[i].versions);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	common = dc_versions_common(own, versions);
+	return common != 0 ? common : (uint8) own.wire; /* it is told so */
+}
+
+bool
 dc_paused(uint32 node_id)
 {
 	bool paused;
@@ -202,6 +236,7 @@ dc_worker_name(DcWorkerKind kind)
 		[DC_WORKER_REPLICATOR] = "replicator",
 		[DC_WORKER_MAINTAINER] = "maintainer",
 		[DC_WORKER_REPAIRER] = "repairer",
+		[DC_WORKER_REGISTRAR] = "registrar",
 	};
 
 	return names[kind];

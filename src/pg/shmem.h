@@ -10,7 +10,7 @@
  *	 ------------------   ---------------------------   ----------------------
  *	 every backend        clock_last, slots, flush_lsn  atomics
  *	 launcher             clock_bound, identity         atomic; before READY
- *	 repair()             repair_job                    DC_LOCK_REPAIR
+ *	 repair(), leave()... jobs                          DC_LOCK_JOBS
  *	 launcher and links   standing                      DC_LOCK_STANDING
  *	 gossip               nodes                         DC_LOCK_NODES
  *	 gossip, launcher     events (events.h)             DC_LOCK_EVENTS
@@ -33,7 +33,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
-#include "members.h"
+#include "register.h"
 
 #define DC_NAME_BYTES     64
 #define DC_ADDRESS_BYTES  128
@@ -49,7 +49,7 @@ enum
 	DC_LOCK_VECTOR,
 	DC_LOCK_KEYSPACES,
 	DC_LOCK_QUEUE,
-	DC_LOCK_REPAIR,
+	DC_LOCK_JOBS,
 	DC_LOCK_STANDING,
 	DC_LOCK_EVENTS,
 	DC_LOCK_COUNT
@@ -70,6 +70,7 @@ typedef enum DcWorkerKind
 	DC_WORKER_REPLICATOR,
 	DC_WORKER_MAINTAINER,
 	DC_WORKER_REPAIRER,
+	DC_WORKER_REGISTRAR,
 	DC_WORKER_COUNT
 } DcWorkerKind;
 
@@ -154,6 +155,7 @@ typedef enum DcLinkPhase
 typedef struct DcLinkStats
 {
 	uint32 node_id; /* 0: slot is free */
+	bool stranger;  /* not a member yet; there is no link, only an error */
 	DcLinkPhase phase;
 	TimestampTz since;
 	DcHlc acked_watermark;
@@ -164,6 +166,7 @@ typedef struct DcLinkStats
 	uint64 catchups;
 	uint64 catchup_rows;
 	uint64 queued; /* batches not yet sent */
+	bool level;    /* looked at when leaving: the peer has all other sources */
 	uint64 lag_last_us;
 	uint64 lag_max_us;
 	uint64 lag_count[DC_LAG_BUCKETS];
@@ -186,6 +189,8 @@ typedef struct DcStanding
 {
 	DcMembers members; /* as durable as its digest is told */
 	uint64 epoch;      /* that digest; 0: not loaded yet */
+	DcPosition at;     /* of the list among all lists (R10) */
+	bool member;       /* it names this very life of the node */
 	DcHorizon horizon; /* g, and whom it counts */
 	DcHlc floor;       /* m under that list; DC_HLC_NONE: none */
 	bool closed;       /* fenced nodes of that list are closed (R11) */
@@ -194,9 +199,10 @@ typedef struct DcStanding
 	bool counted;      /* its floor was told to others, once */
 	bool answered;     /* a peer answered since the start (R15) */
 	bool answered_by[DC_NODE_IDS];
-	uint64 claim_at_us;   /* then one answer is enough */
-	uint64 life;          /* counts how often it began to join */
-	bool removed;         /* the cluster removed this incarnation */
+	uint64 claim_at_us;             /* then one answer is enough */
+	uint64 life;                    /* counts how often it began to join */
+	bool removed;                   /* the cluster removed this incarnation */
+	char complaint[DC_ERROR_BYTES]; /* why it is no member; empty: nothing */
 	DcMemberState before; /* what lists said of this id when it joined */
 	DcHlc registered;     /* clock of the member that took this node in */
 	DcHlc bound_at_start; /* the durable bound when the server started */
@@ -239,23 +245,26 @@ typedef struct DcRepairOutcome
 	uint64 reading_us; /* of it, reading the whole table here */
 } DcRepairOutcome;
 
-/* One repair at a time, asked for by datacake.repair(). */
-typedef struct DcRepairJob
+typedef enum DcJobState
+{
+	DC_JOB_NONE,
+	DC_JOB_ASKED,
+	DC_JOB_RUNS,
+	DC_JOB_DONE
+} DcJobState;
+
+/* One job at a time of a kind (job.h). */
+typedef struct DcJob
 {
 	ConditionVariable changed;
-	enum
-	{
-		DC_JOB_NONE,
-		DC_JOB_ASKED,
-		DC_JOB_RUNS,
-		DC_JOB_DONE
-	} state;        /* DC_LOCK_REPAIR, like the rest */
+	DcJobState state;
 	bool abandoned; /* nobody waits for it any more */
-	DcRepairPlan plan;
-	DcRepairOutcome outcome;
+	uint64 plan[24];
+	uint64 outcome[24];
 	int sqlstate; /* 0: it went well */
 	char error[DC_ERROR_BYTES];
-} DcRepairJob;
+	char hint[DC_ERROR_BYTES];
+} DcJob;
 
 typedef struct DcShared
 {
@@ -283,6 +292,8 @@ typedef struct DcShared
 
 	DcStanding standing;              /* DC_LOCK_STANDING */
 	pg_atomic_uint32 standing_stale;  /* a list was saved: load it */
+	pg_atomic_uint32 replaces;        /* it may take a known node id over */
+	pg_atomic_uint32 leaving;         /* 1: hands over, 2: has left */
 	pg_atomic_uint64 horizon;         /* standing.horizon.stamp (R5) */
 	pg_atomic_uint64 horizon_durable; /* licenses purging (R8) */
 
@@ -293,7 +304,8 @@ typedef struct DcShared
 	pg_atomic_uint32 calls[DC_NODE_IDS]; /* of a node, being carried out */
 	pg_atomic_uint64 counters[16];       /* DcCounter */
 
-	DcRepairJob repair_job;
+	DcJob repair_job;  /* DcRepairPlan, DcRepairOutcome */
+	DcJob members_job; /* DcMembersPlan */
 
 	/* last event that was notified; the maintainer's (watch.h) */
 	uint64 events_told;
@@ -363,6 +375,15 @@ dc_phase(void)
  * incarnation: a static string, or NULL.
  */
 extern const char *dc_identity_complaint(uint32 node_id, uint64 incarnation);
+
+/* Does gossip see the node, and alive? */
+extern bool dc_node_alive(uint32 node_id);
+
+/*
+ * The wire version to write to this node in, as gossip tells what it speaks;
+ * where no session has settled it yet.
+ */
+extern uint8 dc_wire_version(uint32 node_id);
 
 /* Is the exchange with this peer stopped by datacake.pause()? */
 extern bool dc_paused(uint32 node_id);

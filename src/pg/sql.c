@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -57,6 +58,14 @@ dc_set_option(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SET, true, 0, false);
+}
+
+void
+dc_transaction_abort(void)
+{
+	if (IsTransactionState())
+		AbortCurrentTransaction();
+	LWLockReleaseAll();
 }
 
 void

@@ -30,6 +30,9 @@ extern void dc_set_option(const char *name, const char *value);
 extern void dc_transaction_begin(void);
 extern void dc_transaction_commit(MemoryContext context);
 
+/* After an ERROR that a worker survives. */
+extern void dc_transaction_abort(void);
+
 /*
  * Becomes another role until dc_role_end(); `restricted` adds
  * SECURITY_RESTRICTED_OPERATION.  An ERROR restores it with the transaction.

@@ -4,18 +4,16 @@
  */
 #include "standing.h"
 
-#include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/lsyscache.h"
+#include "storage/latch.h"
 #include "utils/snapmgr.h"
 
 #include "clock.h"
 #include "compat.h"
 #include "guc.h"
+#include "roster.h"
 #include "sql.h"
 #include "vector.h"
 #include "watch.h"
@@ -32,12 +30,14 @@ standing(void)
 /* --- what others ask --- */
 
 uint64
-dc_standing_members(DcMembers *members)
+dc_standing_members(DcMembers *members, DcPosition *at)
 {
 	uint64 epoch;
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
 	*members = standing()->members;
+	if (at != NULL)
+		*at = standing()->at;
 	epoch = standing()->epoch;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 	return epoch;
@@ -151,99 +151,42 @@ dc_standing_complaint(uint32 node_id, uint64 incarnation, bool *removed)
 	return complaint_of(member, incarnation, removed);
 }
 
-/* --- the list, as rows --- */
+/* --- the list --- */
 
-static DcMembers *
-read_list(void)
+static uint64
+draw_founder(void)
 {
-	DcMembers *list = palloc0(sizeof(DcMembers));
-	uint64 count = dc_sql("SELECT node_id, incarnation, state "
-						  "FROM datacake.member",
-						  0, NULL);
+	uint64 founder;
 
-	for (uint64 i = 0; i < count; i++)
-	{
-		DcMember member = {
-			.node_id = (uint32) atoi(dc_sql_text(i, 1)),
-			.incarnation = strtoull(dc_sql_text(i, 2), NULL, 10),
-			.state = (DcMemberState) atoi(dc_sql_text(i, 3)),
-		};
-
-		(void) dc_members_put(list, member);
-	}
-	return list;
-}
-
-static void
-write_member(DcMember member)
-{
-	const char *arguments[3] = {dc_sql_number(member.node_id),
-								dc_sql_number(member.incarnation),
-								dc_sql_number((uint64) member.state)};
-
-	dc_sql("INSERT INTO datacake.member (node_id, incarnation, state) "
-		   "VALUES ($1::int, $2::bigint, $3::int) "
-		   "ON CONFLICT (node_id) DO UPDATE SET incarnation = "
-		   "excluded.incarnation, state = excluded.state",
-		   3, arguments);
-}
-
-static Oid
-member_table(void)
-{
-	return get_relname_relid("member", get_namespace_oid("datacake", false));
-}
-
-/* Who changes the list is alone; the launcher publishes it when we are done. */
-static DcMembers *
-lock_and_read_list(void)
-{
-	LockRelationOid(member_table(), ShareRowExclusiveLock);
-	dc_worker_wake(DC_WORKER_LAUNCHER);
-	return read_list();
+	if (!pg_strong_random(&founder, sizeof(founder)))
+		elog(ERROR, "could not draw a random number");
+	return founder | 1;
 }
 
 void
-dc_standing_merge(const DcMembers *members, uint32 from)
+dc_standing_found(uint64 incarnation)
 {
-	DcMembers *list = read_list();
-	bool news = false;
+	DcRegister *reg = dc_roster_lock();
 
-	for (uint32 i = 0; i < members->count; i++)
-		news |= members->at[i].node_id != from &&
-				dc_members_put(list, members->at[i]);
-	if (!news)
+	if (reg->at.founder != 0 || reg->adrift)
 		return;
-	list = lock_and_read_list();
-	for (uint32 i = 0; i < members->count; i++)
-	{
-		if (members->at[i].node_id != from &&
-			dc_members_put(list, members->at[i]))
-			write_member(members->at[i]);
-	}
-	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
-}
-
-static DcMember
-self(uint64 incarnation)
-{
-	return (DcMember){.node_id = (uint32) datacake_node_id,
-					  .state = DC_MEMBER_PRESENT,
-					  .incarnation = incarnation};
+	if (!dc_register_found(reg, (uint32) datacake_node_id, incarnation,
+						   draw_founder()))
+		elog(ERROR, "could not found a member list");
+	dc_roster_save(reg);
 }
 
 bool
-dc_standing_load(DcMembers *members)
+dc_standing_load(DcStandingUpdate *update)
 {
-	DcMembers *list;
+	DcRegister *reg = dc_roster_try_read();
 
-	if (!ConditionalLockRelationOid(member_table(), ShareLock))
+	if (reg == NULL)
 		return false;
-	list = read_list();
-	if (dc_members_put(list, self(dc_shared->incarnation)))
-		write_member(self(dc_shared->incarnation));
-	*members = *list;
-	pfree(list);
+	update->members = reg->list;
+	update->at = reg->at;
+	update->member = dc_register_member(reg);
+	pfree(reg);
 	return true;
 }
 
@@ -290,34 +233,22 @@ void
 dc_standing_admit(uint32 node_id, uint64 incarnation, DcWelcome *welcome)
 {
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	DcMembers *list = read_list();
-	DcMember member = dc_members_get(list, node_id);
-	DcMember taken = {.node_id = node_id,
-					  .state = DC_MEMBER_PRESENT,
-					  .incarnation = incarnation};
+	DcRegister *reg = dc_roster_read();
+	DcMember member = dc_members_get(&reg->list, node_id);
 
 	refuse(&member, incarnation);
-	if (!dc_members_includes(list, node_id, incarnation))
-	{
-		list = lock_and_read_list();
-		member = dc_members_get(list, node_id);
-		refuse(&member, incarnation);
-	}
 	welcome->before = member.state;
-	welcome->known = dc_members_includes(list, node_id, incarnation);
+	welcome->known = dc_members_includes(&reg->list, node_id, incarnation);
 	welcome->alone =
-		!dc_members_named_others(list, (uint32) datacake_node_id, node_id);
-	if (dc_members_put(list, taken))
-	{
-		write_member(taken);
-		pg_atomic_write_u32(&dc_shared->standing_stale, 1);
-	}
-	/* read after the lock was taken: no floor under the old list is above */
+		!dc_members_named_others(&reg->list, (uint32) datacake_node_id,
+								 node_id);
+	/* read after the list: no floor under a list without the caller is above */
 	welcome->clock = pg_atomic_read_u64(&dc_shared->clock_last);
 	dc_standing_horizon(&welcome->horizon);
 	welcome->joining = dc_standing_joining();
 	welcome->ghosts = welcome->joining && may_hold_ghosts(copy_standing());
-	welcome->members = *list;
+	welcome->at = reg->at;
+	welcome->members = reg->list;
 	dc_role_end(role);
 }
 
@@ -366,15 +297,110 @@ publish_joining(const DcStanding *now, bool begins, const DcWelcome *peer)
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 }
 
-/* Alone is who never heard a welcome; the list also names who called. */
+/*
+ * The list of another cluster names this node.  Of two that were alone none
+ * can have forgotten anything; else this one has missed what was forgotten.
+ */
+static void
+enter(const DcMembers *list)
+{
+	static const DcHorizon none;
+	DcStanding *now = copy_standing();
+	DcVv *own = palloc(sizeof(DcVv));
+	uint32 host = 0;
+
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		if (list->at[i].node_id != (uint32) datacake_node_id)
+			host = list->at[i].node_id;
+	}
+	dc_vector_read(own);
+	now->joining =
+		dc_members_must_join(&none,
+							 !dc_members_named_others(list,
+													  (uint32) datacake_node_id,
+													  host),
+							 own, true);
+	now->registered = DC_HLC_NONE;
+	save_joining(now);
+	publish_joining(now, now->joining, NULL);
+	ereport(LOG, (errmsg(now->joining ? "datacake node %d joins a cluster" :
+										"datacake node %d and another one form "
+										"a cluster",
+						 datacake_node_id)));
+}
+
+void
+dc_standing_listed(const DcRegister *before, const DcRegister *now)
+{
+	DcMember me = dc_members_get(&now->list, (uint32) datacake_node_id);
+
+	if (before->at.founder != now->at.founder && dc_register_member(now))
+		enter(&now->list);
+	if (me.state > DC_MEMBER_PRESENT && me.incarnation == now->incarnation)
+		dc_standing_set_removed();
+	dc_worker_wake(DC_WORKER_REGISTRAR);
+	dc_worker_wake(DC_WORKER_REPLICATOR);
+}
+
+void
+dc_standing_found_anew(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DcRegister *reg;
+
+	dc_transaction_begin();
+	reg = dc_roster_lock();
+	if (reg->adrift &&
+		dc_register_found(reg, (uint32) datacake_node_id,
+						  dc_shared->incarnation, draw_founder()))
+		dc_roster_save(reg);
+	dc_transaction_commit(context);
+}
+
+void
+dc_standing_told(const DcPosition *at, const DcMembers *members)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	dc_transaction_begin();
+	dc_roster_learn(at, members);
+	dc_transaction_commit(context);
+}
+
+bool
+dc_standing_give_way(const DcMembers *theirs)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DcMember me = dc_members_get(theirs, (uint32) datacake_node_id);
+	DcStanding *now;
+	DcRegister *reg;
+	bool gave;
+
+	dc_transaction_begin();
+	reg = dc_roster_lock();
+	gave = dc_register_abandon(reg);
+	if (gave)
+	{
+		dc_roster_save(reg);
+		now = copy_standing();
+		if (me.incarnation != reg->incarnation)
+			now->before = me.state;
+		save_joining(now);
+		publish_joining(now, false, NULL);
+	}
+	dc_transaction_commit(context);
+	return gave;
+}
+
+/* R12: the peer may have forgotten a death that this node never saw. */
 static bool
-must_join(const DcStanding *now, const DcWelcome *welcome)
+missed_deaths(const DcHorizon *horizon)
 {
 	DcVv *own = palloc(sizeof(DcVv));
 
 	dc_vector_read(own);
-	return dc_members_must_join(&welcome->horizon, welcome->alone, own,
-								!now->counted && !now->answered);
+	return !dc_horizon_reached(horizon, own);
 }
 
 /* What the welcome makes of this node; true if it must be saved. */
@@ -383,19 +409,14 @@ follow_welcome(DcStanding *now, const DcWelcome *welcome)
 {
 	bool changed = false;
 
-	if (!now->joining && must_join(now, welcome))
+	if (!now->joining && missed_deaths(&welcome->horizon))
 	{
 		now->joining = changed = true;
-		now->before = DC_MEMBER_ABSENT;
+		now->before = DC_MEMBER_PRESENT;
 		now->registered = DC_HLC_NONE;
 		ereport(LOG, (errmsg("datacake node %d joins: node %u knows what this "
 							 "node does not",
 							 datacake_node_id, welcome->node_id)));
-	}
-	if (now->joining && !welcome->known && welcome->before > now->before)
-	{
-		now->before = welcome->before;
-		changed = true;
 	}
 	/* a joiner's own floor counts nowhere yet, so its clock says nothing */
 	if (now->joining && !welcome->joining && now->registered == DC_HLC_NONE)
@@ -423,8 +444,7 @@ past_is_lost(const DcStanding *now, const DcWelcome *welcome)
 	if (now->bound_at_start != DC_HLC_NONE && heard > now->bound_at_start &&
 		heard + 1 < now->clock_at_start)
 		return true;
-	return now->counted && welcome->known && !now->joining &&
-		   must_join(now, welcome);
+	return now->counted && !now->joining && missed_deaths(&welcome->horizon);
 }
 
 /* In a transaction.  NULL, or why the link must close. */
@@ -434,7 +454,8 @@ take_welcome(const DcWelcome *welcome)
 	DcStanding *now;
 	bool joining;
 
-	(void) lock_and_read_list();
+	(void) dc_roster_lock();
+	dc_roster_learn(&welcome->at, &welcome->members);
 	now = copy_standing();
 	joining = now->joining;
 	if (past_is_lost(now, welcome))
@@ -448,7 +469,6 @@ take_welcome(const DcWelcome *welcome)
 	}
 	if (follow_welcome(now, welcome))
 		save_joining(now);
-	dc_standing_merge(&welcome->members, welcome->node_id);
 	publish_joining(now, now->joining && !joining, welcome);
 	return NULL;
 }
@@ -539,13 +559,8 @@ dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 	update->counted = false;
 	if (!loaded)
 		return;
-	if (dc_members_close(&update->members, reports, count))
-	{
-		for (uint32 i = 0; i < update->members.count; i++)
-			write_member(update->members.at[i]);
-	}
 	update->epoch = dc_members_digest(&update->members);
-	update->floor = dc_standing_joining() ?
+	update->floor = dc_standing_joining() || !update->member ?
 						DC_HLC_NONE :
 						dc_members_floor(&update->members, durable);
 	if (!newcomer_in_sight(&update->members))
@@ -583,6 +598,8 @@ dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 		before = standing()->members;
 	}
 	standing()->members = update->members;
+	standing()->at = update->at;
+	standing()->member = update->member;
 	standing()->epoch = update->epoch;
 	standing()->counted |= update->counted;
 	standing()->floor = standing()->joining ? DC_HLC_NONE : update->floor;
@@ -598,10 +615,10 @@ void
 dc_standing_reincarnate(uint64 incarnation)
 {
 	DcStanding *now = copy_standing();
-	DcMembers *list = lock_and_read_list();
-	DcMember me = dc_members_get(list, (uint32) datacake_node_id);
+	DcRegister *reg = dc_roster_lock();
+	DcMember me = dc_members_get(&reg->list, (uint32) datacake_node_id);
 
-	if (dc_members_named_others(list, (uint32) datacake_node_id, 0))
+	if (dc_members_named_others(&reg->list, (uint32) datacake_node_id, 0))
 	{
 		if (!now->joining || now->before < me.state)
 			now->before = me.state;
@@ -612,8 +629,8 @@ dc_standing_reincarnate(uint64 incarnation)
 		save_joining(now);
 		publish_joining(now, true, NULL);
 	}
-	write_member(self(incarnation));
-	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
+	(void) dc_register_reborn(reg, incarnation, draw_founder());
+	dc_roster_save(reg);
 }
 
 void
@@ -623,7 +640,7 @@ dc_standing_joined(uint64 life)
 	bool current;
 
 	dc_transaction_begin();
-	(void) lock_and_read_list();
+	(void) dc_roster_lock();
 	current = dc_standing_life() == life;
 	if (current)
 		dc_sql("UPDATE datacake.local_state SET joining = false", 0, NULL);
@@ -654,19 +671,6 @@ dc_standing_delivered(uint32 node_id, const DcHorizon *horizon, uint64 life)
 		return;
 	adopt_horizon(horizon);
 	dc_worker_wake(DC_WORKER_REPAIRER);
-}
-
-static bool
-is_alive(uint32 node_id)
-{
-	bool alive = false;
-
-	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
-	for (int i = 0; i < dc_shared->node_count; i++)
-		alive |= dc_shared->nodes[i].node_id == node_id &&
-				 dc_shared->nodes[i].state == DC_NODE_ALIVE;
-	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
-	return alive;
 }
 
 /*
@@ -726,7 +730,7 @@ donor_of(const DcStanding *now)
 		if (member.state == DC_MEMBER_PRESENT &&
 			member.node_id != (uint32) datacake_node_id &&
 			now->delivered[member.node_id] && !now->joiners[member.node_id] &&
-			is_alive(member.node_id) && !dc_paused(member.node_id))
+			dc_node_alive(member.node_id) && !dc_paused(member.node_id))
 		{
 			if (first == 0)
 				first = member.node_id;
@@ -754,41 +758,51 @@ dc_standing_pulled(uint32 *donor)
 }
 
 void
-dc_standing_fence(uint32 node_id)
-{
-	DcMembers *list;
-	DcMember member;
-
-	if (IsTransactionBlock())
-		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-						errmsg("remove_node() cannot run inside a transaction "
-							   "block"),
-						errhint("It locks the member list until it "
-								"commits.")));
-	list = lock_and_read_list();
-	member = dc_members_get(list, node_id);
-	if (member.state == DC_MEMBER_ABSENT || member.state == DC_MEMBER_REMOVED)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("node %u is not a member", node_id),
-						errhint("Look at datacake.members.")));
-	if (node_id == (uint32) datacake_node_id || is_alive(node_id))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("node %u is alive", node_id),
-				 errhint("Stop it first; only a node that is gone can be "
-						 "removed.")));
-	member.state = DC_MEMBER_FENCED;
-	if (dc_members_put(list, member))
-		write_member(member);
-	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
-}
-
-void
 dc_standing_set_removed(void)
 {
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
 	standing()->removed = true;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+}
+
+/* Has the peer of this link acknowledged all, and holds the rest as well? */
+static bool
+has_all(uint32 node_id, DcHlc stamp)
+{
+	bool all = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		const DcLinkStats *link = &dc_shared->links[i];
+
+		if (link->node_id == node_id)
+			all = link->phase == DC_LINK_STREAM && link->level &&
+				  link->acked_watermark >= stamp;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
+	return all;
+}
+
+bool
+dc_standing_handed_over(DcHlc stamp)
+{
+	DcStanding *now = copy_standing();
+	bool all = true;
+	uint32 others = 0;
+
+	for (uint32 i = 0; i < now->members.count; i++)
+	{
+		uint32 id = now->members.at[i].node_id;
+
+		if (now->members.at[i].state != DC_MEMBER_PRESENT ||
+			id == (uint32) datacake_node_id || !dc_node_alive(id))
+			continue;
+		others++;
+		all &= has_all(id, stamp);
+	}
+	pfree(now);
+	return all && others > 0;
 }
 
 bool

@@ -2,19 +2,20 @@
  * standing.h
  *		Where this node stands in the cluster: list, floor, horizon, joining.
  *
- *	          hello                       welcome
- *	  peer ----------> admit()     peer ----------> welcomed()
- *	                     |                             |
- *	                     v                             v
- *	            datacake.member, datacake.local_state (durable first)
+ *	          hello                       welcome          a list
+ *	  peer ----------> admit()     peer ----------> welcomed()   --> listed()
+ *	                     |                             |               |
+ *	                     v                             v               v
+ *	            datacake.register, datacake.local_state (durable first)
  *	                                |
  *	         launcher, once a second and when woken: read list and vector,
  *	         write vector and horizon, then publish list, floor, epoch
  *
  * The rules are those of members.h; here is what must be durable before what
- * is said.  A list is changed under SHARE ROW EXCLUSIVE on datacake.member and
- * the clock that a newcomer is told is read after that lock was taken; the
- * launcher computes floors while it holds SHARE on it.  So no floor under the older list lies above that clock.
+ * is said.  The list changes as roster.h says; the clock that a newcomer is
+ * told is read after the list that names it, and the launcher computes floors
+ * while it keeps others from changing the list.  So no floor under an older
+ * list lies above that clock.
  */
 #ifndef DATACAKE_STANDING_H
 #define DATACAKE_STANDING_H
@@ -24,8 +25,11 @@
 #include "message.h"
 #include "shmem.h"
 
-/* A copy of the list as last published; returns its epoch. */
-extern uint64 dc_standing_members(DcMembers *members);
+/*
+ * A copy of the list as last published, and its position (may be NULL);
+ * returns its digest.
+ */
+extern uint64 dc_standing_members(DcMembers *members, DcPosition *at);
 extern uint64 dc_standing_epoch(void);
 
 /*
@@ -63,8 +67,9 @@ extern const char *dc_standing_complaint(uint32 node_id, uint64 incarnation,
 										 bool *removed);
 
 /*
- * A peer said hello, in whose transaction this runs (SPI connected): takes it
- * into the list and fills what the welcome says of standing.
+ * A peer said hello, in whose transaction this runs (SPI connected): fills
+ * what the welcome says of standing.  ERROR YD029, YD021: it was removed, or
+ * goes on as a later incarnation.
  */
 extern void dc_standing_admit(uint32 node_id, uint64 incarnation,
 							  DcWelcome *welcome);
@@ -76,16 +81,31 @@ extern void dc_standing_admit(uint32 node_id, uint64 incarnation,
 extern const char *dc_standing_welcomed(const DcWelcome *welcome);
 
 /*
- * Joins the list of another node into the durable one; in a transaction, SPI
- * connected.  What the node says of itself counts only with its hello.
+ * The durable list changed, in this transaction (roster.h): was this node
+ * taken in by another cluster, or removed?
  */
-extern void dc_standing_merge(const DcMembers *members, uint32 from);
+extern void dc_standing_listed(const DcRegister *before, const DcRegister *now);
 
 /*
- * Launcher, in its transaction: the list, with this node in it.  False if
- * somebody holds the lock; then nothing is published this time.
+ * Registrar, outside of a transaction: gives up the list in which this node is
+ * alone, to be taken in by the owners of `theirs`; false if it may not.
  */
-extern bool dc_standing_load(DcMembers *members);
+extern bool dc_standing_give_way(const DcMembers *theirs);
+
+/* Registrar: nobody whom this adrift node meets has a list; it makes one. */
+extern void dc_standing_found_anew(void);
+
+/* Registrar: takes a list that a peer told, if it is newer. */
+extern void dc_standing_told(const DcPosition *at, const DcMembers *members);
+
+/*
+ * Does every present member that is alive have all that this node has, its
+ * own writes up to `stamp` included?  Asked while leaving only.
+ */
+extern bool dc_standing_handed_over(DcHlc stamp);
+
+/* Launcher, in its transaction: the first start makes a list of one. */
+extern void dc_standing_found(uint64 incarnation);
 
 /*
  * What goes with the durable vector; after that transaction's commit publish.
@@ -94,11 +114,19 @@ extern bool dc_standing_load(DcMembers *members);
 typedef struct DcStandingUpdate
 {
 	DcMembers members;
+	DcPosition at;
+	bool member; /* the list names this very life of the node */
 	uint64 epoch;
 	DcHlc floor;
 	DcHorizon horizon;
 	bool counted; /* others may count on that floor */
 } DcStandingUpdate;
+
+/*
+ * Launcher, in its transaction: the list.  False if somebody changes it just
+ * now; then nothing is published this time.
+ */
+extern bool dc_standing_load(DcStandingUpdate *update);
 
 extern void dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable,
 								bool loaded);
@@ -135,13 +163,6 @@ extern void dc_standing_delivered(uint32 node_id, const DcHorizon *horizon,
 
 /* The last report of each member, this node's own included. */
 extern uint32 dc_standing_reports(DcReport reports[], uint32 max);
-
-/*
- * R11: begins the removal of a member that is gone; in a transaction, SPI
- * connected.  The survivors close and complete it on their own.  ERROR 42704
- * if it is no member, 55006 if it is alive.
- */
-extern void dc_standing_fence(uint32 node_id);
 
 /* A peer says that the cluster removed this incarnation; and what came of it. */
 extern void dc_standing_set_removed(void);

@@ -5,9 +5,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "commands/dbcommands.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -21,8 +19,7 @@
 #include "guc.h"
 #include "queue.h"
 #include "shmem.h"
-#include "sql.h"
-#include "standing.h"
+#include "tools.h"
 
 DC_SQL_FUNCTION(datacake_check_database);
 DC_SQL_FUNCTION(datacake_clock);
@@ -31,8 +28,6 @@ DC_SQL_FUNCTION(datacake_last_commit);
 DC_SQL_FUNCTION(datacake_await_stamp);
 DC_SQL_FUNCTION(datacake_pause);
 DC_SQL_FUNCTION(datacake_resume);
-DC_SQL_FUNCTION(datacake_join);
-DC_SQL_FUNCTION(datacake_remove_node);
 DC_SQL_FUNCTION(datacake_wait_for_nodes);
 DC_SQL_FUNCTION(datacake_require_level);
 
@@ -98,15 +93,27 @@ datacake_last_commit(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64((int64) dc_last_commit_stamp());
 }
 
-/* Milliseconds of an interval, at least 0. */
-static long
-interval_ms(const Interval *interval)
+long
+dc_interval_ms(const Interval *interval)
 {
 	int64 us =
 		interval->time +
 		((int64) interval->day + (int64) interval->month * 30) * USECS_PER_DAY;
 
 	return us < 0 ? 0 : (long) Min(us / 1000, INT_MAX);
+}
+
+DcLevel
+dc_level_argument(const char *name)
+{
+	DcLevel level;
+
+	if (!dc_level_parse(name, &level))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("unknown consistency level \"%s\"", name),
+						errhint("Levels are none, one, two, three, quorum, "
+								"local_quorum, each_quorum and all.")));
+	return level;
 }
 
 /* Waits a little for something to change; false when the time is over. */
@@ -143,7 +150,7 @@ datacake_await_stamp(PG_FUNCTION_ARGS)
 	DcHlc stamp = (DcHlc) PG_GETARG_INT64(0);
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									interval_ms(PG_GETARG_INTERVAL_P(1)));
+									dc_interval_ms(PG_GETARG_INTERVAL_P(1)));
 
 	dc_require_loaded();
 	while (!vector_covers(stamp))
@@ -196,69 +203,7 @@ datacake_resume(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* --- membership --- */
-
-/* datacake.join('host:port'): another seed, kept until the next start */
-Datum
-datacake_join(PG_FUNCTION_ARGS)
-{
-	char *address = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char *colon = strrchr(address, ':');
-	char *end = NULL;
-	long port = colon != NULL ? strtol(colon + 1, &end, 10) : 0;
-	bool added = false;
-
-	dc_require_loaded();
-	if (colon == NULL || colon == address || *end != '\0' || port < 1 ||
-		port > 65535 || strlen(address) >= DC_ADDRESS_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid seed \"%s\"", address),
-				 errhint("Write it as host:port, with the datacake.port of "
-						 "a node.")));
-	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
-	for (int i = 0; i < DC_SEEDS && !added; i++)
-	{
-		if (dc_shared->seeds[i][0] != '\0' &&
-			strcmp(dc_shared->seeds[i], address) != 0)
-			continue;
-		strlcpy(dc_shared->seeds[i], address, DC_ADDRESS_BYTES);
-		added = true;
-	}
-	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
-	if (!added)
-		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						errmsg("there are %d seeds already", DC_SEEDS)));
-	if (dc_standing_removed())
-	{
-		/* the cluster takes it in again, as somebody new (R13) */
-		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
-		dc_worker_wake(DC_WORKER_LAUNCHER);
-	}
-	dc_worker_wake(DC_WORKER_GOSSIP);
-	PG_RETURN_VOID();
-}
-
-/* datacake.remove_node(int): a member that is gone is waited for no more */
-Datum
-datacake_remove_node(PG_FUNCTION_ARGS)
-{
-	DcRole role;
-
-	dc_require_loaded();
-	dc_require_ready();
-	if (PG_GETARG_INT32(0) < 1 || PG_GETARG_INT32(0) > (int) DC_NODE_ID_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("node id %d is out of range", PG_GETARG_INT32(0)),
-				 errhint("Node ids are 1 to %d.", DC_NODE_ID_MAX)));
-	SPI_connect();
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
-	dc_standing_fence((uint32) PG_GETARG_INT32(0));
-	dc_role_end(role);
-	SPI_finish();
-	PG_RETURN_VOID();
-}
+/* --- waiting for others --- */
 
 /* Nodes that are alive; of the others only those with links both ways. */
 static int
@@ -286,7 +231,7 @@ datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 	int wanted = PG_GETARG_INT32(0);
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									interval_ms(PG_GETARG_INTERVAL_P(1)));
+									dc_interval_ms(PG_GETARG_INTERVAL_P(1)));
 
 	dc_require_loaded();
 	while (connected_nodes() < wanted)
@@ -306,29 +251,15 @@ datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 Datum
 datacake_require_level(PG_FUNCTION_ARGS)
 {
-	static const char *const levels[] = {"none",        "one",
-										 "two",         "three",
-										 "quorum",      "local_quorum",
-										 "each_quorum", "all"};
-	char *level;
+	DcLevel level;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_VOID();
-	level = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	for (int i = 0; i < (int) lengthof(levels); i++)
-	{
-		if (pg_strcasecmp(level, levels[i]) != 0)
-			continue;
-		if (i == 0)
-			PG_RETURN_VOID();
+	level = dc_level_argument(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (level != DC_LEVEL_NONE)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("consistency level \"%s\" is not available yet",
-							   levels[i]),
+							   dc_level_name(level)),
 						errhint("Use \"none\".")));
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown consistency level \"%s\"", level),
-			 errhint("Levels are none, one, two, three, quorum, local_quorum, "
-					 "each_quorum and all.")));
+	PG_RETURN_VOID();
 }

@@ -317,7 +317,7 @@ datacake_members(PG_FUNCTION_ARGS)
 	begin_rows(fcinfo, &row);
 	max = (uint32) dc_shared->node_count + 1;
 	reports = palloc(sizeof(DcReport) * max);
-	(void) dc_standing_members(list);
+	(void) dc_standing_members(list, NULL);
 	count = dc_standing_reports(reports, max);
 	for (uint32 i = 0; i < list->count; i++)
 	{

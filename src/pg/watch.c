@@ -243,7 +243,7 @@ notify_snapshot(uint64 sequence)
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
 	memcpy(nodes, dc_shared->nodes, sizeof(DcNode) * count);
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
-	event.epoch = dc_standing_members(list);
+	event.epoch = dc_standing_members(list, NULL);
 	for (int i = 0; i < count; i++)
 	{
 		event.kind = DC_EVENT_STATE;

@@ -1,10 +1,10 @@
 /*
  * fuzz_message.c
- *		Any bytes as a hello, a welcome, a call and an ack.
+ *		Any bytes as a hello, a welcome, a call, an ack, a request and a result.
  *
  * Whatever it is, it must hold that
  *
- *	- the bytes are accepted as one of the four at most
+ *	- the bytes are accepted as one of the six at most
  *	- what is accepted keeps its promises: node ids that are some, vectors and
  *	  lists of no one else, segments that move on, slices within the message
  *	- written again it is the same bytes (a message has one encoding)
@@ -140,7 +140,7 @@ take_part(DcWriter *w, const DcPart *part)
 			return;
 		case DC_PART_MEMBERS:
 			check_members(&part->members);
-			dc_call_members(w, &part->members);
+			dc_call_members(w, &part->at, &part->members);
 			return;
 		case DC_PART_END:
 			break;
@@ -163,10 +163,40 @@ call(DcWriter *w)
 	return dc_reader_finish(&r) == DC_OK;
 }
 
+static bool
+request(DcWriter *w)
+{
+	DcServiceRequest got;
+
+	if (dc_service_request_decode(message, message_size, &got) != DC_OK)
+		return false;
+	check_slice(got.role, DC_NAME_BYTES_MAX);
+	check_slice(got.service, DC_NAME_BYTES_MAX);
+	MUST(got.depth >= 1 && got.depth <= DC_SERVICE_DEPTH_MAX);
+	if (got.payload.data != NULL)
+		check_slice(got.payload, DC_SERVICE_BYTES_MAX);
+	dc_service_request_encode(w, &got);
+	return true;
+}
+
+static bool
+result(DcWriter *w)
+{
+	DcSlice value;
+
+	if (dc_service_result_decode(message, message_size, &value) != DC_OK)
+		return false;
+	if (value.data != NULL)
+		check_slice(value, DC_SERVICE_BYTES_MAX);
+	dc_service_result_encode(w, value);
+	return true;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static bool (*const kinds[])(DcWriter *) = {hello, welcome, call, ack};
+	static bool (*const kinds[])(DcWriter *) = {hello, welcome, call,
+												ack,   request, result};
 	/* one too many, so that what grows is seen as longer */
 	uint8_t *room = malloc(size + 1);
 	unsigned accepted = 0;

@@ -20,6 +20,7 @@ unsigned dc_canaries; /* the rules that are left out at the moment */
 
 static unsigned tap_claims;
 static unsigned tap_failures;
+static bool tap_quiet; /* for claims that are to fail: count, print nothing */
 
 __attribute__((format(printf, 2, 3))) static inline bool
 ok(bool holds, const char *claim, ...)
@@ -28,6 +29,8 @@ ok(bool holds, const char *claim, ...)
 
 	tap_claims++;
 	tap_failures += !holds;
+	if (tap_quiet)
+		return holds;
 	printf("%sok %u - ", holds ? "" : "not ", tap_claims);
 	va_start(args, claim);
 	vprintf(claim, args);

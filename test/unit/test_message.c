@@ -82,6 +82,28 @@ recode_ack(DcWriter *w, const uint8_t *data, size_t length)
 	return status;
 }
 
+static DcStatus
+recode_request(DcWriter *w, const uint8_t *data, size_t length)
+{
+	DcServiceRequest request;
+	DcStatus status = dc_service_request_decode(data, length, &request);
+
+	if (status == DC_OK)
+		dc_service_request_encode(w, &request);
+	return status;
+}
+
+static DcStatus
+recode_result(DcWriter *w, const uint8_t *data, size_t length)
+{
+	DcSlice value;
+	DcStatus status = dc_service_result_decode(data, length, &value);
+
+	if (status == DC_OK)
+		dc_service_result_encode(w, value);
+	return status;
+}
+
 static void
 write_part(DcWriter *w, const DcPart *part)
 {
@@ -98,7 +120,7 @@ write_part(DcWriter *w, const DcPart *part)
 			dc_call_adopt(w, &part->base, &part->donor, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:
-			dc_call_members(w, &part->members);
+			dc_call_members(w, &part->at, &part->members);
 			break;
 		case DC_PART_END:
 			abort();
@@ -146,6 +168,12 @@ recode_as(char letter, const uint8_t *data, size_t length)
 		case 'C':
 			recoded.status = recode_call(&w, copy, length);
 			break;
+		case 'S':
+			recoded.status = recode_request(&w, copy, length);
+			break;
+		case 's':
+			recoded.status = recode_result(&w, copy, length);
+			break;
 		default:
 			recoded.status = recode_ack(&w, copy, length);
 			break;
@@ -170,7 +198,8 @@ sample_hello(void)
 							.wire_min = 1,
 							.sender = 1,
 							.incarnation = UINT64_C(0x0102030405060708),
-							.receiver = DC_NODE_ID_MAX};
+							.receiver = DC_NODE_ID_MAX,
+							.kind = DC_SESSION_QUESTIONS};
 
 	hello.cluster = text("harbour");
 	hello.encoding = text("UTF8");
@@ -212,6 +241,10 @@ sample_members(void)
 	return &members;
 }
 
+static const DcPosition sample_position = {.founder = 0x0a0b0c0d0e0f0102,
+										   .generation = 77 * 1024 + 3,
+										   .epoch = 12};
+
 static const DcWelcome *
 sample_welcome(void)
 {
@@ -229,6 +262,7 @@ sample_welcome(void)
 	welcome.before = DC_MEMBER_FENCED;
 	welcome.clock = dc_hlc_make(9000, 300);
 	welcome.horizon = *sample_horizon();
+	welcome.at = sample_position;
 	welcome.members = *sample_members();
 	return &welcome;
 }
@@ -272,21 +306,34 @@ write_sample_call(DcWriter *w)
 	dc_call_segment(w, 0, from);
 	dc_call_batch(w, DC_PART_CATCHUP, "", 0);
 	dc_call_adopt(w, &base, &donor, sample_horizon());
-	dc_call_members(w, sample_members());
+	dc_call_members(w, &sample_position, sample_members());
 	dc_call_segment(w, from, DC_HLC_MAX);
 	dc_call_end(w);
+}
+
+static DcServiceRequest
+sample_request(void)
+{
+	return (DcServiceRequest){.role = text("clerk"),
+							  .superuser = true,
+							  .depth = DC_SERVICE_DEPTH_MAX,
+							  .service = text("stock"),
+							  .payload = text("{\"item\": 7}")};
 }
 
 /* One of each, written once. */
 static Message *
 samples(unsigned *count)
 {
-	static Message all[] = {{.name = "hello"},      {.name = "hello-empty"},
-							{.name = "welcome"},    {.name = "ack"},
-							{.name = "ack-empty"},  {.name = "call"},
-							{.name = "call-empty"}, {.name = "welcome-full"}};
+	static Message all[] = {{.name = "hello"},        {.name = "hello-empty"},
+							{.name = "welcome"},      {.name = "ack"},
+							{.name = "ack-empty"},    {.name = "call"},
+							{.name = "call-empty"},   {.name = "request"},
+							{.name = "request-null"}, {.name = "result"},
+							{.name = "result-null"},  {.name = "welcome-full"}};
 	static const DcAck empty_ack;
 	DcHello empty_hello = *sample_hello();
+	DcServiceRequest request = sample_request();
 
 	empty_hello.cluster = empty_hello.encoding = text("");
 	*count = sizeof(all) / sizeof(all[0]);
@@ -319,6 +366,20 @@ samples(unsigned *count)
 				dc_call_begin(&w);
 				dc_call_end(&w);
 				break;
+			case 7:
+				dc_service_request_encode(&w, &request);
+				break;
+			case 8:
+				request.superuser = false;
+				request.payload.data = NULL;
+				dc_service_request_encode(&w, &request);
+				break;
+			case 9:
+				dc_service_result_encode(&w, text("[1, 2]"));
+				break;
+			case 10:
+				dc_service_result_encode(&w, (DcSlice){NULL, 0});
+				break;
 			default:
 				dc_welcome_encode(&w, full_welcome());
 				break;
@@ -347,7 +408,8 @@ test_hello(void)
 		   got.incarnation == sent->incarnation &&
 		   got.receiver == sent->receiver &&
 		   equal(got.encoding, sent->encoding) &&
-		   memcmp(got.nonce, sent->nonce, DC_NONCE_BYTES) == 0,
+		   memcmp(got.nonce, sent->nonce, DC_NONCE_BYTES) == 0 &&
+		   got.kind == sent->kind,
 	   "a hello is read back field by field");
 }
 
@@ -470,7 +532,9 @@ test_call(void)
 			memcmp(&part.horizon, sample_horizon(), sizeof(DcHorizon)) == 0;
 	right =
 		right && dc_call_read_part(&r, &part) && part.kind == DC_PART_MEMBERS &&
-		dc_members_digest(&part.members) == dc_members_digest(sample_members());
+		dc_members_digest(&part.members) ==
+			dc_members_digest(sample_members()) &&
+		memcmp(&part.at, &sample_position, sizeof(part.at)) == 0;
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_SEGMENT && part.from == middle &&
 			part.to == DC_HLC_MAX;
@@ -488,7 +552,7 @@ test_golden(void)
 									/* nonce */
 									0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6,
 									0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad,
-									0xae, 0xaf};
+									0xae, 0xaf, /* kind */ 1};
 	/* version, letter, a batch, a segment, the end */
 	static const uint8_t call[] = {1, 'C', 1, 2, 'b', 'b', 3, 0, 0, 0, 0, 0,
 								   0, 4,   1, 0, 0,   0,   0, 0, 0, 8, 1, 0};
@@ -637,6 +701,9 @@ static void
 test_hello_limits(void)
 {
 	bool refused = true;
+	uint8_t data[128];
+	DcHello hello;
+	DcWriter w;
 
 	ok(read_hello(1, DC_NODE_ID_MAX, 63, 63) == DC_OK,
 	   "a hello with the longest names is taken");
@@ -649,6 +716,16 @@ test_hello_limits(void)
 				   read_hello(1, id, 1, 1) == DC_MALFORMED;
 	ok(refused, "node ids that are none are refused, 0 and %u to 65535",
 	   DC_NODE_IDS);
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_hello_encode(&w, sample_hello());
+	refused = true;
+	for (unsigned kind = DC_SESSION_KINDS; kind <= UINT8_MAX; kind++)
+	{
+		data[w.length - 1] = (uint8_t) kind;
+		refused &= dc_hello_decode(data, w.length, &hello) == DC_MALFORMED;
+	}
+	ok(refused, "a session for a purpose that does not exist is refused");
 }
 
 /* An ack whose vector and incoming nodes are as given, right or not. */
@@ -890,6 +967,47 @@ save_seeds(const char *folder)
 	return 0;
 }
 
+static void
+test_service(void)
+{
+	DcServiceRequest sent = sample_request();
+	uint8_t data[128];
+	DcServiceRequest got;
+	DcSlice value;
+	DcWriter w;
+	bool refused = true;
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_service_request_encode(&w, &sent);
+	ok(dc_service_request_decode(data, w.length, &got) == DC_OK &&
+		   equal(got.role, sent.role) && got.superuser &&
+		   got.depth == sent.depth && equal(got.service, sent.service) &&
+		   equal(got.payload, sent.payload),
+	   "the call of a service is read back field by field");
+	for (unsigned depth = 0; depth <= UINT8_MAX;
+		 depth += depth == 0 ? DC_SERVICE_DEPTH_MAX + 1 : 1)
+	{
+		sent.depth = depth;
+		dc_writer_init(&w, data, sizeof(data));
+		dc_service_request_encode(&w, &sent);
+		refused &=
+			dc_service_request_decode(data, w.length, &got) == DC_MALFORMED;
+	}
+	ok(refused, "one of no depth, or nested more than %d deep, is refused",
+	   DC_SERVICE_DEPTH_MAX);
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_service_result_encode(&w, (DcSlice){NULL, 0});
+	ok(dc_service_result_decode(data, w.length, &value) == DC_OK &&
+		   value.data == NULL,
+	   "a null is read back as one");
+	dc_writer_init(&w, data, sizeof(data));
+	dc_service_result_encode(&w, text("null"));
+	ok(dc_service_result_decode(data, w.length, &value) == DC_OK &&
+		   equal(value, text("null")),
+	   "and the null of JSON is none");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -918,6 +1036,7 @@ main(int argc, char **argv)
 		}
 	}
 	test_hello_limits();
+	test_service();
 	test_list_limits();
 	test_call_limits();
 	test_refused_vector();

@@ -102,8 +102,8 @@ sub init_node
 		'datacake.port'               => $port,
 		'datacake.cluster_key_file'   => $self->{key_file},
 		'datacake.conninfo'           => $self->conninfo($i),
-		'datacake.advertise_address'  => $self->{net} ? $self->_gossip_address($i) : undef,
-		'datacake.seeds'              => $self->_gossip_address($self->_first),
+		'datacake.advertise_address'  => $self->{net} ? $self->gossip_address($i) : undef,
+		'datacake.seeds'              => $self->gossip_address($self->_first),
 		%{ $self->{conf} },
 		%{ $self->{node_conf}{$i} // {} },
 		%conf);
@@ -685,8 +685,8 @@ sub drop_node
 
 sub _first { my ($self) = @_; return ($self->numbers)[0]; }
 
-# How others reach the gossip of node $i.
-sub _gossip_address
+# gossip_address($i): where the others reach its gossip, as a seed.
+sub gossip_address
 {
 	my ($self, $i) = @_;
 	return '127.0.0.1:' . ($self->{relay_ports}{$i} // $self->{udp_ports}{$i});

@@ -377,7 +377,7 @@ sub read_greeting
 		syswrite $connection->{caller}, 'N';
 		return;
 	}
-	$connection->{from} = $1 if $connection->{greeting} =~ /\0application_name\0datacake node ([0-9]+)\0/;
+	$connection->{from} = $1 if $connection->{greeting} =~ /\0application_name\0datacake (?:\w+ of )?node ([0-9]+)\0/;
 	$connection->{first} = $connection->{greeting};
 	$connection->{greeting} = undef;
 	return;

@@ -31,7 +31,7 @@ sub drop_node
 	my ($i) = @_;
 	$c->stop($i);
 	delete $c->{nodes}{$i};
-	return if $c->sql(1, "SELECT count(*) FROM datacake.member WHERE node_id = $i") == 0;
+	return if $c->sql(1, "SELECT count(*) FROM datacake.members WHERE node_id = $i") == 0;
 	$c->await(1, "SELECT coalesce(seen, 'dead') FROM datacake.members WHERE node_id = $i", 'dead', "node $i is missed");
 	$c->sql(1, "SELECT datacake.remove_node($i)");
 	$c->await_all("SELECT state FROM datacake.members WHERE node_id = $i", 'removed', "node $i is removed");
@@ -98,7 +98,7 @@ subtest 'the key file' => sub {
 
 	my $offset = $c->log_offset(1);
 	$c->write_key_file($path);
-	$c->await(6, q{SELECT count(*) FROM datacake.workers WHERE pid IS NOT NULL}, 5, 'when it is repaired the node starts by itself');
+	$c->await(6, q{SELECT count(*) FROM datacake.workers WHERE pid IS NOT NULL}, 6, 'when it is repaired the node starts by itself');
 	$c->log_ok(1, qr/datagrams from \S+ do not authenticate/, 'with a key of its own it is not heard', $offset);
 	is($c->sql(1, 'SELECT count(*) FROM datacake.nodes WHERE node_id = 6'), 0, 'and is no member');
 	is($c->sql(6, 'SELECT count(*) FROM datacake.nodes'), 1, 'on either side');

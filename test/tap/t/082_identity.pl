@@ -191,6 +191,8 @@ subtest 'all nodes are restored' => sub {
 	$c->restore_data($_, $copies{$_}) foreach 1 .. 3;
 	my $begin = time;
 	$c->start_node($_) foreach 1 .. 3;
+	$c->await_all(q{SELECT complaint ~ 'majority' FROM datacake.nodes WHERE local}, 't', 'nobody remembers what was promised, so nothing is decided');
+	$c->sql(1, q{SELECT datacake.force_members('{1,2,3}', 'the other members are stopped for good')});
 	$c->wait_for_nodes;
 	$c->await_all('SELECT joining FROM datacake.local_state', 'f', 'all are members again', 60);
 	diag sprintf 'all restored: %.2f s', time - $begin;

@@ -8,6 +8,7 @@ use JSON::PP;
 use Test::More;
 
 my $c = DatacakeCluster->new(nodes => 3, conf => { 'datacake.gossip_interval' => 50 });
+$c->await_all(q{SELECT count(*) FROM datacake.nodes WHERE state = 'alive'}, 3, 'all have joined');
 my @events; # what node 1 told its listener, decoded
 my $listener = $c->session(1, on_error_stop => 0);
 $listener->query_safe('LISTEN datacake_membership');

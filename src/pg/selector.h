@@ -1,0 +1,24 @@
+/*
+ * selector.h
+ *		Whom to wait for: the choice of another extension, checked.
+ */
+#ifndef DATACAKE_SELECTOR_H
+#define DATACAKE_SELECTOR_H
+
+#include "postgres.h"
+
+#include "datacake_api.h"
+#include "voters.h"
+
+/* As in datacake_api.h. */
+extern void dc_selector_register(const char *name, DatacakeSelector selector);
+
+/*
+ * Fills `chosen`, with room for all voters, and returns how many: what the
+ * registered selector picks, if all of it is alive, each once, and meets the
+ * level; otherwise all that are alive.  A WARNING tells of a bad choice.
+ */
+extern int dc_selector_choose(const DcVoters *voters, DcLevel level,
+							  uint32 *chosen);
+
+#endif
