@@ -530,11 +530,11 @@ test_call(void)
 			memcmp(&part.base, &base, sizeof(base)) == 0 &&
 			memcmp(&part.donor, &donor, sizeof(donor)) == 0 &&
 			memcmp(&part.horizon, sample_horizon(), sizeof(DcHorizon)) == 0;
-	right =
-		right && dc_call_read_part(&r, &part) && part.kind == DC_PART_MEMBERS &&
-		dc_members_digest(&part.members) ==
-			dc_members_digest(sample_members()) &&
-		memcmp(&part.at, &sample_position, sizeof(part.at)) == 0;
+	right = right && dc_call_read_part(&r, &part) &&
+			part.kind == DC_PART_MEMBERS &&
+			dc_members_digest(&part.members) ==
+				dc_members_digest(sample_members()) &&
+			memcmp(&part.at, &sample_position, sizeof(part.at)) == 0;
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_SEGMENT && part.from == middle &&
 			part.to == DC_HLC_MAX;
