@@ -300,6 +300,19 @@ datacake_keyspaces(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* R11 */
+static const char *
+removal_waits_for(const DcMembers *list, const DcReport *reports, uint32 count)
+{
+	uint32 node_id = dc_members_unclosed(list, reports, count);
+
+	return node_id == 0 ?
+			   "is about to be removed" :
+			   psprintf("is removed when node %u has told the others "
+						"what it has of it",
+						node_id);
+}
+
 /* Who is waited for, and why (R8). */
 Datum
 datacake_members(PG_FUNCTION_ARGS)
@@ -335,7 +348,9 @@ datacake_members(PG_FUNCTION_ARGS)
 		put_text(&row, states[member.state]);
 		put_count(&row, member.incarnation);
 		put_stamp(&row, floor);
-		if (hold == DC_HOLD_NOTHING || member.state == DC_MEMBER_REMOVED)
+		if (member.state == DC_MEMBER_FENCED)
+			put_text(&row, removal_waits_for(list, reports, count));
+		else if (hold == DC_HOLD_NOTHING || member.state == DC_MEMBER_REMOVED)
 			put_null(&row);
 		else
 			put_text(&row, holds[hold]);
