@@ -97,6 +97,18 @@ $(CORE_OBJS): src/core/%.o: src/core/%.c build/flags
 
 -include $(CORE_OBJS:.o=.d) $(PG_OBJS:.o=.d)
 
+# The same library as another release would be: with other wire versions.
+# build/wire-1-2/datacake.so speaks 1 and 2.
+build/wire-%/version.o: src/core/version.c build/flags
+	@mkdir -p $(@D)
+	$(CC) $(CORE_CFLAGS) $(CORE_WARNINGS) $(WERROR) $(CORE_CPPFLAGS) \
+		-DDC_WIRE_VERSION_MIN=$(firstword $(subst -, ,$*)) -DDC_WIRE_VERSION=$(lastword $(subst -, ,$*)) -c -o $@ $<
+
+build/wire-%/datacake.so: build/wire-%/version.o $(filter-out src/core/version.o,$(CORE_OBJS)) $(PG_OBJS)
+	$(CC) -shared -o $@ $^ $(LDFLAGS) $(SHLIB_LINK)
+
+.PRECIOUS: build/wire-%/version.o
+
 # ---- programs made of the core: unit tests, simulator, fuzzers --------------
 #
 # build/obj/VARIANT/core/*.o is the core compiled for one kind of program:

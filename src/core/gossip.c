@@ -194,6 +194,7 @@ add_delta(DcGossipMessage *message, const DcGossipNode *node,
 	delta.epoch = node->epoch;
 	delta.closed = node->closed;
 	delta.disputed = node->disputed;
+	delta.joining = node->joining;
 	delta.clock = node->clock;
 	delta.full =
 		incarnation != node->incarnation || version < node->config_version;
@@ -280,6 +281,7 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, uint32_t sender,
 	node->epoch = delta->epoch;
 	node->closed = delta->closed;
 	node->disputed = delta->disputed;
+	node->joining = delta->joining;
 	node->clock = delta->clock;
 	if (delta->version > node->seen_version || restarted)
 		node->seen_version = delta->version;
@@ -930,11 +932,12 @@ dc_gossip_reincarnate(DcGossip *g, uint64_t incarnation, uint64_t now_us)
 
 void
 dc_gossip_progress(DcGossip *g, DcHlc floor, uint64_t epoch, bool closed,
-				   DcHlc clock)
+				   bool joining, DcHlc clock)
 {
 	g->nodes[0].floor = floor;
 	g->nodes[0].epoch = epoch;
 	g->nodes[0].closed = closed;
+	g->nodes[0].joining = joining;
 	g->nodes[0].clock = clock;
 }
 
@@ -971,6 +974,7 @@ dc_gossip_restore(DcGossip *g, const DcGossipNode *from, uint64_t now_us)
 	node->floor = from->floor;
 	node->epoch = from->epoch;
 	node->closed = from->closed;
+	node->joining = from->joining;
 	node->clock = from->clock;
 	node->wire_version = from->wire_version;
 	node->state = from->state;

@@ -68,7 +68,7 @@ typedef struct DcGossipConfig
 	uint32_t node_id;
 	uint64_t incarnation;
 	uint64_t cluster_hash;
-	uint32_t wire_version; /* of the peer protocol; only passed on */
+	uint32_t wire_version; /* what it speaks (version.h); only passed on */
 	uint64_t interval_us;  /* between rounds */
 	double phi_suspect;
 	double phi_dead;
@@ -109,6 +109,7 @@ typedef struct DcGossipNode
 	uint64_t epoch;
 	bool closed;
 	bool disputed;
+	bool joining;
 	DcHlc clock;
 	uint32_t wire_version;
 	bool left;
@@ -243,7 +244,7 @@ void dc_gossip_reincarnate(DcGossip *g, uint64_t incarnation, uint64_t now_us);
 
 /* Stamps that the next heartbeat carries. */
 void dc_gossip_progress(DcGossip *g, DcHlc floor, uint64_t epoch, bool closed,
-						DcHlc clock);
+						bool joining, DcHlc clock);
 
 /* Replaces the seeds; addresses as `from` of dc_gossip_receive has them. */
 void dc_gossip_set_seeds(DcGossip *g, const char *const *addresses,

@@ -18,7 +18,9 @@ enum
 	DELTA_FULL = 1 << 0,
 	DELTA_LEFT = 1 << 1,
 	DELTA_CLOSED = 1 << 2,
-	DELTA_DISPUTED = 1 << 3
+	DELTA_DISPUTED = 1 << 3,
+	DELTA_JOINING = 1 << 4,
+	DELTA_FLAGS_END = 1 << 5
 };
 
 static bool
@@ -177,6 +179,7 @@ write_delta(DcWriter *w, const DcGossipDelta *delta)
 	unsigned flags = (delta->full ? DELTA_FULL : 0u) |
 					 (delta->closed ? DELTA_CLOSED : 0u) |
 					 (delta->disputed ? DELTA_DISPUTED : 0u) |
+					 (delta->joining ? DELTA_JOINING : 0u) |
 					 (delta->full && delta->left ? DELTA_LEFT : 0u);
 
 	dc_write_u16(w, (uint16_t) delta->node_id);
@@ -215,10 +218,10 @@ read_delta(DcReader *r, uint32_t previous, DcGossipDelta *delta)
 	delta->left = (flags & DELTA_LEFT) != 0;
 	delta->closed = (flags & DELTA_CLOSED) != 0;
 	delta->disputed = (flags & DELTA_DISPUTED) != 0;
-	if (flags > (DELTA_FULL | DELTA_LEFT | DELTA_CLOSED | DELTA_DISPUTED) ||
-		(delta->left && !delta->full) || delta->version == 0 ||
-		delta->version > VERSION_MAX || delta->config_version == 0 ||
-		delta->config_version > delta->version)
+	delta->joining = (flags & DELTA_JOINING) != 0;
+	if (flags >= DELTA_FLAGS_END || (delta->left && !delta->full) ||
+		delta->version == 0 || delta->version > VERSION_MAX ||
+		delta->config_version == 0 || delta->config_version > delta->version)
 		dc_reader_fail(r, DC_MALFORMED);
 	if (!delta->full)
 		return;

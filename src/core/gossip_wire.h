@@ -111,6 +111,7 @@ typedef struct DcGossipDelta
 	uint64_t epoch;          /* digest of its durable member list; 0: none */
 	bool closed;             /* it closed all fenced nodes of that list (R11) */
 	bool disputed;           /* another server speaks under its id (R15) */
+	bool joining;            /* it pulls only (R12) */
 	DcHlc clock;
 	bool full;
 	bool left;

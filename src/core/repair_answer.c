@@ -7,7 +7,7 @@
 void
 dc_repair_head_encode(DcWriter *w, const DcRepairHead *head)
 {
-	dc_write_u8(w, DC_WIRE_VERSION);
+	dc_write_version(w);
 	dc_write_u8(w, DC_REPAIR_QUESTION);
 	dc_write_u8(w, (uint8_t) head->kind);
 	dc_write_u64(w, head->keyspace);
@@ -36,7 +36,7 @@ typedef struct Reply
 static void
 begin_answer(Reply *a, DcRepairKind kind)
 {
-	dc_write_u8(a->w, DC_WIRE_VERSION);
+	dc_write_version(a->w);
 	dc_write_u8(a->w, DC_REPAIR_ANSWER);
 	dc_write_u8(a->w, (uint8_t) kind);
 	dc_write_u64(a->w, a->self->floor);

@@ -320,7 +320,10 @@ open_result(DcDialog *dialog, char direction, MemoryContext memory,
 static void
 say_hello(DcDialog *dialog)
 {
+	DcVersions own = dc_versions_own();
 	DcHello hello = {
+		.wire = (uint8_t) own.wire,
+		.wire_min = (uint8_t) own.wire_min,
 		.cluster = {(const uint8 *) datacake_cluster_id,
 					strlen(datacake_cluster_id)},
 		.sender = (uint32) datacake_node_id,

@@ -55,7 +55,9 @@ static void
 connect_peer(Sim *sim, Link *link, Node *node)
 {
 	DcAssociated binding = {.direction = 'H'};
-	DcHello hello = {.sender = node_id(node),
+	DcHello hello = {.wire = 1,
+					 .wire_min = 1,
+					 .sender = node_id(node),
 					 .incarnation = node->mem.incarnation,
 					 .receiver = sim->node[link->to].self + 1};
 	Manners manners = member_manners(sim, node);
