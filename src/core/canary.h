@@ -21,7 +21,13 @@ enum
 	DC_CANARY_R11 = 1 << 9, /* a node is removed before the others closed it */
 	DC_CANARY_R12 = 1 << 7, /* a newcomer need not join */
 	DC_CANARY_R13 = 1 << 8, /* a joiner keeps what others forgot */
-	DC_CANARY_CHECK = 1 << 24 /* the check of a sketch's cell is linear */
+	DC_CANARY_FORWARD = 1 << 16, /* gossip: nobody speaks of others */
+	DC_CANARY_REFUTE = 1 << 17,  /* gossip: answers do not go first */
+	DC_CANARY_FLOOR = 1 << 18,   /* gossip: phi without its floor */
+	DC_CANARY_ROTATE = 1 << 19,  /* gossip: always the same digests */
+	DC_CANARY_AGE = 1 << 20,     /* gossip: versions travel without age */
+	DC_CANARY_ASK = 1 << 21,     /* gossip: questions are kept to oneself */
+	DC_CANARY_CHECK = 1 << 24    /* the check of a sketch's cell is linear */
 };
 
 #ifdef DC_CANARIES
