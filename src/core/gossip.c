@@ -30,14 +30,22 @@ static const char *const state_names[] = {"unknown", "alive", "suspect", "dead",
 static void
 adopt_description(DcGossip *g, DcGossipNode *node, const DcGossipDelta *delta)
 {
+	/* Told again, because somebody did not know that we knew, it is no news. */
+	bool news = !node->described || delta->incarnation != node->incarnation ||
+				delta->config_version != node->config_version;
+
 	node->incarnation = delta->incarnation;
 	node->boot = delta->boot;
 	node->config_version = delta->config_version;
 	node->wire_version = delta->wire_version;
 	node->left = delta->left;
 	node->described = true;
-	g->roster_stale = true;
-	dc_gossip_note_news(g, node);
+	node->outdated = false;
+	if (news)
+	{
+		g->roster_stale = true;
+		dc_gossip_note_news(g, node);
+	}
 	dc_gossip_copy(node->name, sizeof(node->name), delta->name);
 	dc_gossip_copy(node->data_center, sizeof(node->data_center),
 				   delta->data_center);
@@ -49,8 +57,8 @@ adopt_description(DcGossip *g, DcGossipNode *node, const DcGossipDelta *delta)
 }
 
 static void
-adopt_delta(DcGossip *g, const DcGossipDelta *delta, uint32_t sender,
-			const char *from, DcGossipOutput *out)
+adopt_delta(DcGossip *g, const DcGossipDelta *delta, const char *from,
+			DcGossipOutput *out)
 {
 	DcGossipNode *node = dc_gossip_node(g, delta->node_id);
 	bool restarted;
@@ -74,7 +82,10 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, uint32_t sender,
 	/* Heartbeats alone are of no use to who lacks the description. */
 	if (!delta->full && (delta->incarnation != node->incarnation ||
 						 delta->config_version != node->config_version))
+	{
+		node->outdated = true;
 		return;
+	}
 	/* The later start is shown, even while an outdated one still speaks. */
 	if (delta->full && delta->incarnation == node->incarnation &&
 		delta->boot < node->boot)
@@ -93,9 +104,9 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, uint32_t sender,
 	node->closed = delta->closed;
 	node->disputed = delta->disputed;
 	node->clock = delta->clock;
-	if (delta->version > node->seen_version || restarted)
-		node->seen_version = delta->version;
-	dc_gossip_note_life(g, node, sender == delta->node_id, node->made_us, out);
+	if (restarted)
+		node->seen_version = 0;
+	dc_gossip_note_version(g, node, delta->version, node->made_us, out);
 	if (restarted)
 		dc_gossip_add_node_event(out, DC_GOSSIP_EVENT_RESTART, node);
 	else if (changed)
@@ -118,12 +129,9 @@ note_digest(DcGossip *g, const DcGossipDigest *digest, DcGossipOutput *out)
 							   out);
 	if (digest->incarnation != node->incarnation)
 		return;
-	if (node != &g->nodes[0] && digest->version > node->seen_version)
-	{
-		node->seen_version = digest->version;
-		dc_gossip_note_life(g, node, false, dc_gossip_since(g, digest->age_ms),
-							out);
-	}
+	if (node != &g->nodes[0] && digest->version != 0)
+		dc_gossip_note_version(g, node, digest->version,
+							   dc_gossip_since(g, digest->age_ms), out);
 	if (digest->doubt_ms != 0)
 		dc_gossip_hear_doubt(g, node, dc_gossip_since(g, digest->doubt_ms));
 }
@@ -283,7 +291,8 @@ note_contact(DcGossip *g, DcGossipNode *node, const char *from,
 	int64_t offset_us = (int64_t) header->sent_at_us - (int64_t) g->wall_us;
 
 	dc_gossip_note_hearing(g);
-	g->roster_stale |= node->seen_address[0] == '\0';
+	g->roster_stale |=
+		node->seen_address[0] == '\0' && node->address[0] == '\0';
 	dc_gossip_copy(node->seen_address, sizeof(node->seen_address),
 				   dc_gossip_slice(from));
 	/* The fastest datagram tells best; slower ones wear it out. */
@@ -295,7 +304,7 @@ note_contact(DcGossip *g, DcGossipNode *node, const char *from,
 		g->settled_us = g->now_us + DC_GOSSIP_PAST_US;
 	/* A goodbye is not a sign of life; only a new record takes it back. */
 	if (node->described && !node->left)
-		dc_gossip_note_life(g, node, true, g->now_us, out);
+		dc_gossip_note_contact(g, node, out);
 }
 
 static void
@@ -305,7 +314,7 @@ take_message(DcGossip *g, const char *from, const DcGossipMessage *message,
 	for (uint32_t i = 0; i < message->digest_count; i++)
 		note_digest(g, &message->digests[i], out);
 	for (uint32_t i = 0; i < message->delta_count; i++)
-		adopt_delta(g, &message->deltas[i], message->header.node_id, from, out);
+		adopt_delta(g, &message->deltas[i], from, out);
 	switch (message->header.kind)
 	{
 		case DC_GOSSIP_SYN:

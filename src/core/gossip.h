@@ -85,7 +85,7 @@ typedef struct DcGossipConfig
 	uint64_t forget_us; /* after which a node that left is forgotten */
 } DcGossipConfig;
 
-#define DC_GOSSIP_PHI_SUSPECT 5.0
+#define DC_GOSSIP_PHI_SUSPECT 6.0
 #define DC_GOSSIP_PHI_DEAD    8.0
 #define DC_GOSSIP_FORGET_US   (UINT64_C(24) * 3600 * 1000000)
 
@@ -120,6 +120,7 @@ typedef struct DcGossipNode
 	/* what this node makes of it; times are when it happened, not when told */
 	uint64_t made_us;      /* the version */
 	uint64_t heard_us;     /* last sign of life */
+	uint64_t met_us;       /* last datagram of its own */
 	uint64_t seen_version; /* greatest one anybody mentioned */
 	uint64_t called_us;    /* first call that it did not answer; 0: none */
 	uint64_t doubt_us;     /* nobody heard of it since; 0: not asked */
@@ -131,6 +132,7 @@ typedef struct DcGossipNode
 	uint32_t advances;     /* signs of life since it was last dead */
 	bool listed;           /* in the hot list */
 	bool described;        /* the four texts are known */
+	bool outdated;         /* but heartbeats came that belong to others */
 
 	/* more of the record */
 	bool left;

@@ -9,7 +9,7 @@
  *			of X later than its first call.  Who has none asks as well, so
  *			that all ask within log(n) rounds; who has one tells; so does X
  *			itself, to more nodes than usual, when it hears the question.
- *	 +12	phi of the question's age reaches 5: X is suspect where it stands
+ *	 +14	phi of the question's age reaches 6: X is suspect where it stands
  *	 +19	phi reaches 8: X is dead, everywhere in about the same round
  *
  * Times.  A version travels with its age and a question with its own, so that
@@ -37,7 +37,7 @@
 #define MISSED_CALLS 64
 
 /* Rounds that a question takes through a large cluster and back. */
-#define SPREAD_ROUNDS 8
+#define SPREAD_ROUNDS 12
 
 /* A node asks for so long itself before it believes in a death. */
 #define OWN_ROUNDS 4
@@ -100,38 +100,53 @@ refute(DcGossip *g, DcGossipNode *node)
 	dc_gossip_watch(g, node);
 }
 
-/*
- * What others forward may be old news: who is dead or was never heard speaking
- * counts as alive only when its version moved twice.
- */
-void
-dc_gossip_note_life(DcGossip *g, DcGossipNode *node, bool direct,
-					uint64_t life_us, DcGossipOutput *out)
+/* What the last sign of life changes. */
+static void
+settle(DcGossip *g, DcGossipNode *node, DcGossipOutput *out)
 {
-	bool was_silent =
-		node->state != DC_GOSSIP_ALIVE && node->state != DC_GOSSIP_SUSPECT;
+	bool moved = node->advances >= ADVANCES_ALIVE;
 
-	if (life_us > node->heard_us)
-		node->heard_us = life_us;
-	if (direct)
-	{
-		node->advances = ADVANCES_ALIVE;
-		forget_calls(g, node);
-	}
-	else if (node->advances < ADVANCES_ALIVE)
-		node->advances++;
-
-	if (node->doubt_us != 0 && life_us > node->doubt_us &&
-		(!dc_gossip_is_silent(node) || node->advances >= ADVANCES_ALIVE))
+	if (node->doubt_us != 0 && node->heard_us > node->doubt_us &&
+		(moved || !dc_gossip_is_silent(node)))
 		refute(g, node);
-
 	if (!node->described)
 		return;
 	if (node->left)
 		dc_gossip_move(g, node, DC_GOSSIP_LEFT, out);
-	else if (node->doubt_us == 0 &&
-			 (!was_silent || node->advances >= ADVANCES_ALIVE))
+	else if (node->doubt_us == 0 && (moved || node->state == DC_GOSSIP_SUSPECT))
 		dc_gossip_move(g, node, DC_GOSSIP_ALIVE, out);
+}
+
+/*
+ * What others forward may be old news: who is dead or was never heard speaking
+ * counts as alive only when its version moved twice.
+ *
+ * Of two ages of one version the greater is nearer to the truth.
+ */
+void
+dc_gossip_note_version(DcGossip *g, DcGossipNode *node, uint64_t version,
+					   uint64_t made_us, DcGossipOutput *out)
+{
+	if (version > node->seen_version)
+	{
+		node->seen_version = version;
+		if (made_us > node->heard_us)
+			node->heard_us = made_us;
+		if (node->advances < ADVANCES_ALIVE)
+			node->advances++;
+	}
+	else if (version == node->seen_version && made_us < node->heard_us)
+		node->heard_us = made_us > node->met_us ? made_us : node->met_us;
+	settle(g, node, out);
+}
+
+void
+dc_gossip_note_contact(DcGossip *g, DcGossipNode *node, DcGossipOutput *out)
+{
+	node->heard_us = node->met_us = g->now_us;
+	node->advances = ADVANCES_ALIVE;
+	forget_calls(g, node);
+	settle(g, node, out);
 }
 
 /* ---- questions ---------------------------------------------------------- */

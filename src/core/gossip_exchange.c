@@ -85,6 +85,13 @@ age_of(const DcGossip *g, const DcGossipNode *node)
 	return dc_gossip_age(g, node->made_us);
 }
 
+/* Up to where we have it: nothing, if its description must come anew. */
+static uint64_t
+version_of(const DcGossipNode *node)
+{
+	return node->outdated ? 0 : node->version;
+}
+
 static void
 add_digest(const DcGossip *g, DcGossipMessage *message,
 		   const DcGossipNode *node, Places places)
@@ -94,7 +101,7 @@ add_digest(const DcGossip *g, DcGossipMessage *message,
 	places[node->node_id] = (uint8_t) message->digest_count;
 	digest->node_id = node->node_id;
 	digest->incarnation = node->incarnation;
-	digest->version = node->version;
+	digest->version = version_of(node);
 	digest->age_ms = age_of(g, node);
 	digest->doubt_ms = 0;
 	if (node->doubt_us != 0 && !DC_CANARY(DC_CANARY_ASK))
@@ -324,9 +331,9 @@ is_question(const DcGossip *g, const DcGossipNode *node,
 	if (node == &g->nodes[0] || !dc_gossip_is_urgent(g, node) ||
 		!mentionable(g, node))
 		return false;
-	return place == 0 || (node->doubt_us != 0 &&
-						  syn->digests[place - 1].doubt_ms <
-							  dc_gossip_age(g, node->doubt_us));
+	return place == 0 ||
+		   (node->doubt_us != 0 && syn->digests[place - 1].doubt_ms <
+									   dc_gossip_age(g, node->doubt_us));
 }
 
 /* Urgent nodes of which the sender says nothing, or less than we know. */
@@ -366,7 +373,7 @@ add_wanted(const DcGossip *g, DcGossipMessage *ack,
 	}
 	wanted->node_id = digest->node_id;
 	wanted->incarnation = node != NULL ? node->incarnation : 0;
-	wanted->version = node != NULL ? node->version : 0;
+	wanted->version = node != NULL ? version_of(node) : 0;
 	wanted->age_ms = node != NULL ? age_of(g, node) : DC_GOSSIP_AGE_MAX;
 	wanted->doubt_ms = 0;
 	ack->digest_count++;

@@ -159,9 +159,10 @@ dc_gossip_move(DcGossip *g, DcGossipNode *node, DcGossipState to,
 
 	if ((moves[from] & BIT(to)) == 0)
 		return;
+	g->roster_stale |= dc_gossip_is_silent(node);
 	node->state = to;
+	g->roster_stale |= dc_gossip_is_silent(node);
 	node->since_us = g->now_us;
-	g->roster_stale = true;
 	if (to == DC_GOSSIP_DEAD || to == DC_GOSSIP_LEFT)
 		node->advances = 0;
 	if (to == DC_GOSSIP_LEFT)

@@ -155,12 +155,13 @@ dc_gossip_since(const DcGossip *g, uint16_t age_ms)
 	return g->now_us > age_us ? g->now_us - age_us : 0;
 }
 
-/*
- * It lived at `life_us`: so says a greater version, or (`direct`) a datagram
- * of its own.
- */
-void dc_gossip_note_life(DcGossip *g, DcGossipNode *node, bool direct,
-						 uint64_t life_us, DcGossipOutput *out);
+/* It made this version at this time, or earlier. */
+void dc_gossip_note_version(DcGossip *g, DcGossipNode *node, uint64_t version,
+							uint64_t made_us, DcGossipOutput *out);
+
+/* A datagram of its own came. */
+void dc_gossip_note_contact(DcGossip *g, DcGossipNode *node,
+							DcGossipOutput *out);
 
 /* This node calls that one, which should answer. */
 void dc_gossip_note_call(DcGossip *g, DcGossipNode *node);

@@ -112,10 +112,13 @@ note_events(Host *host)
 	}
 }
 
-/* Without forwarding: a datagram keeps only what concerns its sender. */
+static Host *host_at(const char *address);
+
+/* Without forwarding: a datagram keeps only what concerns its two ends. */
 static void
 strip(Packet *packet)
 {
+	const Host *to = host_at(packet->to);
 	static DcGossipMessage message;
 	DcGossipMessage kept;
 	DcDetail detail;
@@ -130,7 +133,7 @@ strip(Packet *packet)
 	for (uint32_t i = 0; i < message.digest_count; i++)
 	{
 		if (message.digests[i].node_id == message.header.node_id ||
-			message.header.kind == DC_GOSSIP_ACK)
+			(to != NULL && message.digests[i].node_id == to->node_id))
 			kept.digests[kept.digest_count++] = message.digests[i];
 	}
 	for (uint32_t i = 0; i < message.delta_count; i++)
