@@ -338,7 +338,7 @@ show_node(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
 	shown->incarnation = node->incarnation;
 	shown->since = (TimestampTz) node->since_us;
 	shown->heard_at = (TimestampTz) node->heard_us;
-	shown->phi = shown->local ? 0 : dc_phi(&node->phi, worker->core.now_us);
+	shown->phi = dc_gossip_phi(&worker->core, node);
 	shown->wire_version = node->wire_version;
 	shown->floor = node->floor;
 	shown->epoch = node->epoch;

@@ -49,6 +49,10 @@ adopt_description(DcGossip *g, DcGossipNode *node, const DcGossipDelta *delta)
 	dc_gossip_copy(node->name, sizeof(node->name), delta->name);
 	dc_gossip_copy(node->data_center, sizeof(node->data_center),
 				   delta->data_center);
+	/* It moved: where it was seen nobody answers any more. */
+	if (delta->address.length != strlen(node->address) ||
+		memcmp(delta->address.data, node->address, delta->address.length) != 0)
+		node->seen_address[0] = '\0';
 	dc_gossip_copy(node->address, sizeof(node->address), delta->address);
 	dc_gossip_copy(node->conninfo, sizeof(node->conninfo), delta->conninfo);
 	if (dc_gossip_compare(delta->incarnation, delta->boot,
@@ -160,6 +164,7 @@ learn_address(DcGossip *g, DcSlice seen)
 		return;
 	dc_gossip_copy(self->address, sizeof(self->address), seen);
 	self->config_version = ++self->version;
+	self->made_us = g->now_us;
 	dc_gossip_note_news(g, self);
 }
 
@@ -532,7 +537,7 @@ beat(DcGossip *g)
 
 	/* The version follows the clock: a restart begins above it. */
 	self->version = g->now_us > self->version ? g->now_us : self->version + 1;
-	self->heard_us = g->now_us;
+	self->heard_us = self->made_us = g->now_us;
 	self->disputed = dc_gossip_rival(g) != NULL;
 }
 
@@ -592,7 +597,7 @@ dc_gossip_init(DcGossip *g, const DcGossipConfig *config, DcGossipNode *nodes,
 	nodes[0].incarnation = config->incarnation;
 	nodes[0].wire_version = config->wire_version;
 	nodes[0].state = DC_GOSSIP_ALIVE;
-	nodes[0].since_us = nodes[0].heard_us = now_us;
+	nodes[0].since_us = nodes[0].heard_us = g->listening_us = now_us;
 	nodes[0].described = true;
 	dc_gossip_start_self(g, 0);
 	return DC_OK;

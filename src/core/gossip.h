@@ -119,9 +119,8 @@ typedef struct DcGossipNode
 
 	/* what this node makes of it; times are when it happened, not when told */
 	uint64_t made_us;      /* the version */
-	uint64_t heard_us;     /* last sign of life */
-	uint64_t met_us;       /* last datagram of its own */
-	uint64_t seen_version; /* greatest one anybody mentioned */
+	uint64_t heard_us;     /* the greatest one that anybody mentioned */
+	uint64_t seen_version; /* that one */
 	uint64_t called_us;    /* first call that it did not answer; 0: none */
 	uint64_t doubt_us;     /* nobody heard of it since; 0: not asked */
 	uint64_t asked_us;     /* this node asks since */

@@ -121,7 +121,8 @@ settle(DcGossip *g, DcGossipNode *node, DcGossipOutput *out)
  * What others forward may be old news: who is dead or was never heard speaking
  * counts as alive only when its version moved twice.
  *
- * Of two ages of one version the greater is nearer to the truth.
+ * A life is as long as its versions tell, which all nodes can know alike; of
+ * two ages of one version the greater is nearer to the truth.
  */
 void
 dc_gossip_note_version(DcGossip *g, DcGossipNode *node, uint64_t version,
@@ -130,20 +131,22 @@ dc_gossip_note_version(DcGossip *g, DcGossipNode *node, uint64_t version,
 	if (version > node->seen_version)
 	{
 		node->seen_version = version;
-		if (made_us > node->heard_us)
-			node->heard_us = made_us;
+		node->heard_us = made_us;
 		if (node->advances < ADVANCES_ALIVE)
 			node->advances++;
 	}
 	else if (version == node->seen_version && made_us < node->heard_us)
-		node->heard_us = made_us > node->met_us ? made_us : node->met_us;
+		node->heard_us = made_us;
+	if (version == node->version && made_us < node->made_us)
+		node->made_us = made_us;
 	settle(g, node, out);
 }
 
 void
 dc_gossip_note_contact(DcGossip *g, DcGossipNode *node, DcGossipOutput *out)
 {
-	node->heard_us = node->met_us = g->now_us;
+	if (node->version == 0)
+		node->heard_us = g->now_us;
 	node->advances = ADVANCES_ALIVE;
 	forget_calls(g, node);
 	settle(g, node, out);
@@ -278,6 +281,12 @@ judge_hot(DcGossip *g, DcGossipOutput *out)
 	g->hot_count = kept;
 }
 
+static uint64_t
+later(uint64_t left_us, uint64_t right_us)
+{
+	return left_us > right_us ? left_us : right_us;
+}
+
 /* Who was not heard of for too long, and who left long ago. */
 static void
 look_around(DcGossip *g)
@@ -302,7 +311,7 @@ look_around(DcGossip *g)
 			continue;
 		}
 		heard_us =
-			node->heard_us > g->listening_us ? node->heard_us : g->listening_us;
+			later(node->heard_us, later(node->since_us, g->listening_us));
 		if (!dc_gossip_is_silent(node) && node->doubt_us == 0 &&
 			heard_us < g->now_us && g->now_us - heard_us > silent_us)
 			dc_gossip_hear_doubt(g, node,
@@ -334,7 +343,7 @@ forgive_pause(DcGossip *g)
 		node->called_us = 0;
 		if (node->doubt_us == 0 || dc_gossip_is_silent(node))
 			continue;
-		node->doubt_us += gap_us - usual_us;
+		node->doubt_us += gap_us - g->config.interval_us;
 		node->asked_us = g->now_us;
 	}
 }

@@ -80,7 +80,7 @@ mentionable(const DcGossip *g, const DcGossipNode *node)
 static uint16_t
 age_of(const DcGossip *g, const DcGossipNode *node)
 {
-	if (node == &g->nodes[0] || DC_CANARY(DC_CANARY_AGE))
+	if (DC_CANARY(DC_CANARY_AGE))
 		return 0;
 	return dc_gossip_age(g, node->made_us);
 }
@@ -135,7 +135,8 @@ add_hot_digests(DcGossip *g, DcGossipMessage *message, Places places)
 static void
 add_digests_in_turn(DcGossip *g, DcGossipMessage *message, Places places)
 {
-	uint32_t start = DC_CANARY(DC_CANARY_ROTATE) ? 0 : g->next_digest;
+	uint32_t start =
+		DC_CANARY(DC_CANARY_ROTATE) ? g->slot_of[1] : g->next_digest;
 
 	for (uint32_t i = 0; i < g->used; i++)
 	{

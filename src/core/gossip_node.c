@@ -343,6 +343,7 @@ dc_gossip_start_self(DcGossip *g, uint64_t least_version)
 
 	version += dc_gossip_draw(g, 1024);
 	self->boot = self->version = self->config_version = version;
+	self->made_us = g->now_us;
 	dc_gossip_note_news(g, self);
 	g->past_version = 0;
 }

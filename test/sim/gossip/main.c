@@ -1,74 +1,212 @@
-#define _POSIX_C_SOURCE 200809L
-#include "measure.h"
+/*
+ * main.c
+ *		Gossip of up to 1,000 nodes in virtual time.
+ *
+ *	sim-gossip --check                     TAP; what CI runs
+ *	sim-gossip --day [--hours H] [--nodes N] [--seed S] [--seconds CPU]
+ *	sim-gossip --curves FILE.csv           what doc/gossip.md shows
+ *	sim-gossip --canary NAME [--seed S]    a trial with a rule left out
+ */
+#include "check.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-int main(int argc, char **argv)
+
+/* ---- a day -------------------------------------------------------------- */
+
+typedef struct Day
 {
-	uint32_t n = atoi(argv[1]);
-	double loss = atof(argv[2]);
-	int secs = atoi(argv[3]);
-	uint64_t seed = atoi(argv[4]);
-	int deaths = atoi(argv[5]);
-	Network net = network_usual;
-	if (argc > 6) dc_canaries = strtoul(argv[6], NULL, 0);
-	if (argc > 7) net.stall_every = (uint64_t)(atof(argv[7]) * 1e6);
-	net.loss = loss;
-	double c0 = cpu_seconds();
-	World *w = world_new(seed, n, &net, true);
-	bool ok = world_settle(w, 300 * SECOND);
-	printf("node %zu bytes; settled %d after %.1f s virtual, cpu %.1f\n", sizeof(DcGossipNode), ok, (w->now_us - 800000000.0*1e6)/1e6, cpu_seconds() - c0);
-	world_run(w, 15 * SECOND);
-	Quiet q = measure_quiet(w, secs * SECOND);
-	printf("quiet: phi max %.2f %.1f node hours, false suspects %lu deaths %lu stalls %lu overflows %lu; %.0f B/s %.1f dg/s cpu %.1f us/round; life %.1f max %.1f record %.1f rounds; hot %u missed %.3f\n",
-	  q.counts.phi_max, q.node_hours, q.counts.false_suspects, q.counts.false_deaths, q.counts.stalls, q.counts.overflows, q.bytes_per_second, q.datagrams_per_second, q.cpu_us, q.life_rounds, q.life_rounds_max, q.record_rounds, w->hosts[1].gossip->hot_count, w->hosts[1].gossip->missed);
+	uint32_t nodes;
+	uint64_t seed;
+	double hours;
+	double seconds; /* of the processor, at most; 0: no limit */
+} Day;
+
+/* Nobody dies; so nobody must be declared dead. */
+static int
+run_day(const Day *day)
+{
+	World *w = world_new(day->seed, day->nodes, &network_usual, true);
+	double start = cpu_seconds();
+	double minutes = 0;
+	bool dead = false;
+
+	while (minutes < day->hours * 60 && !dead &&
+		   (day->seconds <= 0 || cpu_seconds() - start < day->seconds))
 	{
-		double miss = 0; unsigned urgent = 0, doubt = 0, news = 0, called = 0, hot = 0, dd=0;
-		static unsigned per[1100];
-		for (uint32_t i = 0; i < n; i++) { DcGossip *g = w->hosts[i].gossip; miss += g->missed; hot += g->hot_count;
-			for (uint32_t j = 0; j < g->hot_count; j++) { DcGossipNode *x = &g->nodes[g->hot[j]];
-			 if (x->doubt_us) { doubt++; per[x->node_id]++; } if (x->urgent_us > g->now_us) urgent++; if (x->called_us) called++; if (g->now_us - x->news_us < 10*SECOND) news++; } }
-		for (int i = 0; i < 1100; i++) dd += per[i] > 0;
-		printf("missed %.3f hot %.1f doubt %.1f (of %u nodes) urgent %.1f called %.1f news %.1f phi mean %.0f\n", miss / n, (double)hot / n, (double)doubt / n, dd, (double)urgent / n, (double)called / n, (double)news / n, (w->hosts[1].gossip->phi.sum_us)/(w->hosts[1].gossip->phi.count+.001));
+		world_run(w, HOUR / 60);
+		minutes++;
+		dead = w->counts.false_deaths > 0;
+		if ((uint32_t) minutes % 10 != 0 && !dead)
+			continue;
+		printf("# %.1f h: %u nodes, %.0f node hours, %u stalls; false: "
+			   "%u dead, %u suspect; phi at most %.2f; %.0f s\n",
+			   minutes / 60, day->nodes, minutes / 60 * day->nodes,
+			   (unsigned) w->counts.stalls, (unsigned) w->counts.false_deaths,
+			   (unsigned) w->counts.false_suspects, w->counts.phi_max,
+			   cpu_seconds() - start);
+		fflush(stdout);
 	}
-	for (int i = 0; i < deaths && w->up_count > 1; i++)
+	printf("%sok 1 - %u nodes, %.0f %% loss, %.2f hours, seed %u: nobody dies "
+		   "who lives\n1..1\n%d passed, %d failed\n",
+		   dead ? "not " : "", day->nodes, w->network.loss * 100, minutes / 60,
+		   (unsigned) day->seed, !dead, dead);
+	world_free(w);
+	return dead;
+}
+
+/* ---- curves ------------------------------------------------------------- */
+
+#define DEATHS 5
+
+typedef struct Point
+{
+	uint32_t nodes;
+	uint32_t quiet_s;
+} Point;
+
+static const Point points[] = {{3, 7200},  {10, 3600}, {30, 1800},
+							   {100, 600}, {300, 200}, {1000, 100}};
+static const double losses[] = {0, 0.05, 0.20};
+
+static void
+draw_point(FILE *f, const Point *p, double loss)
+{
+	Network network = network_usual;
+	uint32_t limit = 20 * news_budget(p->nodes);
+	Death sum = {0, 0, 0};
+	double worst_s = 0;
+	uint32_t restart = 0;
+	uint32_t join;
+	uint32_t joins;
+	uint32_t move;
+	World *w;
+	Quiet q;
+
+	network.loss = loss;
+	w = world_new(p->nodes, p->nodes, &network, true);
+	world_run(w, 10 * SECOND);
+	q = measure_quiet(w, p->quiet_s * SECOND);
+	w->network.stall_every = 0;
+	world_run(w, 4 * SECOND);
+	for (int i = 0; i < DEATHS; i++)
 	{
-		uint32_t x = n - 1 - i;
-		Death d = measure_death(w, x, 60 * SECOND);
-		printf("death: suspect %.2f first %.2f all %.2f\n", d.suspect_s, d.first_s, d.all_s);
-		{ unsigned histo[80] = {0}; for (uint32_t h = 0; h < n; h++) if (w->watches[0].dead_at_us[h]) histo[(w->watches[0].dead_at_us[h] - w->watches[0].since_us) / (250*MS) % 80]++;
-		 for (int h = 0; h < 80; h++) if (histo[h]) printf(" %.2f:%u", h * .25, histo[h]); printf("\n");
-		 for (uint32_t h = 0; h < n; h++) if (w->hosts[h].up && !w->watches[0].dead_at_us[h]) { const DcGossipNode *nn = dc_gossip_find(w->hosts[h].gossip, x + 1); if (nn) printf("host %u: state %d heard %.2f doubt %.2f met %.2f seen %lu\n", h, nn->state, (w->hosts[h].gossip->now_us - nn->heard_us) / 1e6, nn->doubt_us ? (w->hosts[h].gossip->now_us - nn->doubt_us) / 1e6 : 0, (w->hosts[h].gossip->now_us - nn->met_us) / 1e6, nn->seen_version); } }
-		world_run(w, 3 * SECOND);
-		world_watch(w, 0, x);
-		Watch *k = &w->watches[0];
-		world_start(w, x);
-		k->config_version = w->hosts[x].gossip->nodes[0].config_version;
-		uint32_t r = measure_news(w, 1, 100);
-		uint64_t t0 = k->since_us;
-		while (k->alive_count < w->up_count - 1 && w->now_us - t0 < 60 * SECOND) world_run(w, 10 * MS);
-		printf("restart: known %u rounds (budget %u), alive to all %.2f s\n", r, news_budget(n), (double)(w->now_us - t0)/1e6);
+		uint32_t index = world_below(w, p->nodes);
+		Death d = measure_death(w, index, 60 * SECOND);
+		uint32_t rounds = measure_restart(w, index, limit);
+
+		sum.suspect_s += d.suspect_s / DEATHS;
+		sum.first_s += d.first_s / DEATHS;
+		sum.all_s += d.all_s / DEATHS;
+		worst_s = d.all_s > worst_s ? d.all_s : worst_s;
+		restart = rounds > restart ? rounds : restart;
 		world_run(w, 15 * SECOND);
 	}
-	if (deaths)
+	join = measure_joins(w, 1, limit);
+	world_run(w, 20 * SECOND);
+	joins = measure_joins(w, 10, limit);
+	world_run(w, 20 * SECOND);
+	move = measure_move(w, 1, limit);
+	fprintf(f,
+			"%u,%.2f,%.2f,%u,%u,%.2f,%.0f,%.1f,%.1f,%.2f,%.2f,%.2f,%.2f,%.2f,"
+			"%.2f,%u,%u,%u,%u,%u\n",
+			p->nodes, loss, q.node_hours, (unsigned) q.counts.false_suspects,
+			(unsigned) q.counts.false_deaths, q.counts.phi_max,
+			q.bytes_per_second, q.datagrams_per_second, q.cpu_us, q.life_rounds,
+			q.record_rounds, sum.suspect_s, sum.first_s, sum.all_s, worst_s,
+			restart, join, joins, move, news_budget(p->nodes));
+	fflush(f);
+	world_free(w);
+}
+
+static int
+draw_curves(const char *name)
+{
+	FILE *f = fopen(name, "w");
+
+	if (f == NULL)
 	{
-		memset(w->watches, 0, sizeof(w->watches));
-		world_watch(w, 0, n);
-		world_start(w, n);
-		w->watches[0].config_version = 0;
-		printf("join: %u rounds\n", measure_news(w, 1, 200));
-		uint64_t t = w->now_us; 
-		world_settle(w, 100 * SECOND);
-		printf("all alive after %.1f s more\n", (w->now_us - t) / 1e6);
-		world_run(w, 20*SECOND);
-		for (int i = 0; i < 10; i++) { world_watch(w, i, n + 1 + i); world_start(w, n + 1 + i); w->watches[i].config_version = 0; }
-		printf("10 joins: %u rounds\n", measure_news(w, 10, 200));
-		world_run(w, 20*SECOND);
-		world_watch(w, 0, 1);
-		world_move(w, 1);
-		w->watches[0].config_version = w->hosts[1].gossip->nodes[0].config_version;
-		printf("moved: %u rounds\n", measure_news(w, 1, 200));
+		perror(name);
+		return 2;
 	}
-	printf("cpu %.1f\n", cpu_seconds() - c0);
-	return 0;
+	fprintf(f, "nodes,loss,node_hours,false_suspects,false_deaths,phi_max,"
+			   "bytes_per_second,datagrams_per_second,cpu_us_per_round,"
+			   "life_rounds,record_rounds,suspect_s,death_first_s,"
+			   "death_all_s,death_worst_s,restart_rounds,join_rounds,"
+			   "joins10_rounds,move_rounds,budget_rounds\n");
+	for (size_t l = 0; l < sizeof(losses) / sizeof(losses[0]); l++)
+	{
+		for (size_t p = 0; p < sizeof(points) / sizeof(points[0]); p++)
+			draw_point(f, &points[p], losses[l]);
+	}
+	return fclose(f) != 0;
+}
+
+/* ---- the program -------------------------------------------------------- */
+
+static int
+run_canary(const char *name, uint64_t seed)
+{
+	const Canary *canary = check_canary(name);
+	Trial trial;
+	const char *found;
+
+	if (canary == NULL)
+	{
+		fprintf(stderr, "sim-gossip: no canary \"%s\"\n", name);
+		return 2;
+	}
+	trial = canary->trial;
+	if (seed != 0)
+		trial.seed = seed;
+	dc_canaries = canary->canary;
+	found = check_trial(&trial);
+	printf("%s, seed %u: %s\n", canary->claim, (unsigned) trial.seed,
+		   found != NULL ? found : "not noticed");
+	return found == NULL;
+}
+
+int
+main(int argc, char **argv)
+{
+	Day day = {1000, 1, 24, 0};
+	const char *canary = NULL;
+	bool is_day = false;
+	uint64_t seed = 0;
+
+	for (int i = 1; i < argc; i++)
+	{
+		const char *value = i + 1 < argc ? argv[i + 1] : "0";
+
+		if (strcmp(argv[i], "--check") == 0)
+			return check_all();
+		if (strcmp(argv[i], "--curves") == 0 && i + 1 < argc)
+			return draw_curves(value);
+		if (strcmp(argv[i], "--day") == 0)
+			is_day = true;
+		else if (strcmp(argv[i], "--hours") == 0 && ++i)
+			day.hours = strtod(value, NULL);
+		else if (strcmp(argv[i], "--nodes") == 0 && ++i)
+			day.nodes = (uint32_t) strtoul(value, NULL, 10);
+		else if (strcmp(argv[i], "--seconds") == 0 && ++i)
+			day.seconds = strtod(value, NULL);
+		else if (strcmp(argv[i], "--seed") == 0 && ++i)
+			day.seed = seed = strtoull(value, NULL, 10);
+		else if (strcmp(argv[i], "--canary") == 0 && ++i)
+			canary = value;
+		else
+			is_day = false, canary = NULL, i = argc;
+	}
+	if (canary != NULL)
+		return run_canary(canary, seed);
+	if (is_day && day.nodes > 0 && day.nodes <= HOSTS_MAX)
+		return run_day(&day);
+	fprintf(stderr,
+			"usage: sim-gossip --check\n"
+			"       sim-gossip --day [--hours H] [--nodes N] [--seed S] "
+			"[--seconds CPU]\n"
+			"       sim-gossip --curves FILE.csv\n"
+			"       sim-gossip --canary NAME [--seed S]\n");
+	return 2;
 }

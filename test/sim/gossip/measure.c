@@ -53,8 +53,7 @@ sample_ages(World *w, Quiet *q)
 			q->life_rounds += life_rounds;
 			if (life_rounds > q->life_rounds_max)
 				q->life_rounds_max = life_rounds;
-			q->record_rounds +=
-				(double) (now_us - node->made_us) / interval_us;
+			q->record_rounds += (double) (now_us - node->made_us) / interval_us;
 		}
 	}
 	if (count == 0)
@@ -92,13 +91,21 @@ measure_quiet(World *w, uint64_t duration_us)
 	return q;
 }
 
+static void
+stop_watching(World *w)
+{
+	memset(w->watches, 0, sizeof(w->watches));
+}
+
 Death
 measure_death(World *w, uint32_t index, uint64_t limit_us)
 {
-	const Watch *watch = world_watch(w, 0, index);
+	const Watch *watch;
 	uint64_t start_us = w->now_us;
 	Death d = {-1, -1, -1};
 
+	stop_watching(w);
+	watch = world_watch(w, 0, index);
 	world_crash(w, index);
 	while (watch->dead_count < w->up_count && w->now_us - start_us < limit_us)
 		world_run(w, 10 * MS);
@@ -112,7 +119,7 @@ measure_death(World *w, uint32_t index, uint64_t limit_us)
 }
 
 uint32_t
-measure_news(World *w, uint32_t watches, uint32_t limit)
+measure_news(World *w, uint32_t limit)
 {
 	uint32_t rounds = 0;
 	uint32_t lacking = 1;
@@ -122,8 +129,41 @@ measure_news(World *w, uint32_t watches, uint32_t limit)
 		world_run(w, w->interval_us);
 		rounds++;
 		lacking = 0;
-		for (uint32_t i = 0; i < watches; i++)
-			lacking += w->watches[i].known_count < w->up_count - 1;
+		for (uint32_t i = 0; i < WATCHES; i++)
+			lacking += w->watches[i].node_id != 0 &&
+					   w->watches[i].known_count < w->up_count - 1;
 	}
 	return rounds;
+}
+
+uint32_t
+measure_joins(World *w, uint32_t count, uint32_t limit)
+{
+	stop_watching(w);
+	for (uint32_t i = 0; i < count; i++)
+	{
+		uint32_t index = w->host_count;
+
+		world_start(w, index);
+		world_watch(w, i, index);
+	}
+	return measure_news(w, limit);
+}
+
+uint32_t
+measure_restart(World *w, uint32_t index, uint32_t limit)
+{
+	stop_watching(w);
+	world_start(w, index);
+	world_watch(w, 0, index);
+	return measure_news(w, limit);
+}
+
+uint32_t
+measure_move(World *w, uint32_t index, uint32_t limit)
+{
+	stop_watching(w);
+	world_move(w, index);
+	world_watch(w, 0, index);
+	return measure_news(w, limit);
 }

@@ -32,8 +32,13 @@ typedef struct Death
 
 Death measure_death(World *w, uint32_t index, uint64_t limit_us);
 
-/* Rounds until all know the newest description of all these; limit: never. */
-uint32_t measure_news(World *w, uint32_t watches, uint32_t limit);
+/* Rounds until all know the newest description of the watched; limit: never. */
+uint32_t measure_news(World *w, uint32_t limit);
+
+/* The same for hosts that join at once, one that restarts, one that moves. */
+uint32_t measure_joins(World *w, uint32_t count, uint32_t limit);
+uint32_t measure_restart(World *w, uint32_t index, uint32_t limit);
+uint32_t measure_move(World *w, uint32_t index, uint32_t limit);
 
 /* Two for each doubling of the nodes, and four. */
 uint32_t news_budget(uint32_t nodes);

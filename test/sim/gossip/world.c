@@ -108,8 +108,7 @@ world_watch(World *w, uint32_t slot, uint32_t index)
 	watch->node_id = index + 1;
 	watch->since_us = w->now_us;
 	if (w->hosts[index].up)
-		watch->config_version =
-			w->hosts[index].gossip->nodes[0].config_version;
+		watch->config_version = w->hosts[index].gossip->nodes[0].config_version;
 	return watch;
 }
 
@@ -161,11 +160,6 @@ note_events(World *w, const Host *host)
 		{
 			w->counts.false_suspects += event->to == DC_GOSSIP_SUSPECT;
 			w->counts.false_deaths += event->to == DC_GOSSIP_DEAD;
-			if (event->to == DC_GOSSIP_DEAD &&
-				getenv("GOSSIP_TRACE") != NULL)
-				printf("# %.3f s: host %u takes %u for dead\n",
-					   (double) (w->now_us - START) / 1e6,
-					   host->gossip->nodes[0].node_id, event->node_id);
 		}
 		for (uint32_t j = 0; j < WATCHES; j++)
 		{
@@ -176,8 +170,6 @@ note_events(World *w, const Host *host)
 			note_known(w, watch, host);
 			if (state)
 				note_state(w, watch, event->to);
-			if (state && event->to == DC_GOSSIP_DEAD)
-				watch->dead_at_us[host - w->hosts] = w->now_us;
 		}
 	}
 }
@@ -337,7 +329,9 @@ note_doubts(World *w, const Host *host)
 		const Host *other = &w->hosts[node->node_id - 1];
 		double phi = dc_gossip_phi(g, node);
 
+		/* who has just begun to ask gives no verdict, whatever phi is */
 		if (phi > w->counts.phi_max && other->up && other->side == host->side &&
+			g->now_us - node->asked_us > 4 * w->interval_us &&
 			other->crashed_us + HOUR / 60 < w->now_us)
 			w->counts.phi_max = phi;
 	}
@@ -368,8 +362,8 @@ run_host(World *w, Host *host)
 
 		host->stalled_until_us = w->now_us + w->network.stall_min_us +
 								 world_below(w, (uint32_t) spread_us);
-		host->stall_at_us = host->stalled_until_us +
-							exponential(w, w->network.stall_every);
+		host->stall_at_us =
+			host->stalled_until_us + exponential(w, w->network.stall_every);
 		w->counts.stalls++;
 		schedule(w, host, host->stalled_until_us);
 		return;
@@ -425,9 +419,9 @@ world_start(World *w, uint32_t index)
 	{
 		host->gossip = malloc(sizeof(*host->gossip));
 		host->nodes = malloc(sizeof(*host->nodes) * DC_NODE_ID_MAX);
-		host->skew_us = (int64_t) world_below(
-							w, (uint32_t) (2 * w->network.skew_us + 1)) -
-						(int64_t) w->network.skew_us;
+		host->skew_us =
+			(int64_t) world_below(w, (uint32_t) (2 * w->network.skew_us + 1)) -
+			(int64_t) w->network.skew_us;
 	}
 	host->socket_end = &host->socket;
 	capacity = capacity < DC_NODE_ID_MAX ? capacity : DC_NODE_ID_MAX;

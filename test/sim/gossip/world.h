@@ -95,7 +95,6 @@ typedef struct Watch
 	uint64_t dead_us;
 	uint64_t config_version;
 	uint8_t seen[HOSTS_MAX];
-	uint64_t dead_at_us[HOSTS_MAX];
 } Watch;
 
 #define WATCHES 16
