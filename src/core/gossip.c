@@ -6,6 +6,7 @@
  * there.  nodes[0] is this node; a slot never moves, so that the caller may
  * keep its own array beside ours.
  */
+#include "canary.h"
 #include "gossip_node.h"
 
 /* Who did not answer is called so often in a round, and so many such nodes. */
@@ -117,6 +118,17 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, const char *from,
 		dc_gossip_add_node_event(out, DC_GOSSIP_EVENT_CONFIG, node);
 }
 
+static void
+beat(DcGossip *g)
+{
+	DcGossipNode *self = &g->nodes[0];
+
+	/* The version follows the clock: a restart begins above it. */
+	self->version = g->now_us > self->version ? g->now_us : self->version + 1;
+	self->heard_us = self->made_us = g->now_us;
+	self->disputed = dc_gossip_rival(g) != NULL;
+}
+
 /*
  * A digest alone already tells that its node lived to make the version, and
  * who asks for it.
@@ -136,8 +148,13 @@ note_digest(DcGossip *g, const DcGossipDigest *digest, DcGossipOutput *out)
 	if (node != &g->nodes[0] && digest->version != 0)
 		dc_gossip_note_version(g, node, digest->version,
 							   dc_gossip_since(g, digest->age_ms), out);
-	if (digest->doubt_ms != 0)
-		dc_gossip_hear_doubt(g, node, dc_gossip_since(g, digest->doubt_ms));
+	if (digest->doubt_ms == 0)
+		return;
+	/* It takes a version made later than the question to answer it. */
+	if (node == &g->nodes[0] && !DC_CANARY(DC_CANARY_REFUTE) &&
+		node->made_us <= dc_gossip_since(g, digest->doubt_ms))
+		beat(g);
+	dc_gossip_hear_doubt(g, node, dc_gossip_since(g, digest->doubt_ms));
 }
 
 static bool
@@ -308,7 +325,7 @@ note_contact(DcGossip *g, DcGossipNode *node, const char *from,
 	if (g->settled_us == 0)
 		g->settled_us = g->now_us + DC_GOSSIP_PAST_US;
 	/* A goodbye is not a sign of life; only a new record takes it back. */
-	if (node->described && !node->left)
+	if (!node->left)
 		dc_gossip_note_contact(g, node, out);
 }
 
@@ -396,6 +413,9 @@ dc_gossip_receive(DcGossip *g, const char *from, const void *data,
 	if (status != DC_OK)
 		return status;
 	note_contact(g, node, from, header, out);
+	/* Who was stopped and is spoken to first must not answer as of then. */
+	if (g->now_us - g->nodes[0].made_us > 2 * g->config.interval_us)
+		beat(g);
 	take_message(g, from, &message, out);
 	return DC_OK;
 }
@@ -528,17 +548,6 @@ rally(DcGossip *g, DcGossipOutput *out)
 	g->rally--;
 	for (int i = 0; i < RALLY_CALLS; i++)
 		call_some(g, g->live, g->live_count, out);
-}
-
-static void
-beat(DcGossip *g)
-{
-	DcGossipNode *self = &g->nodes[0];
-
-	/* The version follows the clock: a restart begins above it. */
-	self->version = g->now_us > self->version ? g->now_us : self->version + 1;
-	self->heard_us = self->made_us = g->now_us;
-	self->disputed = dc_gossip_rival(g) != NULL;
 }
 
 void

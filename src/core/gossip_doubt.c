@@ -45,6 +45,12 @@
 /* After an answer the version goes first for so long. */
 #define URGENT_ROUNDS 12
 
+/*
+ * A version that was mentioned but never came answers questions here and
+ * nowhere else: not for longer than this.
+ */
+#define UNPROVEN_ROUNDS 8
+
 /* Hearing nobody for so long is a failure of our own. */
 #define DEAF_ROUNDS 8
 
@@ -179,6 +185,9 @@ dc_gossip_hear_doubt(DcGossip *g, DcGossipNode *node, uint64_t since_us)
 	}
 	if (node->state == DC_GOSSIP_LEFT)
 		return;
+	if (since_us <= node->heard_us && since_us > node->made_us &&
+		g->now_us - node->heard_us > rounds_us(g, UNPROVEN_ROUNDS))
+		node->heard_us = node->made_us;
 	if (since_us <= node->heard_us)
 	{
 		/* We know better, and are about to say so. */

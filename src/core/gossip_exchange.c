@@ -397,6 +397,12 @@ dc_gossip_answer_syn(DcGossip *g, const char *from, const DcGossipMessage *syn,
 	for (uint32_t i = 0; i < syn->digest_count; i++)
 		add_wanted(g, &ack, &syn->digests[(start + i) % syn->digest_count]);
 	left_bytes -= DC_GOSSIP_DIGEST_BYTES * ack.digest_count;
+	/* Who calls without a word of us does not know us. */
+	if (places[g->nodes[0].node_id] == 0)
+	{
+		add_delta(g, &ack, &g->nodes[0], 0, 0, &left_bytes);
+		places[g->nodes[0].node_id] = 1;
+	}
 	add_newer(g, &ack, syn, &left_bytes);
 	add_unmentioned(g, &ack, syn, places, &left_bytes);
 	send_to(from, &ack, out);

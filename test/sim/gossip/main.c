@@ -58,7 +58,7 @@ run_day(const Day *day)
 
 /* ---- curves ------------------------------------------------------------- */
 
-#define DEATHS 5
+#define DEATHS 3
 
 typedef struct Point
 {
@@ -66,8 +66,8 @@ typedef struct Point
 	uint32_t quiet_s;
 } Point;
 
-static const Point points[] = {{3, 7200},  {10, 3600}, {30, 1800},
-							   {100, 600}, {300, 200}, {1000, 100}};
+static const Point points[] = {{3, 7200},  {10, 3600}, {30, 900},
+							   {100, 300}, {300, 100}, {1000, 60}};
 static const double losses[] = {0, 0.05, 0.20};
 
 static void
