@@ -20,6 +20,7 @@ set grid lc rgb "#dddddd"
 set key top left samplen 2 spacing 1.1
 
 set title "A death: until the last node knows (s)"
+set key bottom right
 set yrange [0:8]
 plot 5 with lines dt 2 lc rgb "#888888" title "goal", \
 	file using 1:(at(0, 14)) with linespoints pt 7 lc rgb "#1b7837" title "no loss", \
@@ -28,6 +29,7 @@ plot 5 with lines dt 2 lc rgb "#888888" title "goal", \
 	file using 1:(at(0.20, 14)) with linespoints pt 7 lc rgb "#b2182b" title "20 % loss"
 
 set title "News: rounds until all know, 5 % loss"
+set key top left
 set yrange [0:32]
 plot file using 1:(at(0.05, 20)) with lines dt 2 lc rgb "#888888" title "2 log2(n) + 4", \
 	file using 1:(at(0.05, 17)) with linespoints pt 7 lc rgb "#2166ac" title "one joins", \
@@ -43,7 +45,8 @@ plot file using 1:(at(0, 7) / 1000) with linespoints pt 7 lc rgb "#1b7837" title
 	file using 1:(at(0.05, 8)) with linespoints pt 6 dt 3 lc rgb "#2166ac" title "datagrams, 5 % loss"
 
 set title "Greatest phi of a node that lives (each stalls 1-2 s an hour)"
-set yrange [0:10]
+set key bottom right
+set yrange [0:12]
 plot 8 with lines dt 2 lc rgb "#888888" title "dead", \
 	6 with lines dt 4 lc rgb "#bbbbbb" title "suspect", \
 	file using 1:(at(0, 6)) with linespoints pt 7 lc rgb "#1b7837" title "no loss", \
