@@ -385,7 +385,7 @@ show_node(int slot, uint64 now)
 	shown->boot = node->boot == 0 && before != NULL ? before->boot : node->boot;
 	shown->since = (TimestampTz) node->since_us;
 	shown->heard_at = (TimestampTz) node->heard_us;
-	shown->phi = shown->local ? 0 : dc_phi(&node->phi, worker->core.now_us);
+	shown->phi = dc_gossip_phi(&worker->core, node);
 	shown->versions = node->wire_version;
 	shown->floor = node->floor;
 	shown->epoch = node->epoch;

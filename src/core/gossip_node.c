@@ -4,7 +4,6 @@
  */
 #include "gossip_node.h"
 
-/* A clash is over when nobody noticed it for this long. */
 /* How long after its last sign a clash is over: in gossip rounds. */
 #define CLASH_ROUNDS 60
 
@@ -13,9 +12,6 @@
 
 /* How often a node starts above its past before that counts as a rival. */
 #define STARTS_MAX 3
-
-/* Two signs of life that nobody forwarded late by mistake. */
-#define ADVANCES_ALIVE 2
 
 #define BIT(state) (1u << (state))
 
@@ -56,23 +52,6 @@ dc_gossip_node(const DcGossip *g, uint32_t node_id)
 	uint32_t slot = node_id <= DC_NODE_ID_MAX ? g->slot_of[node_id] : 0;
 
 	return slot == 0 ? NULL : &g->nodes[slot - 1];
-}
-
-static uint32_t
-known_count(const DcGossip *g)
-{
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < g->capacity; i++)
-		count += g->nodes[i].node_id != 0;
-	return count;
-}
-
-/* Above the datagram's digests, news of one node comes less often. */
-static uint64_t
-expected_us(const DcGossip *g)
-{
-	return g->config.interval_us * (1 + known_count(g) / DC_GOSSIP_DIGESTS_MAX);
 }
 
 /* ---- events ------------------------------------------------------------- */
@@ -180,10 +159,14 @@ dc_gossip_move(DcGossip *g, DcGossipNode *node, DcGossipState to,
 
 	if ((moves[from] & BIT(to)) == 0)
 		return;
+	g->roster_stale |= dc_gossip_is_silent(node);
 	node->state = to;
+	g->roster_stale |= dc_gossip_is_silent(node);
 	node->since_us = g->now_us;
 	if (to == DC_GOSSIP_DEAD || to == DC_GOSSIP_LEFT)
 		node->advances = 0;
+	if (to == DC_GOSSIP_LEFT)
+		node->doubt_us = node->called_us = 0;
 	if (out == NULL)
 		return;
 	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_STATE, node->node_id);
@@ -193,41 +176,55 @@ dc_gossip_move(DcGossip *g, DcGossipNode *node, DcGossipState to,
 	event->boot = node->boot;
 }
 
-/*
- * What others forward may be old news: a node counts as alive again only
- * when its version moved twice.
- */
 void
-dc_gossip_note_life(DcGossip *g, DcGossipNode *node, bool direct,
-					DcGossipOutput *out)
+dc_gossip_refresh_roster(DcGossip *g)
 {
-	bool was_silent =
-		node->state != DC_GOSSIP_ALIVE && node->state != DC_GOSSIP_SUSPECT;
-
-	node->heard_us = g->now_us;
-	if (direct)
-		node->advances = ADVANCES_ALIVE;
-	else if (node->advances < ADVANCES_ALIVE)
-		node->advances++;
-
-	if (!was_silent)
-		dc_phi_heartbeat(&node->phi, g->now_us);
-	else if (node->state == DC_GOSSIP_UNKNOWN ||
-			 node->advances >= ADVANCES_ALIVE)
-		dc_phi_init(&node->phi, expected_us(g), g->now_us);
-
-	if (!node->described)
+	if (!g->roster_stale)
 		return;
-	if (node->left)
-		dc_gossip_move(g, node, DC_GOSSIP_LEFT, out);
-	else if (!was_silent || node->advances >= ADVANCES_ALIVE)
-		dc_gossip_move(g, node, DC_GOSSIP_ALIVE, out);
+	g->roster_stale = false;
+	g->live_count = g->silent_count = 0;
+	for (uint32_t i = 1; i < g->used; i++)
+	{
+		const DcGossipNode *node = &g->nodes[i];
+
+		if (node->node_id == 0 ||
+			(node->address[0] == '\0' && node->seen_address[0] == '\0'))
+			continue;
+		if (dc_gossip_is_silent(node))
+			g->silent[g->silent_count++] = (uint16_t) i;
+		else
+			g->live[g->live_count++] = (uint16_t) i;
+	}
+}
+
+void
+dc_gossip_watch(DcGossip *g, DcGossipNode *node)
+{
+	if (node->listed)
+		return;
+	node->listed = true;
+	g->hot[g->hot_count++] = (uint16_t) (node - g->nodes);
+}
+
+void
+dc_gossip_note_news(DcGossip *g, DcGossipNode *node)
+{
+	node->news_us = g->now_us;
+	dc_gossip_watch(g, node);
 }
 
 void
 dc_gossip_drop_node(DcGossip *g, DcGossipNode *node)
 {
 	g->slot_of[node->node_id] = 0;
+	g->roster_stale = true;
+	for (uint32_t i = 0; node->listed && i < g->hot_count; i++)
+	{
+		if (&g->nodes[g->hot[i]] != node)
+			continue;
+		g->hot[i] = g->hot[--g->hot_count];
+		break;
+	}
 	memset(node, 0, sizeof(*node));
 }
 
@@ -274,7 +271,9 @@ dc_gossip_add_node(DcGossip *g, uint32_t node_id, const char *from,
 	node->node_id = node_id;
 	node->since_us = node->heard_us = g->now_us;
 	g->slot_of[node_id] = (uint16_t) (node - g->nodes + 1);
-	dc_phi_init(&node->phi, expected_us(g), g->now_us);
+	if (g->used < g->slot_of[node_id])
+		g->used = g->slot_of[node_id];
+	g->roster_stale = true;
 	return node;
 }
 
@@ -344,13 +343,15 @@ dc_gossip_start_self(DcGossip *g, uint64_t least_version)
 
 	version += dc_gossip_draw(g, 1024);
 	self->boot = self->version = self->config_version = version;
-	self->news_us = g->now_us;
+	self->made_us = g->now_us;
+	dc_gossip_note_news(g, self);
 	g->past_version = 0;
 }
 
 /*
- * Soon after our start a greater record of ours is what we said before a clock was set back, and we
- * start again above it.  Later it is our past only if it does not move.
+ * Soon after our start a greater record of ours is what we said before a
+ * clock was set back, and we start again above it.  Later it is our past only
+ * if it does not move.
  */
 void
 dc_gossip_hear_of_self(DcGossip *g, uint64_t incarnation, uint64_t boot,

@@ -131,6 +131,8 @@ write_digests(DcWriter *w, const DcGossipMessage *message)
 		dc_write_u16(w, (uint16_t) digest->node_id);
 		dc_write_u64(w, digest->incarnation);
 		dc_write_u64(w, digest->version);
+		dc_write_u16(w, digest->age_ms);
+		dc_write_u16(w, digest->doubt_ms);
 	}
 }
 
@@ -147,6 +149,8 @@ read_digests(DcReader *r, DcGossipMessage *message)
 		digest->node_id = previous = read_node_id(r, previous);
 		digest->incarnation = dc_read_u64(r);
 		digest->version = dc_read_u64(r);
+		digest->age_ms = (uint16_t) dc_read_u16(r);
+		digest->doubt_ms = (uint16_t) dc_read_u16(r);
 		if (digest->version > VERSION_MAX)
 			dc_reader_fail(r, DC_MALFORMED);
 		message->digest_count++;
@@ -186,6 +190,7 @@ write_delta(DcWriter *w, const DcGossipDelta *delta)
 	dc_write_u64(w, delta->incarnation);
 	dc_write_u64(w, delta->version);
 	dc_write_u64(w, delta->config_version);
+	dc_write_u16(w, delta->age_ms);
 	dc_write_u8(w, (uint8_t) flags);
 	dc_write_u64(w, delta->clock);
 	dc_write_varint(w, floor_gap(delta));
@@ -210,6 +215,7 @@ read_delta(DcReader *r, uint32_t previous, DcGossipDelta *delta)
 	delta->incarnation = dc_read_u64(r);
 	delta->version = dc_read_u64(r);
 	delta->config_version = dc_read_u64(r);
+	delta->age_ms = (uint16_t) dc_read_u16(r);
 	flags = dc_read_u8(r);
 	delta->clock = read_stamp(r);
 	delta->floor = read_floor(r, delta->clock);

@@ -16,13 +16,13 @@
 #include <string.h>
 #include <time.h>
 
-unsigned dc_canaries;
+uint64_t dc_canaries;
 
 /* A rule left out; the suite claims that the simulator notices it. */
 typedef struct Fault
 {
 	const char *name;
-	unsigned canary;
+	uint64_t canary;
 	Defect defect;
 	Trouble trouble;
 	const char *claim;
@@ -292,7 +292,7 @@ find_canary(const Fault *fault, bool corpus, double until)
 
 /* Each scenario in all its orders. */
 static bool
-explore_all(Defect defect, unsigned canary, const char *only, bool trace,
+explore_all(Defect defect, uint64_t canary, const char *only, bool trace,
 			uint64_t states)
 {
 	bool all = true;

@@ -16,12 +16,12 @@
 #include <string.h>
 #include <time.h>
 
-unsigned dc_canaries;
+uint64_t dc_canaries;
 
 typedef struct Canary
 {
 	const char *name;
-	unsigned canary;
+	uint64_t canary;
 	Defect defect;
 	Trouble trouble;
 	const char *claim;
