@@ -165,7 +165,7 @@ subtest 'a node whose extension was dropped' => sub {
 	$c->await(1, q{SELECT state <> 'streaming' OR incoming = 0 FROM datacake.peers WHERE node_id = 8
 		UNION ALL SELECT true WHERE NOT EXISTS (SELECT FROM datacake.peers WHERE node_id = 8)}, 't', 'and is no peer any more');
 	good_cluster('without it');
-	$c->sql(8, 'CREATE EXTENSION datacake');
+	$c->sql(8, q{CREATE EXTENSION datacake; SELECT datacake.join('} . $c->gossip_address(1) . q{', replace => true)});
 	$c->wait_for_nodes(4);
 	$c->verify_ok('created again it is a new member');
 };
