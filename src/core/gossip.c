@@ -8,6 +8,8 @@
  */
 #include "gossip_node.h"
 
+#include "canary.h"
+
 /* A description is news for this many rounds and goes out first. */
 #define NEWS_ROUNDS  40
 #define NEWS_DIGESTS (DC_GOSSIP_DIGESTS_MAX / 2)
@@ -59,7 +61,7 @@ send_to(const char *address, DcGossipMessage *message, DcGossipOutput *out)
 	dc_writer_init(&w, send->bytes, sizeof(send->bytes));
 	dc_gossip_encode(&w, message);
 	if (w.status != DC_OK)
-		return;
+		return; /* not simulated: what is sent is chosen to fit */
 	send->length = w.length;
 	dc_gossip_copy(send->address, sizeof(send->address),
 				   dc_gossip_slice(address));
@@ -114,7 +116,7 @@ choose_digests(DcGossip *g, DcGossipMessage *message)
 				continue;
 			if (message->digest_count < limit)
 				add_digest(message, node, mentioned);
-			else if (pass == 1)
+			else if (pass == 1) /* not simulated: more than 60 nodes */
 				message->complete = false;
 		}
 	}
@@ -209,7 +211,7 @@ add_delta(DcGossipMessage *message, const DcGossipNode *node,
 	}
 	bytes = dc_gossip_delta_bytes(&delta);
 	if (bytes > *left_bytes)
-		return false;
+		return false; /* not simulated: more nodes than fit a datagram */
 	*left_bytes -= bytes;
 	message->deltas[message->delta_count++] = delta;
 	return true;
@@ -281,6 +283,9 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, uint32_t sender,
 	node->closed = delta->closed;
 	node->disputed = delta->disputed;
 	node->clock = delta->clock;
+	if (dc_gossip_compare(node->incarnation, node->boot,
+						  node->session.incarnation, node->session.boot) == 0)
+		node->session_heard_us = g->now_us;
 	if (delta->version > node->seen_version || restarted)
 		node->seen_version = delta->version;
 	dc_gossip_note_life(g, node, sender == delta->node_id, out);
@@ -486,8 +491,23 @@ judge_own_name(DcGossip *g, const char *from, const DcGossipHeader *header,
 }
 
 /*
+ * The latest start fell silent, and nobody forwards what it says: who is left
+ * speaks for the node again.
+ */
+static void
+take_back(DcGossip *g, DcGossipNode *node)
+{
+	DcReplayWindow window = node->previous.window;
+
+	dc_gossip_shift_session(g, node, node->previous.incarnation,
+							node->previous.boot);
+	node->session.window = window;
+}
+
+/*
  * Somebody speaks under the latest start and an outdated one: tell both.  If
- * the latest is silent, the outdated one is left to notice that by itself.
+ * the latest is taken for dead, the outdated one is left to notice that by
+ * itself.
  */
 static void
 judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
@@ -512,6 +532,12 @@ judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
 		!dc_replay_accept(&node->previous.window, header->sequence) ||
 		g->now_us - node->session_since_us < DC_GOSSIP_RIVAL_US)
 		return;
+	if (g->now_us - node->session_heard_us > dc_gossip_clash_us(g) &&
+		!DC_CANARY(DC_CANARY_R15))
+	{
+		take_back(g, node);
+		return;
+	}
 	dc_gossip_note_clash(g, node, header->incarnation, header->boot, from, out);
 	if (node->clash_told_us != 0 &&
 		g->now_us - node->clash_told_us < CLASH_TOLD_US)
@@ -540,9 +566,10 @@ judge_sender(DcGossip *g, DcGossipNode *node, const char *from,
 	}
 	if (order > 0)
 		dc_gossip_shift_session(g, node, header->incarnation, header->boot);
-	return dc_replay_accept(&node->session.window, header->sequence) ?
-			   DC_OK :
-			   DC_REPLAYED;
+	if (!dc_replay_accept(&node->session.window, header->sequence))
+		return DC_REPLAYED;
+	node->session_heard_us = g->now_us;
+	return DC_OK;
 }
 
 static void
@@ -686,7 +713,7 @@ judge_silence(DcGossip *g, DcGossipOutput *out)
 			continue;
 		/* The rest waits for the next round rather than going unreported. */
 		if (out->event_count + 2 > DC_GOSSIP_EVENTS_MAX)
-			return;
+			return; /* not simulated: dozens of nodes fall silent at once */
 		if (node->state == DC_GOSSIP_LEFT &&
 			g->now_us - node->since_us > g->config.forget_us)
 		{
@@ -961,7 +988,7 @@ dc_gossip_restore(DcGossip *g, const DcGossipNode *from, uint64_t now_us)
 		return false;
 	node = dc_gossip_add_node(g, from->node_id, "", NULL);
 	if (node == NULL)
-		return false;
+		return false; /* not simulated: more was saved than there is room */
 	node->incarnation = from->incarnation;
 	node->floor = from->floor;
 	node->epoch = from->epoch;
