@@ -184,8 +184,6 @@ dc_gossip_move(DcGossip *g, DcGossipNode *node, DcGossipState to,
 	node->since_us = g->now_us;
 	if (to == DC_GOSSIP_DEAD || to == DC_GOSSIP_LEFT)
 		node->advances = 0;
-	if (out == NULL)
-		return;
 	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_STATE, node->node_id);
 	event->from = from;
 	event->to = to;
@@ -217,7 +215,7 @@ dc_gossip_note_life(DcGossip *g, DcGossipNode *node, bool direct,
 		dc_phi_init(&node->phi, expected_us(g), g->now_us);
 
 	if (!node->described)
-		return;
+		return; /* not simulated: its record comes with the first sign */
 	if (node->left)
 		dc_gossip_move(g, node, DC_GOSSIP_LEFT, out);
 	else if (!was_silent || node->advances >= ADVANCES_ALIVE)
@@ -245,12 +243,12 @@ find_room(DcGossip *g)
 			return node;
 		if (node->state != DC_GOSSIP_LEFT)
 			continue;
-		/* not simulated: more nodes come than there is room, and some left */
 		if (oldest == NULL || node->since_us < oldest->since_us)
 			oldest = node;
 	}
 	if (oldest != NULL)
-		dc_gossip_drop_node(g, oldest); /* not simulated: the same */
+		/* not simulated: the slot of a member that left and will return */
+		dc_gossip_drop_node(g, oldest);
 	return oldest;
 }
 

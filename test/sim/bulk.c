@@ -450,7 +450,7 @@ tighten(Bulk *b)
 			b->partitions = 1;
 			b->longest = 0;
 			b->entries = 9500 + rng_below(rng, 2000);
-			b->pages = 118 + rng_below(rng, 8);
+			b->pages = 124 + rng_below(rng, 8);
 			break;
 		default:
 			b->partitions = 1;

@@ -413,11 +413,26 @@ horizon_for(Sim *sim, const Node *node, const Call *call, bool scanned)
 	return DC_HLC_NONE;
 }
 
+/* Whatever it says, reading it ends. */
+static void
+read_changed(Sim *sim, const Known *known)
+{
+	uint8_t changed[KNOWN_BYTES];
+	uint32_t among = rng_chance(&sim->rng, 1, 2) ? 8 : known->length;
+
+	memcpy(changed, known->bytes, known->length);
+	changed[rng_below(&sim->rng, among)] = (uint8_t) rng_next(&sim->rng);
+	(void) dc_known_valid((DcSlice){changed, known->length});
+}
+
 /* Rows that a TRUNCATE takes although its writer did not know them. */
 static void
 note_conflicts(Sim *sim, const Node *node, const Known *known)
 {
 	DcSlice bytes = {known->bytes, known->length};
+
+	if (known->length > 0)
+		read_changed(sim, known);
 
 	for (uint8_t key = 0; key < sim->config.keys && bytes.length > 0; key++)
 	{
