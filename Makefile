@@ -285,5 +285,5 @@ help:
 	@echo 'make clean           remove what was built'
 	@echo 'make soak            the long tests (PARTS="kill partition": only these); the'
 	@echo '                     variables that set their length are in test/soak'
-	@echo 'make sim-coverage    lines and branches of the core that the simulators reach'
+	@echo 'make sim-coverage    which lines of the core the simulators reach; fails if not all'
 	@echo 'make matrix          not there yet'
