@@ -327,5 +327,5 @@ help:
 	@echo 'make soak            the long tests (PARTS="kill partition": only these); the'
 	@echo '                     variables that set their length are in test/soak'
 	@echo 'make gossip-curves   doc/gossip-curves.*, from the simulator (10 minutes; gnuplot)'
-	@echo 'make sim-coverage    lines and branches of the core that the simulators reach'
+	@echo 'make sim-coverage    which lines of the core the simulators reach; fails if not all'
 	@echo 'make matrix          not there yet'

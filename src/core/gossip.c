@@ -6,8 +6,9 @@
  * there.  nodes[0] is this node; a slot never moves, so that the caller may
  * keep its own array beside ours.
  */
-#include "canary.h"
 #include "gossip_node.h"
+
+#include "canary.h"
 
 /* Who did not answer is called so often in a round, and so many such nodes. */
 #define RETRY_CALLS 2
@@ -110,6 +111,9 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, const char *from,
 	node->disputed = delta->disputed;
 	node->joining = delta->joining;
 	node->clock = delta->clock;
+	if (dc_gossip_compare(node->incarnation, node->boot,
+						  node->session.incarnation, node->session.boot) == 0)
+		node->session_heard_us = g->now_us;
 	if (restarted)
 		node->seen_version = 0;
 	dc_gossip_note_version(g, node, delta->version, node->made_us, out);
@@ -250,8 +254,23 @@ judge_own_name(DcGossip *g, const char *from, const DcGossipHeader *header,
 }
 
 /*
+ * The latest start fell silent, and nobody forwards what it says: who is left
+ * speaks for the node again.
+ */
+static void
+take_back(DcGossip *g, DcGossipNode *node)
+{
+	DcReplayWindow window = node->previous.window;
+
+	dc_gossip_shift_session(g, node, node->previous.incarnation,
+							node->previous.boot);
+	node->session.window = window;
+}
+
+/*
  * Somebody speaks under the latest start and an outdated one: tell both.  If
- * the latest is silent, the outdated one is left to notice that by itself.
+ * the latest is taken for dead, the outdated one is left to notice that by
+ * itself.
  */
 static void
 judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
@@ -276,6 +295,12 @@ judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
 		!dc_replay_accept(&node->previous.window, header->sequence) ||
 		g->now_us - node->session_since_us < DC_GOSSIP_RIVAL_US)
 		return;
+	if (g->now_us - node->session_heard_us > dc_gossip_clash_us(g) &&
+		!DC_CANARY(DC_CANARY_R15))
+	{
+		take_back(g, node);
+		return;
+	}
 	dc_gossip_note_clash(g, node, header->incarnation, header->boot, from, out);
 	if (node->clash_told_us != 0 &&
 		g->now_us - node->clash_told_us < CLASH_TOLD_US)
@@ -302,9 +327,10 @@ judge_sender(DcGossip *g, DcGossipNode *node, const char *from,
 	}
 	if (order > 0)
 		dc_gossip_shift_session(g, node, header->incarnation, header->boot);
-	return dc_replay_accept(&node->session.window, header->sequence) ?
-			   DC_OK :
-			   DC_REPLAYED;
+	if (!dc_replay_accept(&node->session.window, header->sequence))
+		return DC_REPLAYED;
+	node->session_heard_us = g->now_us;
+	return DC_OK;
 }
 
 static void
@@ -705,7 +731,7 @@ dc_gossip_restore(DcGossip *g, const DcGossipNode *from, uint64_t now_us)
 		return false;
 	node = dc_gossip_add_node(g, from->node_id, "", NULL);
 	if (node == NULL)
-		return false;
+		return false; /* not simulated: more was saved than there is room */
 	node->incarnation = from->incarnation;
 	node->floor = from->floor;
 	node->epoch = from->epoch;

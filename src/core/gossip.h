@@ -154,7 +154,8 @@ typedef struct DcGossipNode
 	DcGossipSession session;
 	DcGossipSession previous;
 	uint64_t session_since_us;
-	uint64_t clash_until_us; /* two of them speak, as of late */
+	uint64_t session_heard_us; /* from it, or by a record of it */
+	uint64_t clash_until_us;   /* two of them speak, as of late */
 	uint64_t clash_told_us;
 } DcGossipNode;
 

@@ -61,7 +61,7 @@ send_to(const char *address, DcGossipMessage *message, DcGossipOutput *out)
 	dc_writer_init(&w, send->bytes, sizeof(send->bytes));
 	dc_gossip_encode(&w, message);
 	if (w.status != DC_OK)
-		return;
+		return; /* not simulated: what is sent is chosen to fit */
 	send->length = w.length;
 	dc_gossip_copy(send->address, sizeof(send->address),
 				   dc_gossip_slice(address));

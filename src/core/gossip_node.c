@@ -86,7 +86,7 @@ dc_gossip_add_event(DcGossipOutput *out, DcGossipEventKind kind,
 	if (out->event_count < DC_GOSSIP_EVENTS_MAX)
 		event = &out->events[out->event_count++];
 	else
-		out->events_lost = true;
+		out->events_lost = true; /* not simulated: more than 70 at once */
 	memset(event, 0, sizeof(*event));
 	event->kind = kind;
 	event->node_id = node_id;
@@ -240,11 +240,13 @@ find_room(DcGossip *g)
 
 		if (node->node_id == 0)
 			return node;
-		if (node->state == DC_GOSSIP_LEFT &&
-			(oldest == NULL || node->since_us < oldest->since_us))
+		if (node->state != DC_GOSSIP_LEFT)
+			continue;
+		if (oldest == NULL || node->since_us < oldest->since_us)
 			oldest = node;
 	}
 	if (oldest != NULL)
+		/* not simulated: the slot of a member that left and will return */
 		dc_gossip_drop_node(g, oldest);
 	return oldest;
 }
@@ -287,15 +289,12 @@ dc_gossip_shift_session(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 	memset(&node->session, 0, sizeof(node->session));
 	node->session.incarnation = incarnation;
 	node->session.boot = boot;
-	node->session_since_us = g->now_us;
+	node->session_since_us = node->session_heard_us = g->now_us;
 }
 
-/*
- * How long a clash lasts after its last sign.  Signs may be that far apart as
- * an outdated start takes to be told from a late datagram.
- */
-static uint64_t
-clash_us(const DcGossip *g)
+/* Signs may be that far apart as telling an outdated start takes. */
+uint64_t
+dc_gossip_clash_us(const DcGossip *g)
 {
 	uint64_t rounds_us = CLASH_ROUNDS * g->config.interval_us;
 
@@ -310,7 +309,7 @@ dc_gossip_note_clash(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 	bool lasting = node->clash_until_us > g->now_us;
 	DcGossipEvent *event;
 
-	node->clash_until_us = g->now_us + clash_us(g);
+	node->clash_until_us = g->now_us + dc_gossip_clash_us(g);
 	if (lasting)
 		return;
 	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_IDENTITY, node->node_id);
@@ -325,7 +324,7 @@ void
 dc_gossip_note_rival(DcGossip *g, uint64_t incarnation, uint64_t boot,
 					 const char *address, DcGossipOutput *out)
 {
-	g->rival.until_us = g->now_us + clash_us(g);
+	g->rival.until_us = g->now_us + dc_gossip_clash_us(g);
 	g->rival.incarnation = incarnation;
 	g->rival.boot = boot;
 	if (address[0] != '\0' || g->nodes[0].clash_until_us <= g->now_us)
@@ -377,6 +376,7 @@ dc_gossip_hear_of_self(DcGossip *g, uint64_t incarnation, uint64_t boot,
 		return;
 	if (least >= (uint64_t) INT64_MAX)
 	{
+		/* not simulated: a peer that holds the key, and lies */
 		dc_gossip_note_rival(g, incarnation, boot, address, out);
 		return;
 	}

@@ -97,6 +97,9 @@ void dc_gossip_note_news(DcGossip *g, DcGossipNode *node);
 void dc_gossip_shift_session(DcGossip *g, DcGossipNode *node,
 							 uint64_t incarnation, uint64_t boot);
 
+/* How long a clash lasts after its last sign. */
+uint64_t dc_gossip_clash_us(const DcGossip *g);
+
 /* Two nodes speak under this id (for `node` of nodes[0]: the own one). */
 void dc_gossip_note_clash(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 						  uint64_t boot, const char *address,

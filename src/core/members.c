@@ -62,7 +62,7 @@ dc_members_put(DcMembers *list, DcMember member)
 	DcMember *here = &list->at[at];
 
 	if (!valid(member))
-		return false;
+		return false; /* not simulated: the codec refuses it before */
 	if (at < list->count && here->node_id == member.node_id)
 	{
 		if (here->incarnation > member.incarnation ||

@@ -147,11 +147,12 @@ void
 dc_write_bytes(DcWriter *w, const void *data, size_t length)
 {
 	if (w->status != DC_OK)
-		return;
+		return; /* not simulated: no message is too long for its buffer */
 	if (w->data != NULL)
 	{
 		if (length > w->capacity - w->length)
 		{
+			/* not simulated: the same */
 			w->status = DC_TOO_LONG;
 			return;
 		}
