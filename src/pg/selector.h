@@ -21,4 +21,12 @@ extern void dc_selector_register(const char *name, DatacakeSelector selector);
 extern int dc_selector_choose(const DcVoters *voters, DcLevel level,
 							  uint32 *chosen);
 
+/*
+ * The same for who asks some and replaces those that do not answer: indexes of
+ * voters, what the selector picks in front, then the others as choice.h says;
+ * room for all of them.
+ */
+extern uint32 dc_selector_order(const DcVoters *voters, DcLevel level,
+								uint32 *order);
+
 #endif

@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "guc.h"
+#include "heal.h"
 #include "metadata.h"
 #include "queue.h"
 
@@ -47,6 +48,7 @@ request(void)
 	RequestAddinShmemSpace(shared_bytes());
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
+	RequestAddinShmemSpace(dc_heal_bytes());
 	RequestNamedLWLockTranche("datacake", DC_LOCK_COUNT + DC_PARTITION_LOCKS);
 }
 
@@ -104,6 +106,7 @@ startup(void)
 		init_shared();
 	dc_metadata_attach();
 	dc_queue_attach();
+	dc_heal_attach();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -15,6 +15,7 @@
  *	 gossip               nodes                         DC_LOCK_NODES
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
  *	 apply backends       vector                        DC_LOCK_VECTOR
+ *	 readers              stale keys (heal.h)           DC_LOCK_HEAL
  *	 commit callbacks     the metadata                  one lock per partition
  *
  * No lock is ever held across I/O or while waiting for another one of ours,
@@ -50,6 +51,7 @@ enum
 	DC_LOCK_QUEUE,
 	DC_LOCK_JOBS,
 	DC_LOCK_STANDING,
+	DC_LOCK_HEAL,
 	DC_LOCK_COUNT
 };
 
@@ -301,6 +303,9 @@ typedef enum DcCounter
 	DC_COUNT_STAMPS_TWICE,
 	DC_COUNT_PURGED,
 	DC_COUNT_REPAIR_KEPT,
+	DC_COUNT_READ_QUESTIONS,
+	DC_COUNT_READ_STALE,
+	DC_COUNT_READ_REPLACED,
 	DC_COUNTERS
 } DcCounter;
 
