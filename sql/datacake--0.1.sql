@@ -201,6 +201,13 @@ CREATE TABLE datacake.service (
 );
 COMMENT ON TABLE datacake.service IS 'services of this node, for roles on all nodes: a function, and who owned it when it was registered; or a symbol of a library, and whose members may call it';
 
+CREATE TABLE datacake.selector (
+    name text PRIMARY KEY,
+    function text NOT NULL,
+    owner text NOT NULL
+);
+COMMENT ON TABLE datacake.selector IS 'selectors of this node that are written in SQL: a function, and who owned it when it was registered';
+
 CREATE TABLE datacake.keyspace (
     id bigint PRIMARY KEY,
     schema_name text NOT NULL,
@@ -291,6 +298,14 @@ CREATE FUNCTION datacake.read_newest(relation anyelement, keys anycompatiblearra
     AS 'MODULE_PATHNAME', 'datacake_read_newest' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION datacake.read_newest(anyelement, anycompatiblearray, text) IS
     'rows of a replicated table by key, the newest of as many nodes as the level asks for; relation is NULL::table; for roles that may SELECT from it';
+
+CREATE FUNCTION datacake.register_selector(name text, selector regprocedure) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_register_selector' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.register_selector(text, regprocedure) IS
+    'makes a function (candidates jsonb, level text) returns integer[] a name for the setting datacake.selector on this node; it runs as its owner';
+CREATE FUNCTION datacake.unregister_selector(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_unregister_selector' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.unregister_selector(text) IS 'takes back what register_selector() did on this node';
 
 CREATE FUNCTION datacake.define_keyspace_functions(name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -581,7 +596,7 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.require_level(text), datacake.reads_here(text), datacake.read_newest(anyelement, anycompatiblearray, text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
-GRANT SELECT ON datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
+GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
@@ -590,6 +605,7 @@ GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), data
     datacake.remove_node(integer), datacake.verify(interval),
     datacake.pause(integer), datacake.resume(integer), datacake.retry(),
     datacake.repair(regclass, integer), datacake.register_service(text, regprocedure), datacake.unregister_service(text),
+    datacake.register_selector(text, regprocedure), datacake.unregister_selector(text),
     datacake.call(integer, text, jsonb, interval), datacake.call_many(text, jsonb, text, interval) TO datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
     datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_call(bytea), datacake.peer_read(bytea) TO datacake_peer;

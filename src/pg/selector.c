@@ -1,23 +1,66 @@
 /*
  * selector.c
- *		Whom to wait for: the choice of another extension, checked.
+ *		Whom to ask and to wait for: the default, or what a selector picks.
  */
 #include "selector.h"
 
 #include "common/pg_prng.h"
 
 #include "choice.h"
+#include "guc.h"
+#include "selector_sql.h"
 
 StaticAssertDecl(DATACAKE_NAME_BYTES == DC_NAME_BYTES, "names fit");
 
-static char selector_name[NAMEDATALEN];
-static DatacakeSelector selector_now;
+#define SELECTORS_MAX 16
+
+/* Selectors in C, of this process. */
+static struct
+{
+	char name[NAMEDATALEN];
+	DatacakeSelector run;
+} registered[SELECTORS_MAX];
 
 void
 dc_selector_register(const char *name, DatacakeSelector selector)
 {
-	strlcpy(selector_name, name, sizeof(selector_name));
-	selector_now = selector;
+	int at = -1;
+
+	for (int i = SELECTORS_MAX; i-- > 0;)
+	{
+		if (registered[i].run == NULL && selector != NULL && at < 0)
+			at = i;
+	}
+	for (int i = 0; i < SELECTORS_MAX; i++)
+	{
+		if (registered[i].run != NULL && strcmp(registered[i].name, name) == 0)
+			at = i;
+	}
+	if (at < 0 && selector == NULL)
+		return;
+	if (at < 0)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("more than %d selectors are registered",
+							   SELECTORS_MAX)));
+	strlcpy(registered[at].name, name, sizeof(registered[at].name));
+	registered[at].run = selector;
+}
+
+/* -1: it is not registered. */
+static int
+run_selector(const char *name, const DatacakeCandidate *candidates, int count,
+			 const char *level, uint32 *chosen)
+{
+	int chosen_count;
+
+	for (int i = 0; i < SELECTORS_MAX; i++)
+	{
+		if (registered[i].run != NULL && strcmp(registered[i].name, name) == 0)
+			return Max(registered[i].run(candidates, count, level, chosen), 0);
+	}
+	if (!dc_selector_sql(name, candidates, count, level, chosen, &chosen_count))
+		return -1;
+	return chosen_count;
 }
 
 /* What is wrong with the choice, or NULL. */
@@ -49,15 +92,17 @@ complain(const DcVoters *voters, DcLevel level, const uint32 *chosen, int count)
 	return dc_tally_meets(have, needs) ? NULL : "they do not meet the level";
 }
 
-/* What the registered selector picks; -1: nothing that can be used. */
+/* What datacake.selector names picks; -1: nothing that can be used. */
 static int
 ask_selector(const DcVoters *voters, DcLevel level, uint32 *chosen)
 {
-	DatacakeCandidate *candidates =
-		palloc0(sizeof(DatacakeCandidate) * (voters->count + 1));
+	DatacakeCandidate *candidates;
 	const char *complaint;
 	int count;
 
+	if (strcmp(datacake_selector, "default") == 0)
+		return -1;
+	candidates = palloc0(sizeof(DatacakeCandidate) * (voters->count + 1));
 	for (int i = 0; i < voters->count; i++)
 	{
 		candidates[i].node_id = voters->at[i].node_id;
@@ -67,24 +112,25 @@ ask_selector(const DcVoters *voters, DcLevel level, uint32 *chosen)
 		strlcpy(candidates[i].data_center, voters->at[i].data_center,
 				DATACAKE_NAME_BYTES);
 	}
-	count =
-		selector_now(candidates, voters->count, dc_level_name(level), chosen);
-	complaint = complain(voters, level, chosen, count);
+	count = run_selector(datacake_selector, candidates, voters->count,
+						 dc_level_name(level), chosen);
 	pfree(candidates);
+	complaint = count < 0 ? "it is not registered" :
+							complain(voters, level, chosen, count);
 	if (complaint == NULL)
 		return count;
 	ereport(WARNING,
 			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 			 errmsg("nodes that selector \"%s\" chose for level \"%s\" are "
 					"not used: %s",
-					selector_name, dc_level_name(level), complaint)));
+					datacake_selector, dc_level_name(level), complaint)));
 	return -1;
 }
 
 int
 dc_selector_choose(const DcVoters *voters, DcLevel level, uint32 *chosen)
 {
-	int count = selector_now != NULL ? ask_selector(voters, level, chosen) : -1;
+	int count = ask_selector(voters, level, chosen);
 
 	if (count >= 0)
 		return count;
@@ -148,8 +194,6 @@ dc_selector_order(const DcVoters *voters, DcLevel level, uint32 *order)
 	uint32 at = 0;
 	int picked;
 
-	if (selector_now == NULL)
-		return count;
 	chosen = palloc(sizeof(uint32) * (voters->count + 1));
 	picked = ask_selector(voters, level, chosen);
 	for (int i = 0; i < picked; i++)

@@ -155,6 +155,50 @@ subtest 'who may read' => sub {
 	like(failure(1, q{SELECT * FROM datacake.read_newest(NULL::s.entries, '{1}'::int[], 'all')}), qr/42809: .*keys of type integer/, 'by their keys');
 };
 
+subtest 'what a quorum acknowledged is read by a quorum' => sub {
+	my %session = map { $_ => $c->session($_) } 1, 2, 3;
+	$c->freeze_link(2, 1);
+	my ($stale, $wrong) = (0, 0);
+	foreach my $n (1 .. 60)
+	{
+		my $i = 1 + int rand 3;
+		my $stamp = $session{2}->query_safe("SELECT s.put('rw', '$n')");
+		$session{3}->query_safe("SELECT datacake.await_stamp('$stamp', '1 min')") eq 't' or die 'no quorum';
+		$stale++ unless $session{1}->query_safe(q{SELECT s.get('rw', 'none')}) eq $n;
+		my $got = $session{$i}->query_safe(q{SELECT s.get('rw', 'quorum')});
+		$wrong++, diag "node $i reads $got after $n" unless $got eq $n;
+	}
+	is($wrong, 0, 'every time, through any node');
+	cmp_ok($stale, '>', 0, 'though one replica was stale all the while');
+	$c->thaw_link(2, 1);
+	$_->quit foreach values %session;
+	$c->verify_ok('all nodes are alike');
+};
+
+subtest 'selectors' => sub {
+	$c->sql(1, q{CREATE FUNCTION of_three(candidates jsonb, level text) RETURNS int[] LANGUAGE sql AS
+		$$ SELECT array_agg((c ->> 'node_id')::int ORDER BY c ->> 'data_center') FROM jsonb_array_elements(candidates) c
+		   WHERE (c ->> 'alive')::boolean AND ((c ->> 'local')::boolean OR c ->> 'node_id' = '3') $$;
+		SELECT datacake.register_selector('three', 'of_three(jsonb, text)')});
+	my $asked = q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'datacake questions of node 1'};
+	$c->await(2, $asked, 0, 'nobody asks');
+	my $session = $c->session(1);
+	$session->query_safe(q{SET datacake.selector = 'three'});
+	is($session->query_safe(q{SELECT count(s.get(CASE WHEN i > 0 THEN 'a' END, 'one')) FROM generate_series(1, 30) i}), 30, 'one in SQL chooses');
+	is($c->sql(2, $asked) . $c->sql(3, $asked), '01', 'whom to ask');
+	$session->quit;
+	my ($rc, $out, $err) = $c->try_sql(1, q{SET datacake.selector = 'three'; SELECT s.get('a', 'all')});
+	is($out, 'three', 'a choice that does not meet the level is not used');
+	like($err, qr/WARNING: .*selector "three".*they do not meet the level/, 'and that is said');
+	($rc, $out, $err) = $c->try_sql(1, q{SET datacake.selector = 'none'; SELECT s.get('a', 'all')});
+	is($out, 'three', 'nor one that is not there');
+	like($err, qr/WARNING: .*selector "none".*it is not registered/, 'which is said, too');
+	like(failure(1, q{SELECT datacake.register_selector('three', 'of_three(jsonb, text)')}), qr/42710: selector "three" is registered already/, 'a name is there once');
+	like(failure(1, q{SELECT datacake.register_selector('bad', 'length(text)')}), qr/42P13: length\(text\) cannot be a selector/, 'only such functions');
+	$c->sql(1, q{SELECT datacake.unregister_selector('three')});
+	like(failure(1, q{SELECT datacake.unregister_selector('three')}), qr/42704/, 'it is taken back once');
+};
+
 subtest 'a peer that is frozen' => sub {
 	my $session = $c->session(1);
 	$session->query_safe(q{SELECT count(s.get(CASE WHEN i > 0 THEN 'a' END, 'two')) FROM generate_series(1, 20) i});
