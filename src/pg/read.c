@@ -60,6 +60,7 @@ typedef struct Version
 {
 	DcEntry entry;
 	const DcIncoming *row; /* if it is live */
+	bool due;              /* a part will tell */
 } Version;
 
 typedef enum NodeState
@@ -143,6 +144,7 @@ read_states(const Read *read, Replica *node, bool own, DcReader *r)
 
 		if (state > DC_KEY_UNSETTLED || (state == DC_KEY_UNSETTLED && !own))
 			dc_reader_fail(r, DC_MALFORMED);
+		node->versions[i].due = state == DC_KEY_SENT;
 		entry->stamp = floor;
 		entry->dead = true;
 		if (state == DC_KEY_UNSETTLED)
@@ -167,6 +169,7 @@ take_item(const Read *read, Replica *node, const DcIncoming *item, DcReader *r)
 		return;
 	}
 	version = &node->versions[key - keys];
+	version->due = false;
 	if (item->change.entry.stamp <= version->entry.stamp)
 		return;
 	version->entry = item->change.entry;
@@ -188,6 +191,11 @@ read_parts(const Read *read, Replica *node, DcReader *r)
 	}
 	for (int i = 0; i < set->count && r->status == DC_OK; i++)
 		take_item(read, node, &set->items[i], r);
+	for (uint32 i = 0; i < node->taken && r->status == DC_OK; i++)
+	{
+		if (node->versions[i].due)
+			dc_reader_fail(r, DC_MALFORMED);
+	}
 	if (dc_reader_finish(r) != DC_OK || set->latest == DC_HLC_NONE)
 		return;
 	/* what this session writes next comes after what it has read */

@@ -206,6 +206,7 @@ subtest 'a peer that is frozen' => sub {
 	my $before = counter(1, 'read_questions');
 	is($session->query_safe(q{SELECT count(*) FROM generate_series(1, 20) i WHERE s.get(CASE WHEN i > 0 THEN 'a' END, 'quorum') = 'three'}), 20, 'does not keep a quorum from being read');
 	cmp_ok(counter(1, 'read_questions') - $before, '>', 20, 'others are asked in its place');
+	cmp_ok(counter(1, 'read_replaced'), '>', 0, 'because it takes too long');
 	my $waiting = $c->session(1, on_error_stop => 0);
 	$waiting->query_until(qr/^sent$/m, "\\echo sent\n\\set VERBOSITY verbose\nSELECT s.get('a', 'all');\n");
 	$c->await(1, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT s.get%' AND state = 'active' AND pid <> pg_backend_pid()}, 1, 'all of them are waited for');
