@@ -100,7 +100,8 @@ typedef struct Read
 	DcTally pending; /* those, and the late ones */
 	DcAsk *ask;
 	DcKeyList keys;
-	DcSlice question;
+	uint8 *question; /* begins with the version, which each node has */
+	Size question_bytes;
 	uint32 count; /* keys of this round, from keys.at on */
 	int round;
 	MemoryContext memory; /* of a round */
@@ -130,7 +131,8 @@ read_states(const Read *read, Replica *node, bool own, DcReader *r)
 	DcHlc floor;
 	const DcSlice *keys = read->keys.keys + read->keys.at;
 
-	if (dc_read_u8(r) != DC_WIRE_VERSION || dc_read_u8(r) != 'V')
+	dc_read_version(r);
+	if (dc_read_u8(r) != 'V')
 		dc_reader_fail(r, DC_MALFORMED);
 	floor = dc_read_u64(r);
 	node->taken = (uint32) dc_read_varint(r, read->count);
@@ -252,8 +254,9 @@ ask_node(Read *read, int i)
 	dc_tally_add(&read->pending, voter->centre);
 	if (voter->local)
 		return;
-	dc_ask_node(read->ask, voter->node_id, read->question.data,
-				read->question.length);
+	read->question[0] = dc_wire_version(voter->node_id);
+	dc_ask_node(read->ask, voter->node_id, read->question,
+				read->question_bytes);
 	dc_count(DC_COUNT_READ_QUESTIONS, 1);
 }
 
@@ -571,14 +574,15 @@ write_question(Read *read)
 		room += 4 + read->keys.keys[read->keys.at + read->count++].length;
 	data = palloc(room);
 	dc_writer_init(&w, data, room);
-	dc_write_u8(&w, DC_WIRE_VERSION);
+	dc_write_version(&w);
 	dc_write_u8(&w, 'V');
 	dc_write_u64(&w, read->keyspace);
 	dc_write_varint(&w, read->count);
 	for (uint32 i = 0; i < read->count; i++)
 		dc_write_string(&w, read->keys.keys[read->keys.at + i].data,
 						read->keys.keys[read->keys.at + i].length);
-	read->question = (DcSlice){data, w.length};
+	read->question = data;
+	read->question_bytes = w.length;
 }
 
 static void

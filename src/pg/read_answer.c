@@ -86,7 +86,9 @@ dc_read_answer(uint64 keyspace, const DcSlice *keys, uint32 count, bool own,
 	if (taken == 0)
 		return DC_UNSETTLED;
 	dc_writer_init(&w, head, sizeof(head));
-	dc_write_u8(&w, DC_WIRE_VERSION);
+	if (!own)
+		w.version = dc_peer_version();
+	dc_write_version(&w);
 	dc_write_u8(&w, 'V');
 	dc_write_u64(&w, dc_floor(slot));
 	dc_write_varint(&w, taken);
@@ -107,7 +109,8 @@ read_question(DcSlice plain, uint64 *keyspace, uint32 *count)
 	DcSlice *keys;
 
 	dc_reader_init(&r, plain.data, plain.length);
-	if (dc_read_u8(&r) != DC_WIRE_VERSION || dc_read_u8(&r) != 'V')
+	dc_read_version(&r);
+	if (dc_read_u8(&r) != 'V')
 		dc_reader_fail(&r, DC_MALFORMED);
 	*keyspace = dc_read_u64(&r);
 	*count = (uint32) dc_read_varint(&r, DC_READ_KEYS);
