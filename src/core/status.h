@@ -37,7 +37,10 @@
 	X(NOT_MEMBER, "YD034", "node is not a member")                             \
 	X(NOT_ALLOWED, "YD035", "member list does not permit this change")         \
 	X(SPLIT, "YD036", "two member lists bear one number")                      \
-	X(UNDECIDED, "YD037", "outcome of the change of the member list is open")
+	X(UNDECIDED, "YD037", "outcome of the change of the member list is open")  \
+	X(LEVEL_UNMET, "YD060", "consistency level cannot be met")                 \
+	X(LEVEL_LATE, "YD061", "consistency level was not reached in time")        \
+	X(LEVEL_OPEN, "YD062", "outcome: committed here, level unknown")
 
 typedef enum DcStatus
 {

@@ -75,7 +75,4 @@ extern void dc_change_announce(int slot, DcKey key, DcHlc stamp);
  */
 extern void dc_changes_gap(void);
 
-/* The stamp of the last transaction that committed captured changes here. */
-extern DcHlc dc_last_commit_stamp(void);
-
 #endif

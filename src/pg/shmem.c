@@ -10,6 +10,7 @@
 #include "storage/shmem.h"
 #include "utils/wait_event.h"
 
+#include "acks.h"
 #include "clock.h"
 #include "guc.h"
 #include "metadata.h"
@@ -47,6 +48,7 @@ request(void)
 	RequestAddinShmemSpace(shared_bytes());
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
+	RequestAddinShmemSpace(dc_acks_bytes(slot_count()));
 	RequestNamedLWLockTranche("datacake", DC_LOCK_COUNT + DC_PARTITION_LOCKS);
 }
 
@@ -104,6 +106,7 @@ startup(void)
 		init_shared();
 	dc_metadata_attach();
 	dc_queue_attach();
+	dc_acks_attach(slot_count());
 	LWLockRelease(AddinShmemInitLock);
 }
 

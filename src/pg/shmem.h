@@ -15,6 +15,7 @@
  *	 gossip               nodes                         DC_LOCK_NODES
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
  *	 apply backends       vector                        DC_LOCK_VECTOR
+ *	 links, waiters       acks (acks.h)                 DC_LOCK_ACKS
  *	 commit callbacks     the metadata                  one lock per partition
  *
  * No lock is ever held across I/O or while waiting for another one of ours,
@@ -50,6 +51,7 @@ enum
 	DC_LOCK_QUEUE,
 	DC_LOCK_JOBS,
 	DC_LOCK_STANDING,
+	DC_LOCK_ACKS,
 	DC_LOCK_COUNT
 };
 

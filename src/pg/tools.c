@@ -24,7 +24,6 @@
 DC_SQL_FUNCTION(datacake_check_database);
 DC_SQL_FUNCTION(datacake_clock);
 DC_SQL_FUNCTION(datacake_next_id);
-DC_SQL_FUNCTION(datacake_last_commit);
 DC_SQL_FUNCTION(datacake_await_stamp);
 DC_SQL_FUNCTION(datacake_pause);
 DC_SQL_FUNCTION(datacake_resume);
@@ -82,15 +81,6 @@ datacake_next_id(PG_FUNCTION_ARGS)
 {
 	dc_require_loaded();
 	PG_RETURN_INT64((int64) dc_clock_draw());
-}
-
-/* datacake.last_commit_stamp(): of this session; NULL before the first */
-Datum
-datacake_last_commit(PG_FUNCTION_ARGS)
-{
-	if (dc_last_commit_stamp() == DC_HLC_NONE)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64((int64) dc_last_commit_stamp());
 }
 
 long
@@ -247,7 +237,7 @@ datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Only none is there yet; a stronger level is not silently weaker. */
+/* Reads: only none is there yet; a stronger level is not silently weaker. */
 Datum
 datacake_require_level(PG_FUNCTION_ARGS)
 {
