@@ -21,8 +21,8 @@ typedef struct Peer
 {
 	uint64 incarnation;
 	uint64 position;
-	uint64 epoch; /* list it had been told when it acknowledged that */
-	bool joins;
+	uint64 epoch;     /* list it had been told when it acknowledged that */
+	DcHlc joining_at; /* its clock when it said so; DC_HLC_NONE: it has joined */
 } Peer;
 
 typedef struct Waiter
@@ -44,7 +44,10 @@ typedef struct Acks
 } Acks;
 
 static Acks *acks;
-static bool changed; /* replicator: since its last turn */
+
+/* Replicator. */
+static bool changed;           /* since its last turn */
+static bool peers_join = true; /* maybe one does */
 
 Size
 dc_acks_bytes(int processes)
@@ -67,7 +70,7 @@ dc_acks_attach(int processes)
 /* --- links --- */
 
 void
-dc_acks_meet(uint32 node_id, uint64 incarnation, bool joining)
+dc_acks_meet(uint32 node_id, uint64 incarnation, DcHlc joining_at)
 {
 	Peer *peer = &acks->peers[node_id];
 
@@ -75,7 +78,8 @@ dc_acks_meet(uint32 node_id, uint64 incarnation, bool joining)
 	if (peer->incarnation != incarnation)
 		memset(peer, 0, sizeof(*peer));
 	peer->incarnation = incarnation;
-	peer->joins = joining;
+	peer->joining_at = joining_at;
+	peers_join |= joining_at != DC_HLC_NONE;
 	LWLockRelease(DC_LOCK(DC_LOCK_ACKS));
 	changed = true;
 }
@@ -93,11 +97,54 @@ dc_acks_note(uint32 node_id, uint64 epoch, uint64 position)
 	changed = true;
 }
 
+/* Has the peer told a floor since then?  A joiner has none (R12). */
+static bool
+has_joined(uint32 node_id, uint64 incarnation, DcHlc joining_at)
+{
+	bool joined = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		const DcNode *node = &dc_shared->nodes[i];
+
+		joined |= node->node_id == node_id &&
+				  node->incarnation == incarnation &&
+				  node->floor != DC_HLC_NONE && node->clock > joining_at;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return joined;
+}
+
+static void
+look_for_joined(void)
+{
+	peers_join = false;
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		/* the replicator alone writes these */
+		Peer *peer = &acks->peers[id];
+
+		if (peer->joining_at == DC_HLC_NONE)
+			continue;
+		if (!has_joined(id, peer->incarnation, peer->joining_at))
+		{
+			peers_join = true;
+			continue;
+		}
+		LWLockAcquire(DC_LOCK(DC_LOCK_ACKS), LW_EXCLUSIVE);
+		peer->joining_at = DC_HLC_NONE;
+		LWLockRelease(DC_LOCK(DC_LOCK_ACKS));
+		changed = true;
+	}
+}
+
 /* Lock held. */
 static bool
 counts(const Peer *peer, uint64 epoch)
 {
-	return !peer->joins && epoch != 0 && peer->epoch == epoch;
+	return peer->joining_at == DC_HLC_NONE && epoch != 0 &&
+		   peer->epoch == epoch;
 }
 
 /* Lock held.  This node has flushed whatever another one acknowledged (R3). */
@@ -170,6 +217,8 @@ dc_acks_turn(void)
 	uint64 reached[DC_LEVELS] = {0};
 	DcVoters *voters;
 
+	if (peers_join)
+		look_for_joined();
 	if (!changed && acks->epoch == dc_standing_epoch())
 		return;
 	changed = false;
@@ -266,7 +315,7 @@ dc_acks_joining(uint32 node_id)
 	bool joins;
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_ACKS), LW_SHARED);
-	joins = acks->peers[node_id].joins;
+	joins = acks->peers[node_id].joining_at != DC_HLC_NONE;
 	LWLockRelease(DC_LOCK(DC_LOCK_ACKS));
 	return joins;
 }

@@ -33,8 +33,11 @@ extern void dc_acks_attach(int processes);
 
 /* --- links, in the replicator --- */
 
-/* The peer said welcome. */
-extern void dc_acks_meet(uint32 node_id, uint64 incarnation, bool joining);
+/*
+ * The peer said welcome; it was joining when its clock showed this, or
+ * DC_HLC_NONE.  That it has joined is heard by gossip.
+ */
+extern void dc_acks_meet(uint32 node_id, uint64 incarnation, DcHlc joining_at);
 
 /* It has flushed all below `position`, and knows the list of that digest. */
 extern void dc_acks_note(uint32 node_id, uint64 epoch, uint64 position);

@@ -563,7 +563,8 @@ take_welcome(DcLink *link)
 	link->owed_epoch = 0;
 	link->closed_epoch = 0;
 	link->session = welcome->session;
-	dc_acks_meet(link->node_id, link->incarnation, welcome->joining);
+	dc_acks_meet(link->node_id, link->incarnation,
+				 welcome->joining ? welcome->clock : DC_HLC_NONE);
 	note_incoming(link, welcome->incoming);
 	(void) dc_stream_hello(&link->stream, &welcome->vector,
 						   link->stream.position);
