@@ -172,8 +172,8 @@ refuse(const DcVoters *voters, DcLevel level, const DcTally *needs)
 			(errcode(sqlstate_of(DC_LEVEL_UNMET)),
 			 errmsg("consistency level \"%s\" cannot be met",
 					dc_level_name(level)),
-			 errdetail("It needs %u nodes. The cluster has %d members; not "
-					   "alive or joining: %s.",
+			 errdetail("Nodes needed: %u; members: %d; not alive or joining: "
+					   "%s.",
 					   dc_tally_least(needs), voters->count,
 					   missing.len > 0 ? missing.data : "none"),
 			 errhint("Nothing was written. Try again when they are back, or "
@@ -210,7 +210,7 @@ void
 dc_level_check(void)
 {
 	dc_level_ask((DcLevel) datacake_consistency);
-	required = 1;
+	required = 1; /* this node */
 	if (asked == 0)
 		return;
 	require_member();
