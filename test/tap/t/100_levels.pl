@@ -281,6 +281,8 @@ subtest 'members down: what they are needed for is refused before the commit' =>
 	dead_ok(2);
 	push @refused, map { refused_ok(1, $_, '2, 3, 4') } qw(quorum local_quorum one);
 	reached_ok(1, 'none');
+	$c->restart(1);
+	push @refused, map { refused_ok(1, $_, '2, 3, 4') } qw(local_quorum each_quorum);
 
 	$c->start_node($_) foreach 2 .. 4;
 	$c->wait_for_nodes;
