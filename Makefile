@@ -97,6 +97,18 @@ $(CORE_OBJS): src/core/%.o: src/core/%.c build/flags
 
 -include $(CORE_OBJS:.o=.d) $(PG_OBJS:.o=.d)
 
+# The same library as another release would be: with other wire versions.
+# build/wire-1-2/datacake.so speaks 1 and 2.
+build/wire-%/version.o: src/core/version.c build/flags
+	@mkdir -p $(@D)
+	$(CC) $(CORE_CFLAGS) $(CORE_WARNINGS) $(WERROR) $(CORE_CPPFLAGS) \
+		-DDC_WIRE_VERSION_MIN=$(firstword $(subst -, ,$*)) -DDC_WIRE_VERSION=$(lastword $(subst -, ,$*)) -c -o $@ $<
+
+build/wire-%/datacake.so: build/wire-%/version.o $(filter-out src/core/version.o,$(CORE_OBJS)) $(PG_OBJS)
+	$(CC) -shared -o $@ $^ $(LDFLAGS) $(SHLIB_LINK)
+
+.PRECIOUS: build/wire-%/version.o
+
 # ---- programs made of the core: unit tests, simulator, fuzzers --------------
 #
 # build/obj/VARIANT/core/*.o is the core compiled for one kind of program:
@@ -179,6 +191,18 @@ build/sim-register: $(REGISTER_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAME
 	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
 -include $(REGISTER_OBJS:.o=.d)
 
+# A thousand gossip state machines and nothing else of a node.
+GOSSIP_SRCS := $(sort $(wildcard test/sim/gossip/*.c))
+GOSSIP_OBJS := $(GOSSIP_SRCS:test/sim/%.c=build/obj/sim/%.o)
+
+build/obj/sim/gossip/%.o: test/sim/gossip/%.c build/flags
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_CFLAGS) $(sim_flags) $(WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -c -o $@ $<
+
+build/sim-gossip: $(GOSSIP_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES))
+	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
+-include $(GOSSIP_OBJS:.o=.d)
+
 build/sim: $(SIM_OBJS) $(addprefix build/obj/sim/core/,$(CORE_NAMES))
 	$(CC) $(PROGRAM_CFLAGS) -o $@ $^ -lm
 -include $(SIM_OBJS:.o=.d)
@@ -218,7 +242,7 @@ build/bench/%: bench/%.c $(CORE_OBJS)
 .PHONY: build-bench build-unit build-sim build-fuzz list-unit list-fuzz
 build-bench: $(BENCH_PROGRAMS)
 build-unit: $(UNIT_PROGRAMS)
-build-sim: $(if $(SIM_SRCS),build/sim) $(if $(CLUSTER_SRCS),build/sim-cluster) $(if $(REGISTER_SRCS),build/sim-register)
+build-sim: $(if $(SIM_SRCS),build/sim) $(if $(CLUSTER_SRCS),build/sim-cluster) $(if $(REGISTER_SRCS),build/sim-register) $(if $(GOSSIP_SRCS),build/sim-gossip)
 build-fuzz: $(FUZZ_PROGRAMS)
 list-unit: ; @printf '%s\n' $(UNIT_PROGRAMS)
 list-fuzz: ; @printf '%s\n' $(FUZZ_PROGRAMS)
@@ -228,7 +252,7 @@ list-fuzz: ; @printf '%s\n' $(FUZZ_PROGRAMS)
 SUITES := build unit sim fuzz regress isolation tap format
 
 .PHONY: setup test $(addprefix test-,$(SUITES)) demo demo-stop bench \
-	bench-quick soak sim-coverage matrix tidy format format-check help
+	bench-quick soak gossip-curves sim-coverage matrix tidy format format-check help
 
 export PG_CONFIG
 
@@ -257,6 +281,10 @@ bench-quick:
 soak:
 	@test/soak $(PARTS)
 
+# doc/gossip-curves.svg and .png, and the numbers they show.
+gossip-curves:
+	@test/sim/gossip/curves
+
 # Which lines and branches of the core the simulators reach.
 sim-coverage: $(SIM_COVERAGE)
 	@test/lib/coverage $(SIM_COVERAGE)
@@ -265,7 +293,7 @@ matrix:
 	@echo "\"make $@\" is not there yet" >&2
 	@exit 1
 
-C_FILES := $(sort $(wildcard src/*/*.[ch] bgworker/*.[ch] test/*/*.[ch] bench/*.[ch]))
+C_FILES := $(sort $(wildcard src/*/*.[ch] bgworker/*.[ch] test/*/*.[ch] test/sim/gossip/*.[ch] bench/*.[ch]))
 CLANG_FORMAT ?= clang-format-14
 CLANG_TIDY ?= clang-tidy-14
 TIDY_CHECKS := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-macro-parentheses,clang-analyzer-*,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
@@ -298,5 +326,6 @@ help:
 	@echo 'make clean           remove what was built'
 	@echo 'make soak            the long tests (PARTS="kill partition": only these); the'
 	@echo '                     variables that set their length are in test/soak'
-	@echo 'make sim-coverage    lines and branches of the core that the simulators reach'
+	@echo 'make gossip-curves   doc/gossip-curves.*, from the simulator (10 minutes; gnuplot)'
+	@echo 'make sim-coverage    which lines of the core the simulators reach; fails if not all'
 	@echo 'make matrix          not there yet'

@@ -33,7 +33,9 @@
 #include "guc.h"
 #include "message.h"
 #include "seal.h"
+#include "standing.h"
 #include "udp.h"
+#include "watch.h"
 
 extern PGDLLEXPORT void datacake_gossip_main(Datum arg);
 
@@ -78,7 +80,10 @@ typedef struct GossipWorker
 	DcGossip core;
 	DcGossipNode *nodes; /* as many as dc_shared->nodes */
 	NodeNote *notes;
-	DcNode *shown; /* next contents of dc_shared->nodes */
+	DcNode *shown;  /* next contents of dc_shared->nodes */
+	DcNode *before; /* ... and what they were */
+	DcMembers members;
+	uint64 epoch; /* of that list */
 	DcGossipOutput output;
 	WaitEventSet *events;
 	TimestampTz settings_read_for;
@@ -313,16 +318,18 @@ complain(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
 {
 	const DcGossipRival *rival = dc_gossip_rival(&worker->core);
 	size_t size = sizeof(shown->complaint);
+	DcVersions own = dc_versions_own();
+	DcVersions versions = dc_versions_unpack(node->wire_version);
 
 	if (!shown->local)
 		complain_clock(shown, note, clock_ahead_us(note, node, now));
 	if (note->refused_conninfo[0] != '\0')
 		snprintf(shown->complaint, size, "its connection string is refused: %s",
 				 note->refused_conninfo);
-	if (node->wire_version != DC_WIRE_VERSION)
+	if (dc_versions_common(own, versions) == 0)
 		snprintf(shown->complaint, size,
-				 "it speaks wire version %u, this server %d",
-				 node->wire_version, DC_WIRE_VERSION);
+				 "it speaks wire versions %u to %u, this server %u to %u",
+				 versions.wire_min, versions.wire, own.wire_min, own.wire);
 	if (shown->local && now < worker->refusal_until_us)
 		strlcpy(shown->complaint, worker->refusal, size);
 	if (shown->local)
@@ -338,21 +345,48 @@ complain(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
 	hold_incarnation(shown, note, node);
 }
 
+/* The one word that people are told, and since when it is true. */
 static void
-show_node(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
+show_life(DcNode *shown, const DcGossipNode *node, const DcNode *before)
 {
+	bool removed = dc_watch_removed(&worker->members, shown);
+	bool joining = node->joining;
+
+	if (shown->local)
+	{
+		removed |= dc_standing_removed();
+		joining = dc_standing_joining();
+	}
+	shown->life = dc_watch_life(shown->state, joining, removed);
+	if (before != NULL && before->life == shown->life)
+		shown->life_since = before->life_since;
+	else
+		shown->life_since = GetCurrentTimestamp();
+}
+
+static void
+show_node(int slot, uint64 now)
+{
+	const DcGossipNode *node = &worker->nodes[slot];
+	DcNode *shown = &worker->shown[slot];
+	NodeNote *note = &worker->notes[slot];
+	const DcNode *before;
+
 	memset(shown, 0, sizeof(*shown));
 	if (node->node_id == 0 || !node->described)
 		return;
+	before = dc_watch_find(worker->before, dc_shared->node_count, slot,
+						   node->node_id);
 	check_conninfo(note, node);
 	shown->node_id = node->node_id;
 	shown->local = node == &worker->nodes[0];
 	shown->state = (DcNodeState) node->state;
 	shown->incarnation = node->incarnation;
+	shown->boot = node->boot == 0 && before != NULL ? before->boot : node->boot;
 	shown->since = (TimestampTz) node->since_us;
 	shown->heard_at = (TimestampTz) node->heard_us;
-	shown->phi = shown->local ? 0 : dc_phi(&node->phi, worker->core.now_us);
-	shown->wire_version = node->wire_version;
+	shown->phi = dc_gossip_phi(&worker->core, node);
+	shown->versions = node->wire_version;
 	shown->floor = node->floor;
 	shown->epoch = node->epoch;
 	shown->closed = node->closed;
@@ -365,6 +399,8 @@ show_node(DcNode *shown, NodeNote *note, const DcGossipNode *node, uint64 now)
 			sizeof(shown->address));
 	if (note->refused_conninfo[0] == '\0')
 		strlcpy(shown->conninfo, node->conninfo, sizeof(shown->conninfo));
+	shown->joining = node->joining;
+	show_life(shown, node, before);
 	complain(shown, note, node, now);
 }
 
@@ -373,12 +409,18 @@ show_nodes(void)
 {
 	int count = dc_shared->node_count;
 	uint64 now = dc_now_us();
+	DcNode *before = worker->shown;
 
+	worker->shown = worker->before;
+	worker->before = before;
+	if (dc_standing_epoch() != worker->epoch)
+		worker->epoch = dc_standing_members(&worker->members, NULL);
 	for (int i = 0; i < count; i++)
-		show_node(&worker->shown[i], &worker->notes[i], &worker->nodes[i], now);
+		show_node(i, now);
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
 	memcpy(dc_shared->nodes, worker->shown, sizeof(DcNode) * count);
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	dc_watch_nodes(before, worker->shown, count, worker->epoch);
 }
 
 /* What an earlier run of this process left there. */
@@ -403,10 +445,11 @@ restore_nodes(void)
 		node.state = (DcGossipState) shown->state;
 		node.incarnation = shown->incarnation;
 		node.since_us = (uint64) shown->since;
-		node.wire_version = shown->wire_version;
+		node.wire_version = shown->versions;
 		node.floor = shown->floor;
 		node.epoch = shown->epoch;
 		node.closed = shown->closed;
+		node.joining = shown->joining;
 		node.clock = shown->clock;
 		strlcpy(node.name, shown->name, sizeof(node.name));
 		strlcpy(node.data_center, shown->data_center, sizeof(node.data_center));
@@ -676,6 +719,7 @@ begin(void)
 	worker->nodes = palloc0(sizeof(*worker->nodes) * count);
 	worker->notes = palloc0(sizeof(*worker->notes) * count);
 	worker->shown = palloc0(sizeof(*worker->shown) * count);
+	worker->before = palloc0(sizeof(*worker->before) * count);
 
 	dc_seal_load();
 	dc_seal_derive("datacake gossip", cluster);
@@ -683,7 +727,7 @@ begin(void)
 	config.incarnation = dc_shared->incarnation;
 	memcpy(&config.cluster_hash, cluster, sizeof(config.cluster_hash));
 	config.cluster_hash = pg_ntoh64(config.cluster_hash);
-	config.wire_version = DC_WIRE_VERSION;
+	config.wire_version = dc_versions_pack(dc_versions_own());
 	config.interval_us = (uint64) datacake_gossip_interval_ms * 1000;
 	config.phi_suspect = DC_GOSSIP_PHI_SUSPECT;
 	config.phi_dead = DC_GOSSIP_PHI_DEAD;
@@ -711,13 +755,15 @@ tell_progress(void)
 	DcHlc floor;
 	uint64 epoch;
 	bool closed;
+	bool joining;
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
 	floor = standing->floor;
 	epoch = standing->epoch;
 	closed = standing->closed;
+	joining = standing->joining;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
-	dc_gossip_progress(&worker->core, floor, epoch, closed,
+	dc_gossip_progress(&worker->core, floor, epoch, closed, joining,
 					   pg_atomic_read_u64(&dc_shared->clock_last));
 }
 

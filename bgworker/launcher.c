@@ -215,6 +215,7 @@ start_standing(const Identity *identity, DcHlc clock)
 
 	memset(standing, 0, sizeof(*standing));
 	standing->joining = identity->joining;
+	standing->life = identity->joining; /* it goes on, as another one */
 	standing->before = identity->before;
 	standing->registered = identity->registered;
 	standing->counted = identity->counted;

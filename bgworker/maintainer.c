@@ -9,7 +9,8 @@
  *
  * After that: what a TRUNCATE left in map and heap, keys whose heap row and
  * entry may disagree (P2), changes that wait in the quarantine (P12),
- * definitions that could not be realized.
+ * definitions that could not be realized; and who listens is told what
+ * happened to the nodes.
  */
 #include "worker.h"
 
@@ -36,6 +37,7 @@
 #include "purge.h"
 #include "rel.h"
 #include "sql.h"
+#include "watch.h"
 
 extern PGDLLEXPORT void datacake_maintainer_main(Datum arg);
 
@@ -187,6 +189,7 @@ mend_keys(void)
 		if (!mend_key(id, key, length))
 			break;
 		dc_worker_check();
+		dc_watch_notify();
 	}
 	if (!compare_all)
 		return;
@@ -286,6 +289,7 @@ serve(void)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 
+		dc_watch_notify();
 		clear_floors();
 		mend_keys();
 		if (TimestampDifferenceExceeds(retried_at, now, TURN_MS))

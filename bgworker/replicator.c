@@ -37,6 +37,8 @@ typedef struct Peer
 	DcLink *link;
 	uint64 incarnation;
 	bool wanted;
+	bool dead;    /* without a link, its last error is still shown */
+	bool visible; /* in dc_shared->links */
 	char conninfo[DC_CONNINFO_BYTES];
 } Peer;
 
@@ -50,7 +52,7 @@ read_members(void)
 	bool clash = false; /* with this very node: it sends nothing */
 
 	for (uint32 id = 1; id < DC_NODE_IDS; id++)
-		peers[id].wanted = false;
+		peers[id].wanted = peers[id].dead = false;
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
 	for (int i = 0; i < dc_shared->node_count; i++)
 	{
@@ -58,6 +60,7 @@ read_members(void)
 		Peer *peer = &peers[node->node_id];
 
 		clash |= node->node_id != 0 && node->local && node->clash;
+		peer->dead = node->state == DC_NODE_DEAD;
 		if (node->node_id == 0 || node->local || node->clash ||
 			node->node_id == (uint32) datacake_node_id ||
 			(node->state != DC_NODE_ALIVE && node->state != DC_NODE_SUSPECT))
@@ -96,8 +99,13 @@ leave_out_strangers(void)
 									  dc_shared->incarnation);
 
 	for (uint32 id = 1; id < DC_NODE_IDS; id++)
-		peers[id].wanted &=
+	{
+		bool ours =
 			member && dc_members_includes(list, id, peers[id].incarnation);
+
+		peers[id].wanted &= ours;
+		peers[id].dead &= ours;
+	}
 }
 
 /* R11: what this node has of the fenced ones has reached every other. */
@@ -135,6 +143,9 @@ keep_links(void)
 			dc_link_destroy(peer->link);
 			peer->link = NULL;
 		}
+		if (peer->visible && peer->link == NULL && !peer->dead)
+			dc_link_forget(id);
+		peer->visible = peer->link != NULL || (peer->visible && peer->dead);
 	}
 }
 

@@ -498,10 +498,16 @@ COMMENT ON VIEW datacake.services IS 'services of this node: name; a function an
 
 CREATE FUNCTION datacake.show_nodes(OUT node_id integer, OUT name text, OUT data_center text, OUT state text, OUT local boolean,
     OUT incarnation bigint, OUT address text, OUT conninfo text, OUT since timestamptz, OUT heard_at timestamptz, OUT phi float8,
-    OUT floor datacake.hlc, OUT clock datacake.hlc, OUT clock_offset_ms float8, OUT paused boolean, OUT complaint text)
+    OUT floor datacake.hlc, OUT clock datacake.hlc, OUT clock_offset_ms float8, OUT lag interval, OUT version text, OUT wire text,
+    OUT paused boolean, OUT complaint text)
     RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_nodes' LANGUAGE C VOLATILE;
 CREATE VIEW datacake.nodes AS SELECT * FROM datacake.show_nodes() ORDER BY node_id;
-COMMENT ON VIEW datacake.nodes IS 'the nodes of the cluster as this one sees them';
+COMMENT ON VIEW datacake.nodes IS 'the nodes of the cluster as this one sees them; every change of state, member list or description is notified on channel datacake_membership';
+COMMENT ON COLUMN datacake.nodes.state IS 'joining, alive, suspect, dead, leaving, left, or removed';
+COMMENT ON COLUMN datacake.nodes.phi IS 'how unusual its silence is; suspect and dead follow from it';
+COMMENT ON COLUMN datacake.nodes.lag IS 'from what is here of it up to its clock when it last spoke; of this node: how far open transactions hold back what others may conclude';
+COMMENT ON COLUMN datacake.nodes.version IS 'of the library that it runs';
+COMMENT ON COLUMN datacake.nodes.wire IS 'versions of the peer protocol that it speaks';
 
 CREATE FUNCTION datacake.show_peers(OUT node_id integer, OUT state text, OUT since timestamptz, OUT incoming integer,
     OUT acked_watermark datacake.hlc, OUT taken datacake.hlc, OUT queued bigint, OUT sent_batches bigint, OUT sent_rows bigint,

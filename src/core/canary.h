@@ -9,40 +9,69 @@
 #ifndef DC_CANARY_H
 #define DC_CANARY_H
 
-enum
-{
-	DC_CANARY_P1 = 1 << 0,  /* an insert ignores the deaths of its key */
-	DC_CANARY_P2 = 1 << 1,  /* apply believes the metadata, not the heap */
-	DC_CANARY_R2 = 1 << 2,  /* the watermark ignores transactions in flight */
-	DC_CANARY_R4 = 1 << 3,  /* a vector moves over gaps */
-	DC_CANARY_R5 = 1 << 4,  /* what was forgotten is taken again */
-	DC_CANARY_R8 = 1 << 5,  /* who does not answer is not waited for */
-	DC_CANARY_R10 = 1 << 6, /* floors count under any list */
-	DC_CANARY_R11 = 1 << 9, /* a node is removed before the others closed it */
-	DC_CANARY_R12 = 1 << 7, /* a newcomer need not join */
-	DC_CANARY_R13 = 1 << 8, /* a joiner keeps what others forgot */
-	DC_CANARY_CHECK = 1 << 24, /* the check of a sketch's cell is linear */
+#include <stdint.h>
 
-	/* The register of the member list (R10). */
-	DC_CANARY_REG_PROMISE = 1 << 10,   /* accepts below its promise */
-	DC_CANARY_REG_VALUE = 1 << 11,     /* phase 1 ignores accepted lists */
-	DC_CANARY_REG_HIGHEST = 1 << 12,   /* ... takes the least ballot's */
-	DC_CANARY_REG_HALF = 1 << 13,      /* half of the members will do */
-	DC_CANARY_REG_NEXT = 1 << 14,      /* the new list's members are counted */
-	DC_CANARY_REG_LIFE = 1 << 15,      /* a new life votes for the old one */
-	DC_CANARY_REG_TAKEOVER = 1 << 16,  /* ... after promises of all of many */
-	DC_CANARY_REG_SOME = 1 << 17,      /* ... after promises of some of many */
-	DC_CANARY_REG_MEMBER = 1 << 18,    /* who is no member votes */
-	DC_CANARY_REG_LEARN = 1 << 19,     /* one acceptance is a decision */
-	DC_CANARY_REG_CLEAR = 1 << 20,     /* an old instance's vote stays */
-	DC_CANARY_REG_ABANDON = 1 << 21,   /* a group leaves its lineage */
-	DC_CANARY_REG_ALONE = 1 << 22,     /* a restored lone node goes on */
-	DC_CANARY_REG_BEHIND = 1 << 23,    /* votes under an older list count */
-	DC_CANARY_REG_GENERATION = 1 << 25 /* generations are counted */
-};
+/* Replication, members, repair. */
+#define DC_CANARY_P1                                                           \
+	(UINT64_C(1) << 0) /* an insert ignores the deaths of its key */
+#define DC_CANARY_P2                                                           \
+	(UINT64_C(1) << 1) /* apply believes the metadata, not the heap */
+#define DC_CANARY_R2                                                           \
+	(UINT64_C(1) << 2) /* the watermark ignores transactions in flight */
+#define DC_CANARY_R4 (UINT64_C(1) << 3) /* a vector moves over gaps */
+#define DC_CANARY_R5 (UINT64_C(1) << 4) /* what was forgotten is taken again */
+#define DC_CANARY_R8                                                           \
+	(UINT64_C(1) << 5) /* who does not answer is not waited for */
+#define DC_CANARY_R10 (UINT64_C(1) << 6) /* floors count under any list */
+#define DC_CANARY_R11                                                          \
+	(UINT64_C(1) << 7) /* a node is removed before the others closed it */
+#define DC_CANARY_R12 (UINT64_C(1) << 8) /* a newcomer need not join */
+#define DC_CANARY_R13 (UINT64_C(1) << 9) /* a joiner keeps what others forgot */
+#define DC_CANARY_R15                                                          \
+	(UINT64_C(1) << 10) /* a clone that fell silent is not forgotten */
+#define DC_CANARY_CHECK                                                        \
+	(UINT64_C(1) << 11) /* the check of a sketch's cell is linear */
+
+/* The register of the member list (R10). */
+#define DC_CANARY_REG_PROMISE                                                  \
+	(UINT64_C(1) << 12) /* accepts below its promise */
+#define DC_CANARY_REG_VALUE                                                    \
+	(UINT64_C(1) << 13) /* phase 1 ignores accepted lists */
+#define DC_CANARY_REG_HIGHEST                                                  \
+	(UINT64_C(1) << 14) /* ... takes the least ballot's */
+#define DC_CANARY_REG_HALF (UINT64_C(1) << 15) /* half of the members will do */
+#define DC_CANARY_REG_NEXT                                                     \
+	(UINT64_C(1) << 16) /* the new list's members are counted */
+#define DC_CANARY_REG_LIFE                                                     \
+	(UINT64_C(1) << 17) /* a new life votes for the old one */
+#define DC_CANARY_REG_TAKEOVER                                                 \
+	(UINT64_C(1) << 18) /* ... after promises of all of many */
+#define DC_CANARY_REG_SOME                                                     \
+	(UINT64_C(1) << 19) /* ... after promises of some of many */
+#define DC_CANARY_REG_MEMBER (UINT64_C(1) << 20) /* who is no member votes */
+#define DC_CANARY_REG_LEARN                                                    \
+	(UINT64_C(1) << 21) /* one acceptance is a decision */
+#define DC_CANARY_REG_CLEAR                                                    \
+	(UINT64_C(1) << 22) /* an old instance's vote stays */
+#define DC_CANARY_REG_ABANDON                                                  \
+	(UINT64_C(1) << 23) /* a group leaves its lineage */
+#define DC_CANARY_REG_ALONE                                                    \
+	(UINT64_C(1) << 24) /* a restored lone node goes on */
+#define DC_CANARY_REG_BEHIND                                                   \
+	(UINT64_C(1) << 25) /* votes under an older list count */
+#define DC_CANARY_REG_GENERATION                                               \
+	(UINT64_C(1) << 26) /* generations are counted */
+
+/* Gossip. */
+#define DC_CANARY_FORWARD (UINT64_C(1) << 27) /* nobody speaks of others */
+#define DC_CANARY_REFUTE  (UINT64_C(1) << 28) /* answers do not go first */
+#define DC_CANARY_FLOOR   (UINT64_C(1) << 29) /* phi without its floor */
+#define DC_CANARY_ROTATE  (UINT64_C(1) << 30) /* always the same digests */
+#define DC_CANARY_AGE     (UINT64_C(1) << 31) /* versions travel without age */
+#define DC_CANARY_ASK     (UINT64_C(1) << 32) /* questions are kept to oneself */
 
 #ifdef DC_CANARIES
-extern unsigned dc_canaries;
+extern uint64_t dc_canaries;
 #define DC_CANARY(rule) ((dc_canaries & (rule)) != 0)
 #else
 #define DC_CANARY(rule) 0

@@ -26,7 +26,15 @@
  *		A  <-- HELLO: B's boot, "I see you at"--  B
  *		A  --- SYN (B's boot): digests -------->  B
  *
- * State of another node, by phi of its silence:
+ * Failures (the idea is that of SWIM, Das et al. 2002, and of its successor
+ * Lifeguard, Dadgar et al. 2018; gossip_doubt.c has the details).  In a large
+ * cluster a round brings news of few nodes, so silence alone says little.
+ * But each round is also a call that must be answered.  Who is not answered,
+ * time and again, asks: "has anybody heard of X since then?"  The question
+ * goes with the digests, before others, and so does the answer: any version
+ * that X made later.  phi is the surprise that nobody has one.
+ *
+ * State of another node, by phi of the question:
  *
  *		UNKNOWN --> ALIVE <--> SUSPECT --> DEAD --> ALIVE (spoke again)
  *		   `--> DEAD    `--------'----------'--> LEFT (said so) --> ALIVE
@@ -48,8 +56,10 @@
 
 #define DC_GOSSIP_SEEDS_MAX 32
 
-/* A round sends at most one to a live, one to a dead node, two to seeds. */
-#define DC_GOSSIP_SENDS_MAX 4
+/* A round sends at most one to a live and one to a dead node, four times
+ * again to who did not answer or to who must hear that this one lives, and
+ * two to seeds. */
+#define DC_GOSSIP_SENDS_MAX 8
 
 /* Up to three for each delta of a datagram, and some for its header. */
 #define DC_GOSSIP_EVENTS_MAX (3 * DC_GOSSIP_DELTAS_MAX + 5)
@@ -68,14 +78,14 @@ typedef struct DcGossipConfig
 	uint32_t node_id;
 	uint64_t incarnation;
 	uint64_t cluster_hash;
-	uint32_t wire_version; /* of the peer protocol; only passed on */
+	uint32_t wire_version; /* what it speaks (version.h); only passed on */
 	uint64_t interval_us;  /* between rounds */
 	double phi_suspect;
 	double phi_dead;
 	uint64_t forget_us; /* after which a node that left is forgotten */
 } DcGossipConfig;
 
-#define DC_GOSSIP_PHI_SUSPECT 5.0
+#define DC_GOSSIP_PHI_SUSPECT 6.0
 #define DC_GOSSIP_PHI_DEAD    8.0
 #define DC_GOSSIP_FORGET_US   (UINT64_C(24) * 3600 * 1000000)
 
@@ -96,44 +106,56 @@ typedef struct DcGossipSession
 	DcReplayWindow window;
 } DcGossipSession;
 
+/* What a round looks at comes first: with many nodes it is cache that counts. */
 typedef struct DcGossipNode
 {
 	uint32_t node_id; /* 0: the slot is free */
+	DcGossipState state;
 
 	/* the record, as its owner wrote it */
 	uint64_t incarnation;
 	uint64_t version; /* 0: not heard of by gossip yet */
 	uint64_t config_version;
+
+	/* what this node makes of it; times are when it happened, not when told */
+	uint64_t made_us;      /* the version */
+	uint64_t heard_us;     /* the greatest one that anybody mentioned */
+	uint64_t seen_version; /* that one */
+	uint64_t called_us;    /* first call that it did not answer; 0: none */
+	uint64_t doubt_us;     /* nobody heard of it since; 0: not asked */
+	uint64_t asked_us;     /* this node asks since */
+	uint64_t urgent_us;    /* until then its version goes first */
+	uint64_t news_us;      /* when the description changed here */
+	uint64_t since_us;     /* of the state */
+	uint32_t calls;        /* that it did not answer */
+	uint32_t advances;     /* signs of life since it was last dead */
+	bool listed;           /* in the hot list */
+	bool described;        /* the four texts are known */
+	bool outdated;         /* but heartbeats came that belong to others */
+
+	/* more of the record */
+	bool left;
+	bool closed;
+	bool disputed;
+	bool joining;
+	uint32_t wire_version;
 	uint64_t boot;
 	DcHlc floor;
 	uint64_t epoch;
-	bool closed;
-	bool disputed;
 	DcHlc clock;
-	uint32_t wire_version;
-	bool left;
 	char name[DC_GOSSIP_NAME_BYTES];
 	char data_center[DC_GOSSIP_NAME_BYTES];
 	char address[DC_GOSSIP_ADDRESS_BYTES];
 	char conninfo[DC_GOSSIP_CONNINFO_BYTES];
 
-	/* what this node makes of it */
-	DcGossipState state;
-	bool described;          /* the four texts are known */
-	uint32_t advances;       /* signs of life since it was last dead */
-	uint64_t since_us;       /* of the state */
-	uint64_t heard_us;       /* last sign of life */
-	uint64_t seen_version;   /* greatest one anybody mentioned */
-	uint64_t news_us;        /* when the description changed here */
-	int64_t clock_offset_us; /* its wall clock minus ours */
-	DcPhi phi;
-
 	/* direct contact */
 	char seen_address[DC_GOSSIP_ADDRESS_BYTES];
+	int64_t clock_offset_us; /* its wall clock minus ours */
 	DcGossipSession session;
 	DcGossipSession previous;
 	uint64_t session_since_us;
-	uint64_t clash_until_us; /* two of them speak, as of late */
+	uint64_t session_heard_us; /* from it, or by a record of it */
+	uint64_t clash_until_us;   /* two of them speak, as of late */
 	uint64_t clash_told_us;
 } DcGossipNode;
 
@@ -194,6 +216,7 @@ typedef struct DcGossip
 	DcGossipConfig config;
 	DcGossipNode *nodes; /* [0] is this node; slots never move */
 	uint32_t capacity;
+	uint32_t used;      /* slots from here on were never taken */
 	bool address_given; /* else the peers tell */
 	uint64_t wall_us;   /* as the caller said */
 	uint64_t now_us;    /* the same, but never running back */
@@ -204,6 +227,14 @@ typedef struct DcGossip
 	uint64_t sequence;
 	uint32_t hello_credit; /* own calls that a HELLO may answer */
 
+	DcPhi phi;             /* of how long questions take */
+	double missed;         /* part of the calls that is not answered in time */
+	uint64_t listening_us; /* since then without a pause */
+	uint64_t received_us;  /* last datagram of anybody */
+	uint32_t rally;        /* rounds in which we tell more of us that we live */
+	uint32_t sweep;        /* slot that is looked at next */
+	uint32_t next_digest;  /* slot that is mentioned next */
+
 	DcGossipRival rival;
 	uint64_t settled_us;   /* until then a greater self is our own past */
 	uint32_t start_count;  /* of those */
@@ -212,6 +243,7 @@ typedef struct DcGossip
 
 	uint32_t seed_count;
 	bool seed_is_self[DC_GOSSIP_SEEDS_MAX];
+	uint16_t seed_slot[DC_GOSSIP_SEEDS_MAX]; /* of the node there, probably */
 	char seeds[DC_GOSSIP_SEEDS_MAX][DC_GOSSIP_ADDRESS_BYTES];
 
 	struct
@@ -219,6 +251,15 @@ typedef struct DcGossip
 		uint64_t key;
 		uint64_t until_us;
 	} reports[DC_GOSSIP_REPORTS]; /* refusals told of late */
+
+	/* slots by what is done with them; the first two are made when needed */
+	bool roster_stale;
+	uint32_t live_count;
+	uint32_t silent_count;
+	uint32_t hot_count;
+	uint16_t live[DC_NODE_IDS];
+	uint16_t silent[DC_NODE_IDS];
+	uint16_t hot[DC_NODE_IDS]; /* to be mentioned first, or called again */
 
 	uint16_t slot_of[DC_NODE_IDS]; /* index + 1; 0: none */
 } DcGossip;
@@ -243,7 +284,7 @@ void dc_gossip_reincarnate(DcGossip *g, uint64_t incarnation, uint64_t now_us);
 
 /* Stamps that the next heartbeat carries. */
 void dc_gossip_progress(DcGossip *g, DcHlc floor, uint64_t epoch, bool closed,
-						DcHlc clock);
+						bool joining, DcHlc clock);
 
 /* Replaces the seeds; addresses as `from` of dc_gossip_receive has them. */
 void dc_gossip_set_seeds(DcGossip *g, const char *const *addresses,
@@ -282,6 +323,9 @@ DcStatus dc_gossip_receive(DcGossip *g, const char *from, const void *data,
 
 /* NULL if the node is not known.  Valid until the next call. */
 const DcGossipNode *dc_gossip_find(const DcGossip *g, uint32_t node_id);
+
+/* How surprising it is that nobody has heard of this node; 0: nobody asks. */
+double dc_gossip_phi(const DcGossip *g, const DcGossipNode *node);
 
 /* Who else speaks under our id of late; NULL: nobody. */
 const DcGossipRival *dc_gossip_rival(const DcGossip *g);

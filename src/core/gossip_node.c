@@ -4,7 +4,6 @@
  */
 #include "gossip_node.h"
 
-/* A clash is over when nobody noticed it for this long. */
 /* How long after its last sign a clash is over: in gossip rounds. */
 #define CLASH_ROUNDS 60
 
@@ -13,9 +12,6 @@
 
 /* How often a node starts above its past before that counts as a rival. */
 #define STARTS_MAX 3
-
-/* Two signs of life that nobody forwarded late by mistake. */
-#define ADVANCES_ALIVE 2
 
 #define BIT(state) (1u << (state))
 
@@ -58,23 +54,6 @@ dc_gossip_node(const DcGossip *g, uint32_t node_id)
 	return slot == 0 ? NULL : &g->nodes[slot - 1];
 }
 
-static uint32_t
-known_count(const DcGossip *g)
-{
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < g->capacity; i++)
-		count += g->nodes[i].node_id != 0;
-	return count;
-}
-
-/* Above the datagram's digests, news of one node comes less often. */
-static uint64_t
-expected_us(const DcGossip *g)
-{
-	return g->config.interval_us * (1 + known_count(g) / DC_GOSSIP_DIGESTS_MAX);
-}
-
 /* ---- events ------------------------------------------------------------- */
 
 /*
@@ -107,7 +86,7 @@ dc_gossip_add_event(DcGossipOutput *out, DcGossipEventKind kind,
 	if (out->event_count < DC_GOSSIP_EVENTS_MAX)
 		event = &out->events[out->event_count++];
 	else
-		out->events_lost = true;
+		out->events_lost = true; /* not simulated: more than 70 at once */
 	memset(event, 0, sizeof(*event));
 	event->kind = kind;
 	event->node_id = node_id;
@@ -180,10 +159,14 @@ dc_gossip_move(DcGossip *g, DcGossipNode *node, DcGossipState to,
 
 	if ((moves[from] & BIT(to)) == 0)
 		return;
+	g->roster_stale |= dc_gossip_is_silent(node);
 	node->state = to;
+	g->roster_stale |= dc_gossip_is_silent(node);
 	node->since_us = g->now_us;
 	if (to == DC_GOSSIP_DEAD || to == DC_GOSSIP_LEFT)
 		node->advances = 0;
+	if (to == DC_GOSSIP_LEFT)
+		node->doubt_us = node->called_us = 0;
 	if (out == NULL)
 		return;
 	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_STATE, node->node_id);
@@ -193,41 +176,55 @@ dc_gossip_move(DcGossip *g, DcGossipNode *node, DcGossipState to,
 	event->boot = node->boot;
 }
 
-/*
- * What others forward may be old news: a node counts as alive again only
- * when its version moved twice.
- */
 void
-dc_gossip_note_life(DcGossip *g, DcGossipNode *node, bool direct,
-					DcGossipOutput *out)
+dc_gossip_refresh_roster(DcGossip *g)
 {
-	bool was_silent =
-		node->state != DC_GOSSIP_ALIVE && node->state != DC_GOSSIP_SUSPECT;
-
-	node->heard_us = g->now_us;
-	if (direct)
-		node->advances = ADVANCES_ALIVE;
-	else if (node->advances < ADVANCES_ALIVE)
-		node->advances++;
-
-	if (!was_silent)
-		dc_phi_heartbeat(&node->phi, g->now_us);
-	else if (node->state == DC_GOSSIP_UNKNOWN ||
-			 node->advances >= ADVANCES_ALIVE)
-		dc_phi_init(&node->phi, expected_us(g), g->now_us);
-
-	if (!node->described)
+	if (!g->roster_stale)
 		return;
-	if (node->left)
-		dc_gossip_move(g, node, DC_GOSSIP_LEFT, out);
-	else if (!was_silent || node->advances >= ADVANCES_ALIVE)
-		dc_gossip_move(g, node, DC_GOSSIP_ALIVE, out);
+	g->roster_stale = false;
+	g->live_count = g->silent_count = 0;
+	for (uint32_t i = 1; i < g->used; i++)
+	{
+		const DcGossipNode *node = &g->nodes[i];
+
+		if (node->node_id == 0 ||
+			(node->address[0] == '\0' && node->seen_address[0] == '\0'))
+			continue;
+		if (dc_gossip_is_silent(node))
+			g->silent[g->silent_count++] = (uint16_t) i;
+		else
+			g->live[g->live_count++] = (uint16_t) i;
+	}
+}
+
+void
+dc_gossip_watch(DcGossip *g, DcGossipNode *node)
+{
+	if (node->listed)
+		return;
+	node->listed = true;
+	g->hot[g->hot_count++] = (uint16_t) (node - g->nodes);
+}
+
+void
+dc_gossip_note_news(DcGossip *g, DcGossipNode *node)
+{
+	node->news_us = g->now_us;
+	dc_gossip_watch(g, node);
 }
 
 void
 dc_gossip_drop_node(DcGossip *g, DcGossipNode *node)
 {
 	g->slot_of[node->node_id] = 0;
+	g->roster_stale = true;
+	for (uint32_t i = 0; node->listed && i < g->hot_count; i++)
+	{
+		if (&g->nodes[g->hot[i]] != node)
+			continue;
+		g->hot[i] = g->hot[--g->hot_count];
+		break;
+	}
 	memset(node, 0, sizeof(*node));
 }
 
@@ -243,11 +240,13 @@ find_room(DcGossip *g)
 
 		if (node->node_id == 0)
 			return node;
-		if (node->state == DC_GOSSIP_LEFT &&
-			(oldest == NULL || node->since_us < oldest->since_us))
+		if (node->state != DC_GOSSIP_LEFT)
+			continue;
+		if (oldest == NULL || node->since_us < oldest->since_us)
 			oldest = node;
 	}
 	if (oldest != NULL)
+		/* not simulated: the slot of a member that left and will return */
 		dc_gossip_drop_node(g, oldest);
 	return oldest;
 }
@@ -274,7 +273,9 @@ dc_gossip_add_node(DcGossip *g, uint32_t node_id, const char *from,
 	node->node_id = node_id;
 	node->since_us = node->heard_us = g->now_us;
 	g->slot_of[node_id] = (uint16_t) (node - g->nodes + 1);
-	dc_phi_init(&node->phi, expected_us(g), g->now_us);
+	if (g->used < g->slot_of[node_id])
+		g->used = g->slot_of[node_id];
+	g->roster_stale = true;
 	return node;
 }
 
@@ -288,15 +289,12 @@ dc_gossip_shift_session(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 	memset(&node->session, 0, sizeof(node->session));
 	node->session.incarnation = incarnation;
 	node->session.boot = boot;
-	node->session_since_us = g->now_us;
+	node->session_since_us = node->session_heard_us = g->now_us;
 }
 
-/*
- * How long a clash lasts after its last sign.  Signs may be that far apart as
- * an outdated start takes to be told from a late datagram.
- */
-static uint64_t
-clash_us(const DcGossip *g)
+/* Signs may be that far apart as telling an outdated start takes. */
+uint64_t
+dc_gossip_clash_us(const DcGossip *g)
 {
 	uint64_t rounds_us = CLASH_ROUNDS * g->config.interval_us;
 
@@ -311,7 +309,7 @@ dc_gossip_note_clash(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 	bool lasting = node->clash_until_us > g->now_us;
 	DcGossipEvent *event;
 
-	node->clash_until_us = g->now_us + clash_us(g);
+	node->clash_until_us = g->now_us + dc_gossip_clash_us(g);
 	if (lasting)
 		return;
 	event = dc_gossip_add_event(out, DC_GOSSIP_EVENT_IDENTITY, node->node_id);
@@ -326,7 +324,7 @@ void
 dc_gossip_note_rival(DcGossip *g, uint64_t incarnation, uint64_t boot,
 					 const char *address, DcGossipOutput *out)
 {
-	g->rival.until_us = g->now_us + clash_us(g);
+	g->rival.until_us = g->now_us + dc_gossip_clash_us(g);
 	g->rival.incarnation = incarnation;
 	g->rival.boot = boot;
 	if (address[0] != '\0' || g->nodes[0].clash_until_us <= g->now_us)
@@ -344,13 +342,15 @@ dc_gossip_start_self(DcGossip *g, uint64_t least_version)
 
 	version += dc_gossip_draw(g, 1024);
 	self->boot = self->version = self->config_version = version;
-	self->news_us = g->now_us;
+	self->made_us = g->now_us;
+	dc_gossip_note_news(g, self);
 	g->past_version = 0;
 }
 
 /*
- * Soon after our start a greater record of ours is what we said before a clock was set back, and we
- * start again above it.  Later it is our past only if it does not move.
+ * Soon after our start a greater record of ours is what we said before a
+ * clock was set back, and we start again above it.  Later it is our past only
+ * if it does not move.
  */
 void
 dc_gossip_hear_of_self(DcGossip *g, uint64_t incarnation, uint64_t boot,
@@ -376,6 +376,7 @@ dc_gossip_hear_of_self(DcGossip *g, uint64_t incarnation, uint64_t boot,
 		return;
 	if (least >= (uint64_t) INT64_MAX)
 	{
+		/* not simulated: a peer that holds the key, and lies */
 		dc_gossip_note_rival(g, incarnation, boot, address, out);
 		return;
 	}

@@ -18,7 +18,9 @@ enum
 	DELTA_FULL = 1 << 0,
 	DELTA_LEFT = 1 << 1,
 	DELTA_CLOSED = 1 << 2,
-	DELTA_DISPUTED = 1 << 3
+	DELTA_DISPUTED = 1 << 3,
+	DELTA_JOINING = 1 << 4,
+	DELTA_FLAGS_END = 1 << 5
 };
 
 static bool
@@ -129,6 +131,8 @@ write_digests(DcWriter *w, const DcGossipMessage *message)
 		dc_write_u16(w, (uint16_t) digest->node_id);
 		dc_write_u64(w, digest->incarnation);
 		dc_write_u64(w, digest->version);
+		dc_write_u16(w, digest->age_ms);
+		dc_write_u16(w, digest->doubt_ms);
 	}
 }
 
@@ -145,6 +149,8 @@ read_digests(DcReader *r, DcGossipMessage *message)
 		digest->node_id = previous = read_node_id(r, previous);
 		digest->incarnation = dc_read_u64(r);
 		digest->version = dc_read_u64(r);
+		digest->age_ms = (uint16_t) dc_read_u16(r);
+		digest->doubt_ms = (uint16_t) dc_read_u16(r);
 		if (digest->version > VERSION_MAX)
 			dc_reader_fail(r, DC_MALFORMED);
 		message->digest_count++;
@@ -177,12 +183,14 @@ write_delta(DcWriter *w, const DcGossipDelta *delta)
 	unsigned flags = (delta->full ? DELTA_FULL : 0u) |
 					 (delta->closed ? DELTA_CLOSED : 0u) |
 					 (delta->disputed ? DELTA_DISPUTED : 0u) |
+					 (delta->joining ? DELTA_JOINING : 0u) |
 					 (delta->full && delta->left ? DELTA_LEFT : 0u);
 
 	dc_write_u16(w, (uint16_t) delta->node_id);
 	dc_write_u64(w, delta->incarnation);
 	dc_write_u64(w, delta->version);
 	dc_write_u64(w, delta->config_version);
+	dc_write_u16(w, delta->age_ms);
 	dc_write_u8(w, (uint8_t) flags);
 	dc_write_u64(w, delta->clock);
 	dc_write_varint(w, floor_gap(delta));
@@ -207,6 +215,7 @@ read_delta(DcReader *r, uint32_t previous, DcGossipDelta *delta)
 	delta->incarnation = dc_read_u64(r);
 	delta->version = dc_read_u64(r);
 	delta->config_version = dc_read_u64(r);
+	delta->age_ms = (uint16_t) dc_read_u16(r);
 	flags = dc_read_u8(r);
 	delta->clock = read_stamp(r);
 	delta->floor = read_floor(r, delta->clock);
@@ -215,10 +224,10 @@ read_delta(DcReader *r, uint32_t previous, DcGossipDelta *delta)
 	delta->left = (flags & DELTA_LEFT) != 0;
 	delta->closed = (flags & DELTA_CLOSED) != 0;
 	delta->disputed = (flags & DELTA_DISPUTED) != 0;
-	if (flags > (DELTA_FULL | DELTA_LEFT | DELTA_CLOSED | DELTA_DISPUTED) ||
-		(delta->left && !delta->full) || delta->version == 0 ||
-		delta->version > VERSION_MAX || delta->config_version == 0 ||
-		delta->config_version > delta->version)
+	delta->joining = (flags & DELTA_JOINING) != 0;
+	if (flags >= DELTA_FLAGS_END || (delta->left && !delta->full) ||
+		delta->version == 0 || delta->version > VERSION_MAX ||
+		delta->config_version == 0 || delta->config_version > delta->version)
 		dc_reader_fail(r, DC_MALFORMED);
 	if (!delta->full)
 		return;

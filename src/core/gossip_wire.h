@@ -47,8 +47,8 @@
 #define DC_GOSSIP_HEADER_BYTES   52
 #define DC_GOSSIP_BODY_BYTES_MAX (DC_GOSSIP_BYTES_MAX - DC_GOSSIP_HEADER_BYTES)
 
-#define DC_GOSSIP_DIGEST_BYTES         18
-#define DC_GOSSIP_DELTA_BYTES_MIN      44
+#define DC_GOSSIP_DIGEST_BYTES         22
+#define DC_GOSSIP_DELTA_BYTES_MIN      46
 #define DC_GOSSIP_HELLO_BODY_BYTES_MAX (24 + DC_GOSSIP_ADDRESS_BYTES)
 #define DC_GOSSIP_SYN_BODY_BYTES_MIN   DC_GOSSIP_HELLO_BODY_BYTES_MAX
 
@@ -89,12 +89,20 @@ typedef struct DcGossipHeader
 	uint64_t receiver_boot; /* 0: not known yet */
 } DcGossipHeader;
 
-/* "Of this node I have everything up to this version." */
+/* Ages are milliseconds; this one stands for all that are greater. */
+#define DC_GOSSIP_AGE_MAX UINT16_MAX
+
+/*
+ * "Of this node I have everything up to this version, which it made so long
+ * ago; whoever I know asks for a sign of life since so long ago, in vain."
+ */
 typedef struct DcGossipDigest
 {
 	uint32_t node_id;
 	uint64_t incarnation;
 	uint64_t version; /* 0: nothing */
+	uint16_t age_ms;
+	uint16_t doubt_ms; /* 0: not in doubt */
 } DcGossipDigest;
 
 /*
@@ -107,10 +115,12 @@ typedef struct DcGossipDelta
 	uint64_t incarnation;
 	uint64_t version;
 	uint64_t config_version; /* version at which the description changed */
+	uint16_t age_ms;         /* since the owner made the version */
 	DcHlc floor;             /* under the list of this epoch */
 	uint64_t epoch;          /* digest of its durable member list; 0: none */
 	bool closed;             /* it closed all fenced nodes of that list (R11) */
 	bool disputed;           /* another server speaks under its id (R15) */
+	bool joining;            /* it pulls only (R12) */
 	DcHlc clock;
 	bool full;
 	bool left;

@@ -27,7 +27,7 @@ static inline uint32_t
 check_of(uint64_t hash, uint64_t id)
 {
 	if (DC_CANARY(DC_CANARY_CHECK))
-		return (uint32_t) (id ^ id >> 32); /* linear */
+		return (uint32_t) (id ^ id >> 32); /* not simulated: linear, a canary */
 	return (uint32_t) hash;
 }
 

@@ -87,6 +87,7 @@ siphash(const uint8_t seed[DC_SEED_BYTES], const uint8_t *data, size_t length,
 	return sip_finish(&s, load_little(data, length & 7), length, c, d);
 }
 
+/* not simulated: it gives known answers to unit tests */
 uint64_t
 dc_siphash_rounds(const uint8_t seed[DC_SEED_BYTES], const uint8_t *data,
 				  size_t length, unsigned c, unsigned d)

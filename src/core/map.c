@@ -378,7 +378,7 @@ arena_reserve(DcMap *map, const DcMapEnv *env, uint32_t units)
 		while (PAGE_UNITS - map->arena_at < units)
 		{
 			if (!arena_extend(map, env))
-				return false;
+				return false; /* not simulated: memory ends just here */
 		}
 		arena_push(map, env, map->arena_tail * PAGE_UNITS + map->arena_at,
 				   units);
@@ -562,10 +562,10 @@ spread_left(const DcMap *map, const DcMapEnv *env)
 
 		to = to > next ? to : next;
 		if (to > from.at)
-			return false;
+			return false; /* not simulated: hashes crowd at the end */
 		next = to + 1;
 		if (to == from.at)
-			continue;
+			continue; /* not simulated: the same */
 		*slot_at(map, env, to) = *from.slot;
 		from.slot->word = 0;
 	}
@@ -655,7 +655,7 @@ grow(DcMap *map, const DcMapEnv *env)
 
 	wanted += wanted == map->slot_pages;
 	if (wanted > DC_MAP_PAGES_MAX)
-		wanted = DC_MAP_PAGES_MAX;
+		wanted = DC_MAP_PAGES_MAX; /* not simulated: 1.5 million entries */
 	while (map->slot_pages < wanted && append_page(map, env))
 		continue;
 	if (map->slots == slots_before)
@@ -1054,7 +1054,7 @@ check_arena(const DcMap *map, const DcMapEnv *env)
 		for (; ref != REF_NONE && count <= class->free; count++)
 			memcpy(&ref, record_at(env, ref), sizeof(ref));
 		if (count != class->free || class->reserved > class->free)
-			return false;
+			return false; /* not simulated: a broken list of free records */
 		reserved += class->reserved;
 	}
 	return reserved <= map->reserved;

@@ -62,7 +62,7 @@ dc_members_put(DcMembers *list, DcMember member)
 	DcMember *here = &list->at[at];
 
 	if (!valid(member))
-		return false;
+		return false; /* not simulated: the codec refuses it before */
 	if (at < list->count && here->node_id == member.node_id)
 	{
 		if (here->incarnation > member.incarnation ||
@@ -221,22 +221,32 @@ dc_members_advance(const DcMembers *list, const DcReport *reports,
 	return true;
 }
 
-bool
-dc_members_close(DcMembers *list, const DcReport *reports,
-				 uint32_t report_count)
+uint32_t
+dc_members_unclosed(const DcMembers *list, const DcReport *reports,
+					uint32_t report_count)
 {
 	uint64_t digest = dc_members_digest(list);
-	bool changed = false;
 
 	for (uint32_t i = 0; i < list->count; i++)
 	{
 		const DcReport *report = report_of(list->at[i], reports, report_count);
 
 		if (list->at[i].state == DC_MEMBER_PRESENT &&
-			!DC_CANARY(DC_CANARY_R11) &&
 			(report == NULL || report->epoch != digest || !report->closed))
-			return false;
+			return list->at[i].node_id;
 	}
+	return 0;
+}
+
+bool
+dc_members_close(DcMembers *list, const DcReport *reports,
+				 uint32_t report_count)
+{
+	bool changed = false;
+
+	if (dc_members_unclosed(list, reports, report_count) != 0 &&
+		!DC_CANARY(DC_CANARY_R11))
+		return false;
 	for (uint32_t i = 0; i < list->count; i++)
 	{
 		if (list->at[i].state != DC_MEMBER_FENCED)

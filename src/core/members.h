@@ -128,6 +128,10 @@ DcHold dc_members_hold(const DcMembers *list, DcMember member,
 bool dc_members_advance(const DcMembers *list, const DcReport *reports,
 						uint32_t report_count, DcHorizon *horizon);
 
+/* R11: the first present member that has not reported that; 0: none. */
+uint32_t dc_members_unclosed(const DcMembers *list, const DcReport *reports,
+							 uint32_t report_count);
+
 /*
  * R11: when every present member reported under this list that it closed, the
  * fenced ones are removed.  True if the list changed.

@@ -19,18 +19,17 @@ enum
 static void
 begin(DcWriter *w, char letter)
 {
-	dc_write_u8(w, DC_WIRE_VERSION);
+	dc_write_version(w);
 	dc_write_u8(w, (uint8_t) letter);
 }
 
 static void
 read_begin(DcReader *r, char letter)
 {
-	uint8_t version = dc_read_u8(r);
-	uint8_t kind = dc_read_u8(r);
+	uint8_t kind;
 
-	if (r->status == DC_OK && version != DC_WIRE_VERSION)
-		dc_reader_fail(r, DC_VERSION);
+	dc_read_version(r);
+	kind = dc_read_u8(r);
 	if (r->status == DC_OK && kind != (uint8_t) letter)
 		dc_reader_fail(r, DC_MALFORMED);
 }
@@ -102,7 +101,9 @@ read_incoming(DcReader *r, bool incoming[DC_NODE_IDS])
 void
 dc_hello_encode(DcWriter *w, const DcHello *hello)
 {
-	begin(w, 'H');
+	dc_write_u8(w, hello->wire);
+	dc_write_u8(w, 'H');
+	dc_write_u8(w, hello->wire_min);
 	dc_write_string(w, hello->cluster.data, hello->cluster.length);
 	dc_write_u16(w, (uint16_t) hello->sender);
 	dc_write_u64(w, hello->incarnation);
@@ -112,13 +113,31 @@ dc_hello_encode(DcWriter *w, const DcHello *hello)
 	dc_write_u8(w, (uint8_t) hello->kind);
 }
 
+/* All versions begin alike. */
+static void
+read_offer(DcReader *r, DcHello *hello)
+{
+	DcVersions offer = {0};
+
+	hello->wire = dc_read_u8(r);
+	if (dc_read_u8(r) != 'H')
+		dc_reader_fail(r, DC_MALFORMED);
+	hello->wire_min = dc_read_u8(r);
+	if (hello->wire_min == 0 || hello->wire_min > hello->wire)
+		dc_reader_fail(r, DC_MALFORMED);
+	offer.wire = hello->wire;
+	offer.wire_min = hello->wire_min;
+	if (r->status == DC_OK && dc_versions_common(dc_versions_own(), offer) == 0)
+		dc_reader_fail(r, DC_VERSION);
+}
+
 DcStatus
 dc_hello_decode(const void *data, size_t length, DcHello *hello)
 {
 	DcReader r;
 
 	dc_reader_init(&r, data, length);
-	read_begin(&r, 'H');
+	read_offer(&r, hello);
 	hello->cluster = dc_read_string(&r, DC_CLUSTER_BYTES_MAX);
 	hello->sender = read_node_id(&r);
 	hello->incarnation = dc_read_u64(&r);
@@ -128,6 +147,8 @@ dc_hello_decode(const void *data, size_t length, DcHello *hello)
 	hello->kind = (DcSessionKind) dc_read_u8(&r);
 	if (hello->kind >= DC_SESSION_KINDS)
 		dc_reader_fail(&r, DC_MALFORMED);
+	if (r.status == DC_OK && hello->wire > dc_versions_own().wire)
+		r.offset = r.length; /* what a later version adds */
 	return dc_reader_finish(&r);
 }
 
@@ -194,6 +215,7 @@ dc_welcome_decode(const void *data, size_t length, DcWelcome *welcome)
 
 	dc_reader_init(&r, data, length);
 	read_begin(&r, 'W');
+	welcome->version = r.version;
 	welcome->node_id = read_node_id(&r);
 	welcome->incarnation = dc_read_u64(&r);
 	welcome->session = dc_read_u64(&r);

@@ -2,8 +2,8 @@
  * message.h
  *		Codec of the calls between two nodes.
  *
- *	hello    'H'  cluster | sender | incarnation | receiver | encoding | nonce
- *	              | kind
+ *	hello    'H'  oldest | cluster | sender | incarnation | receiver
+ *	              | encoding | nonce | kind
  *	welcome  'W'  node | incarnation | session | nonce | vector | incoming
  *	              | flags | before | clock | horizon | position | members
  *	call     'C'  { part } ... 0
@@ -18,10 +18,11 @@
  *	         4 adopt:    base vector | donor vector | horizon   (R6)
  *	         5 members:  position | list (R10)
  *
- * Each starts with the version of the wire format and its letter.  They
- * travel sealed: the seal's associated data (message_associated) binds a call
- * to its session, direction and sequence number, so that none can be replayed
- * or sent to somebody else.
+ * Each starts with the version of the wire format and its letter: a hello with
+ * the newest version that its sender speaks, the others with that of the
+ * session, which the welcome says (version.h).  They travel sealed: the seal's
+ * associated data (message_associated) binds a call to its session, direction
+ * and sequence number, so that none can be replayed or sent to somebody else.
  *
  * `incoming` are the sources that stream to the answering node themselves,
  * ascending; the caller need not relay them.
@@ -31,7 +32,6 @@
 
 #include "register.h"
 
-#define DC_WIRE_VERSION       1
 #define DC_NONCE_BYTES        16
 #define DC_CLUSTER_BYTES_MAX  63
 #define DC_ENCODING_BYTES_MAX 63
@@ -47,6 +47,8 @@ typedef enum DcSessionKind
 
 typedef struct DcHello
 {
+	uint8_t wire; /* the newest and the oldest version that it offers */
+	uint8_t wire_min;
 	DcSlice cluster;
 	uint32_t sender;
 	uint64_t incarnation;
@@ -58,6 +60,7 @@ typedef struct DcHello
 
 typedef struct DcWelcome
 {
+	uint8_t version; /* of the session */
 	uint32_t node_id;
 	uint64_t incarnation;
 	uint64_t session;
@@ -108,9 +111,14 @@ typedef struct DcPart
 	DcMembers members;
 } DcPart;
 
+/*
+ * DC_VERSION if this build speaks no version that is offered; then only `wire`
+ * and `wire_min` are known.
+ */
 void dc_hello_encode(DcWriter *w, const DcHello *hello);
 DcStatus dc_hello_decode(const void *data, size_t length, DcHello *hello);
 
+/* In the session's version, which the writer has. */
 void dc_welcome_encode(DcWriter *w, const DcWelcome *welcome);
 DcStatus dc_welcome_decode(const void *data, size_t length, DcWelcome *welcome);
 

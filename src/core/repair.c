@@ -260,7 +260,7 @@ ask_ids(DcRepair *r)
 	if (r->offer_count > 0 && r->asked > FEW_IDS)
 		r->asked = 0;
 	if (r->asked > DC_REPAIR_IDS_MAX)
-		r->asked = DC_REPAIR_IDS_MAX;
+		r->asked = DC_REPAIR_IDS_MAX; /* not simulated: twice a chunk of keys */
 }
 
 /* True when there is something to ask. */
@@ -382,7 +382,7 @@ dc_repair_next(DcRepair *r, const DcRepairNode *self, DcWriter *w)
 		case DC_REPAIR_PHASE_OFFER:
 			ask_offer(r, self, w);
 			break;
-		case DC_REPAIR_PHASE_DONE:
+		case DC_REPAIR_PHASE_DONE: /* not simulated: it has returned */
 			break;
 	}
 	r->questions++;
@@ -422,7 +422,7 @@ are_children(const DcRepair *r, const DcLeafSet *differing)
 		 leaf = dc_leaf_set_next(differing, leaf + 1))
 	{
 		if (!dc_leaf_set_has(&r->todo, leaf >> wider))
-			return false;
+			return false; /* not simulated: a lie for the fuzzer */
 	}
 	return true;
 }
@@ -477,7 +477,7 @@ take_cells(DcRepair *r, const DcRepairNode *self, DcReader *in)
 	if (!read_cells(r, in))
 		return in->status;
 	if (r->cell_count != wanted)
-		return DC_MALFORMED;
+		return DC_MALFORMED; /* not simulated: a lie for the fuzzer */
 	decode_cells(r, self);
 	return DC_OK;
 }
@@ -490,7 +490,7 @@ take_list(DcRepair *r, const DcRepairNode *self, DcReader *in)
 
 	r->id_count = 0;
 	if (dc_reader_left(in) > sizeof(r->list))
-		return DC_MALFORMED;
+		return DC_MALFORMED; /* not simulated: a lie of 200 kB */
 	memcpy(r->list, in->data + start, dc_reader_left(in));
 	for (;;)
 	{
@@ -502,7 +502,7 @@ take_list(DcRepair *r, const DcRepairNode *self, DcReader *in)
 			break;
 		stamp = dc_read_u64(in);
 		if (r->id_count == DC_IBLT_CELLS_MAX)
-			return DC_MALFORMED;
+			return DC_MALFORMED; /* not simulated: a lie of 16,384 keys */
 		r->ids[r->id_count++] =
 			(DcRepairId){.id = dc_map_fingerprint(self->maps.env, key.data,
 												  key.length, stamp),
@@ -511,7 +511,7 @@ take_list(DcRepair *r, const DcRepairNode *self, DcReader *in)
 	r->list_until = dc_read_u64(in);
 	if (in->status == DC_OK && r->list_until != 0 &&
 		r->list_until <= r->list_from)
-		dc_reader_fail(in, DC_MALFORMED);
+		dc_reader_fail(in, DC_MALFORMED); /* not simulated: another one */
 	if (dc_reader_finish(in) != DC_OK)
 		return in->status;
 	begin_offers(r, true);

@@ -7,7 +7,7 @@
 void
 dc_repair_head_encode(DcWriter *w, const DcRepairHead *head)
 {
-	dc_write_u8(w, DC_WIRE_VERSION);
+	dc_write_version(w);
 	dc_write_u8(w, DC_REPAIR_QUESTION);
 	dc_write_u8(w, (uint8_t) head->kind);
 	dc_write_u64(w, head->keyspace);
@@ -36,7 +36,7 @@ typedef struct Reply
 static void
 begin_answer(Reply *a, DcRepairKind kind)
 {
-	dc_write_u8(a->w, DC_WIRE_VERSION);
+	dc_write_version(a->w);
 	dc_write_u8(a->w, DC_REPAIR_ANSWER);
 	dc_write_u8(a->w, (uint8_t) kind);
 	dc_write_u64(a->w, a->self->floor);
@@ -81,7 +81,7 @@ compare_sums(Reply *a, uint32_t bits)
 			uint64_t sum = dc_read_u64(&a->r);
 
 			if (a->r.status != DC_OK)
-				return;
+				return; /* not simulated: the length was checked */
 			if (sum != dc_leaf_sum(&a->s->sums, leaf, bits))
 				dc_leaf_set_add(&a->s->differing, leaf);
 		}
@@ -281,6 +281,7 @@ write_asked(Reply *a, uint32_t id_count)
 				continue;
 			if (answer_is_full(a))
 			{
+				/* not simulated: ids of long keys are listed before */
 				dc_write_varint(a->w, 0);
 				return true;
 			}
@@ -331,7 +332,7 @@ answer_offer(Reply *a)
 	while (a->r.status == DC_OK &&
 		   dc_read_string(&a->r, DC_KEY_BYTES_MAX).length > 0)
 		offered++;
-	if (offered > DC_REPAIR_OFFERS_MAX)
+	if (offered > DC_REPAIR_OFFERS_MAX) /* not simulated: a lie of 2,048 keys */
 		dc_reader_fail(&a->r, DC_MALFORMED);
 	id_count = read_ids(a);
 	if (dc_reader_finish(&a->r) != DC_OK)

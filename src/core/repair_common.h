@@ -20,11 +20,10 @@
 static inline void
 dc_repair_read_begin(DcReader *r, uint8_t letter)
 {
-	uint8_t version = dc_read_u8(r);
-	uint8_t kind = dc_read_u8(r);
+	uint8_t kind;
 
-	if (r->status == DC_OK && version != DC_WIRE_VERSION)
-		dc_reader_fail(r, DC_VERSION);
+	dc_read_version(r);
+	kind = dc_read_u8(r);
 	if (r->status == DC_OK && kind != letter)
 		dc_reader_fail(r, DC_MALFORMED);
 }

@@ -64,7 +64,7 @@ dc_rule_apply(DcHlc row, DcEntry entry, DcEntry incoming, DcHlc horizon,
 	else if (entry.stamp > floor)
 		here = entry.stamp;
 	else if (row_lives)
-		here = row;
+		here = row; /* not simulated: only with P2 left out */
 	else
 		here = forgotten(horizon, floor);
 

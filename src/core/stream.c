@@ -17,7 +17,7 @@ static bool
 move_to(DcStream *stream, DcStreamPhase phase)
 {
 	if (!moves[stream->phase][phase])
-		return false;
+		return false; /* not simulated: a mistake of the caller */
 	stream->phase = phase;
 	return true;
 }
@@ -39,7 +39,7 @@ bool
 dc_stream_hello(DcStream *stream, const DcVv *peer, uint64_t head)
 {
 	if (!move_to(stream, DC_STREAM_OPEN))
-		return false;
+		return false; /* not simulated: the same */
 	stream->peer = *peer;
 	stream->position = head;
 	stream->closed = DC_HLC_NONE;

@@ -13,6 +13,7 @@ dc_reader_init(DcReader *r, const void *data, size_t length)
 	r->length = length;
 	r->offset = 0;
 	r->status = DC_OK;
+	r->version = 0;
 }
 
 void
@@ -61,6 +62,17 @@ uint8_t
 dc_read_u8(DcReader *r)
 {
 	return (uint8_t) read_big_endian(r, 1);
+}
+
+void
+dc_read_version(DcReader *r)
+{
+	DcVersions own = dc_versions_own();
+
+	r->version = dc_read_u8(r);
+	if (r->status == DC_OK &&
+		(r->version < own.wire_min || r->version > own.wire))
+		dc_reader_fail(r, DC_VERSION);
 }
 
 uint16_t
@@ -128,17 +140,19 @@ dc_writer_init(DcWriter *w, void *data, size_t capacity)
 	w->capacity = capacity;
 	w->length = 0;
 	w->status = DC_OK;
+	w->version = (uint8_t) dc_versions_own().wire;
 }
 
 void
 dc_write_bytes(DcWriter *w, const void *data, size_t length)
 {
 	if (w->status != DC_OK)
-		return;
+		return; /* not simulated: no message is too long for its buffer */
 	if (w->data != NULL)
 	{
 		if (length > w->capacity - w->length)
 		{
+			/* not simulated: the same */
 			w->status = DC_TOO_LONG;
 			return;
 		}
@@ -162,6 +176,12 @@ void
 dc_write_u8(DcWriter *w, uint8_t value)
 {
 	write_big_endian(w, value, 1);
+}
+
+void
+dc_write_version(DcWriter *w)
+{
+	dc_write_u8(w, w->version);
 }
 
 void

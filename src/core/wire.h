@@ -15,6 +15,7 @@
 #define DC_WIRE_H
 
 #include "status.h"
+#include "version.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,6 +33,7 @@ typedef struct DcReader
 	size_t length;
 	size_t offset;
 	DcStatus status; /* DC_OK until the first failure */
+	uint8_t version; /* of the message, once dc_read_version() read it */
 } DcReader;
 
 typedef struct DcWriter
@@ -40,6 +42,7 @@ typedef struct DcWriter
 	size_t capacity;
 	size_t length;   /* bytes written, or that would have been */
 	DcStatus status; /* DC_TOO_LONG once capacity was exceeded */
+	uint8_t version; /* to write; the newest, unless the session's is older */
 } DcWriter;
 
 void dc_reader_init(DcReader *r, const void *data, size_t length);
@@ -57,6 +60,9 @@ DcSlice dc_read_bytes(DcReader *r, size_t length);
 /* varint length of at most `max`, then that many bytes. */
 DcSlice dc_read_string(DcReader *r, size_t max);
 
+/* The version that a message starts with; DC_VERSION if it is not spoken. */
+void dc_read_version(DcReader *r);
+
 /* Bytes not yet read. */
 size_t dc_reader_left(const DcReader *r);
 
@@ -69,6 +75,7 @@ DcStatus dc_reader_finish(DcReader *r);
 /* data == NULL counts bytes without writing. */
 void dc_writer_init(DcWriter *w, void *data, size_t capacity);
 void dc_write_u8(DcWriter *w, uint8_t value);
+void dc_write_version(DcWriter *w);
 void dc_write_u16(DcWriter *w, uint16_t value);
 void dc_write_u32(DcWriter *w, uint32_t value);
 void dc_write_u64(DcWriter *w, uint64_t value);

@@ -79,7 +79,8 @@ take_dialog(const DcAskPlan *plan, const DcPeer *peer)
 
 		if (is_ready(dialog))
 			dc_dialog_step(dialog);
-		if (dc_dialog_phase(dialog) == DC_DIALOG_BROKEN)
+		if (dc_dialog_phase(dialog) == DC_DIALOG_BROKEN ||
+			dc_dialog_old(dialog))
 		{
 			pool = foreach_delete_current(pool, cell);
 			dc_dialog_close(dialog);
@@ -156,8 +157,7 @@ release(DcAsk *ask, DcReply *reply, DcDialog *dialog)
 		ask->stats.received_bytes += reply->received_bytes;
 		ask->stats.round_trips++;
 	}
-	if (dialog != NULL)
-		give_dialog(&ask->plan, dialog, false);
+	give_dialog(&ask->plan, dialog, false);
 }
 
 /* Gives up waiting for a reply; closing the connection cancels the question. */
@@ -166,11 +166,8 @@ give_up(DcReply *reply, int sqlstate, const char *why)
 {
 	DcDialog *dialog = reply->dialog;
 
-	if (dialog != NULL)
-	{
-		dc_dialog_leave(dialog);
-		dc_dialog_close(dialog);
-	}
+	dc_dialog_leave(dialog);
+	dc_dialog_close(dialog);
 	if (reply->asked)
 		dc_reply_fail(reply, sqlstate, "node %u did not answer: %s",
 					  reply->node_id, why);
@@ -206,12 +203,9 @@ look_after(DcReply *reply, TimestampTz now, bool check)
 static void
 go_on(DcAsk *ask, DcReply *reply, TimestampTz now, bool check)
 {
-	DcDialog *dialog;
+	DcDialog *dialog = reply->dialog;
 
-	if (reply->dialog == NULL)
-		find_dialog(ask, reply);
-	dialog = reply->dialog;
-	if (dialog != NULL && is_ready(dialog))
+	if (is_ready(dialog))
 	{
 		dc_dialog_step(dialog);
 		if (reply->dialog == NULL)
@@ -312,7 +306,7 @@ dc_ask_node(DcAsk *ask, uint32 node_id, const void *question, Size length)
 	reply->answer_by = TimestampTzPlusMilliseconds(now, ask->plan.timeout_ms);
 	reply->connect_by = TimestampTzPlusMilliseconds(now, CONNECT_MS);
 	reply->connect_by = Min(reply->connect_by, reply->answer_by);
-	go_on(ask, reply, now, false);
+	find_dialog(ask, reply);
 }
 
 DcReply *
@@ -357,7 +351,7 @@ dc_ask_awaited(const DcAsk *ask, int *unasked)
 		if (reply->state != DC_REPLY_AWAITED)
 			continue;
 		awaited++;
-		*unasked += reply->dialog == NULL || !dc_dialog_sent(reply->dialog);
+		*unasked += !dc_dialog_sent(reply->dialog);
 	}
 	return awaited;
 }
@@ -381,11 +375,8 @@ dc_ask_sockets(DcAsk *ask, void (*add)(int, short, void *), void *arg)
 														reply->connect_by);
 		if (left > 0) /* else the last word is waited for */
 			wait_ms = Min(wait_ms, left);
-		if (reply->dialog == NULL)
-			wait_ms = 0;
-		else
-			add(dc_dialog_socket(reply->dialog),
-				dc_dialog_events(reply->dialog), arg);
+		add(dc_dialog_socket(reply->dialog), dc_dialog_events(reply->dialog),
+			arg);
 	}
 	return wait_ms;
 }

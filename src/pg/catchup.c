@@ -454,7 +454,9 @@ fetch_items(DcCatchup *catchup)
 
 	if (catchup->item_at < catchup->item_count || catchup->again != NIL)
 		return true;
-	if (catchup->scanned || dc_keyspace(slot)->id != catchup->ids[catchup->at])
+	/* its id may have become an alias since (P16) */
+	if (catchup->scanned ||
+		dc_keyspace_by_id(catchup->ids[catchup->at]) != slot)
 		return false;
 	catchup->item_at = 0;
 	catchup->item_count =

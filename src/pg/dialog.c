@@ -16,6 +16,9 @@
 #include "seal.h"
 #include "standing.h"
 
+/* The peer closes a session that was idle for a minute (peer.c). */
+#define IDLE_MS 45000
+
 struct DcDialog
 {
 	MemoryContext context;
@@ -29,16 +32,14 @@ struct DcDialog
 	bool farewell;    /* the peer said that it is going, between statements */
 	bool unsent;      /* libpq holds bytes that the socket did not take */
 	bool greeted;     /* there is a session */
-	bool proven;      /* ... made for the question that is asked now */
 	uint8 nonce[DC_NONCE_BYTES];
 	uint64 own_incarnation; /* under which it was made */
 	uint64 session;
 	uint64 sequence;
+	TimestampTz used_at; /* last */
 	const char *function;
 	DcReply *reply; /* NULL: nobody waits */
 };
-
-static void go_on(DcDialog *dialog);
 
 /* --- what becomes of the reply --- */
 
@@ -319,7 +320,10 @@ open_result(DcDialog *dialog, char direction, MemoryContext memory,
 static void
 say_hello(DcDialog *dialog)
 {
+	DcVersions own = dc_versions_own();
 	DcHello hello = {
+		.wire = (uint8_t) own.wire,
+		.wire_min = (uint8_t) own.wire_min,
 		.cluster = {(const uint8 *) datacake_cluster_id,
 					strlen(datacake_cluster_id)},
 		.sender = (uint32) datacake_node_id,
@@ -423,24 +427,12 @@ take_answer(DcDialog *dialog)
 	break_off(dialog, "its answer does not authenticate");
 }
 
-/* Did the peer close a session that it took for idle, before it read us? */
-static bool
-is_stale(const PGresult *result)
-{
-	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-
-	return state != NULL &&
-		   (strcmp(state, "YD026") == 0 || strcmp(state, "57P05") == 0);
-}
-
 /* The statement failed; what is left of the session is not used any more. */
 static void
 take_error(DcDialog *dialog)
 {
 	DcReply *reply = dialog->reply;
 	bool alive = PQstatus(dialog->conn) == CONNECTION_OK;
-	bool again = reply != NULL && reply->asked && !dialog->proven &&
-				 is_stale(dialog->result);
 
 	if (PQresultErrorField(dialog->result, PG_DIAG_SQLSTATE) == NULL)
 	{
@@ -449,15 +441,6 @@ take_error(DcDialog *dialog)
 	}
 	dialog->greeted = false;
 	dialog->phase = alive ? DC_DIALOG_IDLE : DC_DIALOG_BROKEN;
-	if (again)
-	{
-		reply->asked = false; /* nothing was done */
-		if (alive)
-			go_on(dialog);
-		else
-			dc_dialog_leave(dialog);
-		return;
-	}
 	dialog->reply = NULL;
 	if (reply == NULL)
 		return;
@@ -478,10 +461,7 @@ go_on(DcDialog *dialog)
 	if (dialog->greeted)
 		send_question(dialog);
 	else
-	{
-		dialog->proven = true;
 		say_hello(dialog);
-	}
 }
 
 /* True when the statement under way is over and dialog->result tells how. */
@@ -580,6 +560,14 @@ dc_dialog_sent(const DcDialog *dialog)
 }
 
 bool
+dc_dialog_old(const DcDialog *dialog)
+{
+	return dialog->phase == DC_DIALOG_IDLE &&
+		   TimestampDifferenceExceeds(dialog->used_at, GetCurrentTimestamp(),
+									  IDLE_MS);
+}
+
+bool
 dc_dialog_fits(const DcDialog *dialog, const DcPeer *peer, DcSessionKind kind,
 			   Oid role)
 {
@@ -594,8 +582,8 @@ dc_dialog_ask(DcDialog *dialog, const char *function, DcReply *reply)
 {
 	Assert(dialog->reply == NULL);
 	dialog->function = function;
+	dialog->used_at = GetCurrentTimestamp();
 	dialog->reply = reply;
-	dialog->proven = false;
 	reply->dialog = dialog;
 	reply->asked = false;
 	if (dialog->phase == DC_DIALOG_IDLE)

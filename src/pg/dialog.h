@@ -57,7 +57,7 @@ typedef struct DcReply
 	DcSlice question;
 	TimestampTz answer_by;
 	TimestampTz connect_by;
-	struct DcDialog *dialog; /* where it is being asked; NULL: nowhere yet */
+	struct DcDialog *dialog; /* where it is being asked; or NULL */
 	bool seen;               /* handed out by dc_ask_next() */
 } DcReply;
 
@@ -102,14 +102,16 @@ extern DcDialogPhase dc_dialog_phase(const DcDialog *dialog);
 /* Has the whole question left this server? */
 extern bool dc_dialog_sent(const DcDialog *dialog);
 
+/* Idle for so long that the peer may be about to close it? */
+extern bool dc_dialog_old(const DcDialog *dialog);
+
 /* Is it such a dialog with that very peer? */
 extern bool dc_dialog_fits(const DcDialog *dialog, const DcPeer *peer,
 						   DcSessionKind kind, Oid role);
 
 /*
  * Has `function` asked reply->question as soon as the session is there; the
- * dialog has no other question.  reply->state tells when it is over.  If the
- * session turns out to have ended before, reply->dialog is NULL again.
+ * dialog has no other question.  reply->state tells when it is over.
  */
 extern void dc_dialog_ask(DcDialog *dialog, const char *function,
 						  DcReply *reply);

@@ -15,6 +15,7 @@
 
 #include "acked.h"
 #include "acks.h"
+#include "advice.h"
 #include "catchup.h"
 #include "clock.h"
 #include "guc.h"
@@ -65,6 +66,7 @@ struct DcLink
 	MemoryContext scratch;
 	uint32 node_id;
 	uint64 incarnation; /* of the peer, as gossip said when we connected */
+	char conninfo[DC_CONNINFO_BYTES]; /* ... and how it was to be reached */
 	DcLinkPhase phase;
 	PGconn *conn;
 	DcStream stream;
@@ -86,6 +88,7 @@ struct DcLink
 	uint64 closed_epoch;  /* its fenced nodes are closed towards the peer */
 	uint8 nonce[DC_NONCE_BYTES];
 	uint64 session;
+	uint8 version;   /* of the wire, in this session */
 	uint64 sequence; /* of the last call sent */
 	Message messages[IN_FLIGHT_MAX + 2];
 	int message_count; /* sent, sync not seen yet; oldest first */
@@ -283,26 +286,25 @@ dc_link_destroy(DcLink *link)
 	dc_link_close(link, NULL);
 	if (link->catchup != NULL)
 		dc_catchup_end(link->catchup);
-	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
-	find_stats(link->node_id)->node_id = 0;
-	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 	MemoryContextDelete(link->context);
 }
 
-/* First line of a libpq message. */
-static char *
-one_line(const char *message)
+void
+dc_link_forget(uint32 node_id)
 {
-	char *line = pstrdup(message != NULL ? message : "unknown error");
-
-	line[strcspn(line, "\n")] = '\0';
-	return line;
+	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		if (dc_shared->links[i].node_id == node_id)
+			dc_shared->links[i].node_id = 0;
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 
 static void
 fail(DcLink *link)
 {
-	dc_link_close(link, one_line(PQerrorMessage(link->conn)));
+	dc_link_close(link, dc_advice_connection(link->conn, link->node_id));
 }
 
 /* --- connecting --- */
@@ -319,11 +321,13 @@ start_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 	char name[64];
 	char *complaint = dc_conninfo_complaint(conninfo);
 
+	strlcpy(link->conninfo, conninfo, sizeof(link->conninfo));
 	if (complaint != NULL || *conninfo == '\0')
 	{
 		dc_link_close(link, complaint != NULL ?
 								complaint :
-								"the peer advertises no datacake.conninfo");
+								"the peer advertises no connection string (set "
+								"datacake.conninfo there)");
 		return;
 	}
 	snprintf(name, sizeof(name), "datacake node %d", datacake_node_id);
@@ -332,6 +336,7 @@ start_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 		memset(&link->acked, 0, sizeof(link->acked));
 	link->incarnation = incarnation;
 	link->conn = PQconnectStartParams(keywords, values, true);
+	dc_advice_prepare(link->conn);
 	if (link->conn == NULL || PQstatus(link->conn) == CONNECTION_BAD)
 	{
 		fail(link);
@@ -409,7 +414,10 @@ static void
 send_hello(DcLink *link)
 {
 	uint8 plain[256];
+	DcVersions own = dc_versions_own();
 	DcHello hello = {
+		.wire = (uint8_t) own.wire,
+		.wire_min = (uint8_t) own.wire_min,
 		.cluster = {(const uint8_t *) datacake_cluster_id,
 					strlen(datacake_cluster_id)},
 		.sender = (uint32) datacake_node_id,
@@ -459,7 +467,10 @@ continue_connect(DcLink *link)
 {
 	if (GetCurrentTimestamp() > link->connect_by)
 	{
-		dc_link_close(link, "connecting took too long");
+		dc_link_close(link, psprintf("connecting took longer than %d s (check "
+									 "host and port in datacake.conninfo of "
+									 "node %u, and firewalls)",
+									 CONNECT_MS / 1000, link->node_id));
 		return;
 	}
 	switch (PQconnectPoll(link->conn))
@@ -547,7 +558,9 @@ take_welcome(DcLink *link)
 	}
 	if (welcome->node_id != link->node_id)
 	{
-		dc_link_close(link, "another node answers at this address");
+		dc_link_close(link, "another node answers at this address (check host "
+							"and port in datacake.conninfo of the node that "
+							"was called)");
 		return;
 	}
 	refusal = dc_standing_welcomed(welcome);
@@ -565,6 +578,7 @@ take_welcome(DcLink *link)
 	link->session = welcome->session;
 	dc_acks_meet(link->node_id, link->incarnation,
 				 welcome->joining ? welcome->clock : DC_HLC_NONE);
+	link->version = welcome->version;
 	note_incoming(link, welcome->incoming);
 	(void) dc_stream_hello(&link->stream, &welcome->vector,
 						   link->stream.position);
@@ -646,16 +660,11 @@ complete_message(DcLink *link)
 	await_answer(link);
 }
 
-/* "ERROR message (hint)" of the peer, and how long to leave it alone. */
+/* What the peer says, and how long to leave it alone. */
 static void
 take_error(DcLink *link, const PGresult *result)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-	char *reason =
-		psprintf("%s%s%s%s", text ? text : "unknown error", hint ? " (" : "",
-				 hint ? hint : "", hint ? ")" : "");
 
 	/* these pass by themselves, soon */
 	if (state != NULL &&
@@ -664,7 +673,7 @@ take_error(DcLink *link, const PGresult *result)
 		link->retry_ms = RETRY_MIN_MS;
 	if (state != NULL && strcmp(state, "YD029") == 0)
 		dc_standing_set_removed();
-	dc_link_close(link, reason);
+	dc_link_close(link, dc_advice_answer(result, link->node_id));
 }
 
 static void
@@ -756,6 +765,7 @@ begin_call(DcLink *link, StringInfo call)
 	call->maxlen = 8192;
 	resetStringInfo(call);
 	dc_writer_init(&w, head, sizeof(head));
+	w.version = link->version;
 	dc_call_begin(&w);
 	appendBinaryStringInfo(call, (char *) head, (int) w.length);
 }
@@ -1067,10 +1077,16 @@ void
 dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 			 const DcStreamView *watermark, bool watermark_due)
 {
+	bool moved = strcmp(conninfo, link->conninfo) != 0;
+
 	MemoryContextReset(link->scratch);
+	if (moved && link->phase == DC_LINK_CONNECTING)
+		dc_link_close(link, "the peer has a new connection string");
 	if (link->phase == DC_LINK_DOWN)
 	{
-		if (GetCurrentTimestamp() >= link->retry_at)
+		if (moved)
+			link->retry_ms = RETRY_MIN_MS;
+		if (moved || GetCurrentTimestamp() >= link->retry_at)
 			start_connect(link, conninfo, incarnation);
 		return;
 	}

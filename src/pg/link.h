@@ -29,8 +29,11 @@ extern DcLink *dc_link_create(MemoryContext context, uint32 node_id);
  */
 extern void dc_link_note_stranger(uint32 node_id, const char *error);
 
-/* Closes the connection and frees the link. */
+/* Closes the connection and frees the link; what was said of it stays. */
 extern void dc_link_destroy(DcLink *link);
+
+/* Nothing is to be said of the link to this node any more. */
+extern void dc_link_forget(uint32 node_id);
 
 /*
  * Does what can be done now without waiting: connects, reads acks, sends.

@@ -44,6 +44,7 @@ typedef struct Session
 	uint32 peer; /* 0: none */
 	uint64 incarnation;
 	uint64 session;
+	uint8 version;   /* of the wire */
 	uint64 sequence; /* of the last call taken */
 	DcSessionKind kind;
 	bool counted;   /* in dc_shared->incoming */
@@ -216,6 +217,32 @@ dc_peer_require_member(void)
 
 /* --- hello --- */
 
+static DcVersions
+offer_of(const DcHello *hello)
+{
+	return (DcVersions){.wire = hello->wire, .wire_min = hello->wire_min};
+}
+
+/* The older of the two is to be upgraded; the last release bridges one step. */
+static void
+refuse_version(const DcHello *hello)
+{
+	DcVersions own = dc_versions_own();
+	bool own_is_older = hello->wire_min > own.wire;
+
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE('Y', 'D', '0', '1', '2')),
+			 errmsg("the calling node speaks wire versions %u to %u, node %d "
+					"speaks %u to %u",
+					hello->wire_min, hello->wire, datacake_node_id,
+					own.wire_min, own.wire),
+			 errhint("Install a newer release of Datacake on %s, and restart "
+					 "it; a release speaks its wire version and the one "
+					 "before.",
+					 own_is_older ? psprintf("node %d", datacake_node_id) :
+									"the calling node")));
+}
+
 static void
 check_hello(const DcHello *hello)
 {
@@ -302,14 +329,17 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	binding = (DcAssociated){.direction = 'H'};
 	plain = open_sealed(sealed, &binding);
 	status = dc_hello_decode(plain.data, plain.length, &hello);
+	if (status == DC_VERSION)
+		refuse_version(&hello);
 	if (status != DC_OK)
-		dc_peer_refuse(status, "Run compatible versions of Datacake.");
+		dc_peer_refuse(status, NULL);
 	check_hello(&hello);
 	prepare_session(hello.kind);
 
 	if (!pg_strong_random(&session.session, sizeof(session.session)))
 		elog(ERROR, "could not generate a session number");
 	session.incarnation = hello.incarnation;
+	session.version = dc_versions_common(dc_versions_own(), offer_of(&hello));
 	session.peer = hello.sender;
 	session.kind = hello.kind;
 
@@ -343,6 +373,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	dc_welcome_encode(&w, welcome);
 	out = palloc(w.length);
 	dc_writer_init(&w, out, w.length);
+	w.version = session.version;
 	dc_welcome_encode(&w, welcome);
 	binding = associated('W', session.peer, session.incarnation);
 	binding.session = 0;
@@ -406,6 +437,12 @@ seal_answer(char direction, const void *plain, Size length)
 		associated(direction, session.peer, session.incarnation);
 
 	return seal(plain, length, &binding);
+}
+
+uint8
+dc_peer_version(void)
+{
+	return session.version;
 }
 
 bytea *
@@ -483,6 +520,7 @@ make_ack(DcApplied result)
 	dc_ack_encode(&w, ack);
 	out = palloc(w.length);
 	dc_writer_init(&w, out, w.length);
+	w.version = session.version;
 	dc_ack_encode(&w, ack);
 	return seal_answer('A', out, w.length);
 }

@@ -30,7 +30,8 @@ extern bytea *dc_peer_seal(const void *plain, Size length);
  */
 extern void dc_peer_require_member(void);
 
-/* The node that called. */
+/* The node that called, and the wire version to answer in. */
 extern uint32 dc_peer_node(void);
+extern uint8 dc_peer_version(void);
 
 #endif

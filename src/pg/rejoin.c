@@ -272,8 +272,12 @@ dc_rejoin_deaths(int slot, void (*check)(void))
 	bool newborn;
 	int n;
 
-	/* what any member claimed to have was adopted with its catch-up */
+	/*
+	 * What any member claimed to have was adopted with its catch-up.  The own
+	 * watermark says nothing of what they took.
+	 */
 	dc_vector_read(above);
+	above->at[datacake_node_id] = DC_HLC_NONE;
 	dc_metadata_scan_begin(&cursor);
 	while ((n = dc_metadata_scan(slot, &cursor, above, items, SCAN_ITEMS, keys,
 								 SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX)) > 0)

@@ -57,7 +57,8 @@ dc_repair_self(int slot, DcVv *vector)
 static void
 begin_answer(DcWriter *w, DcRepairKind kind, int slot)
 {
-	dc_write_u8(w, DC_WIRE_VERSION);
+	w->version = dc_peer_version();
+	dc_write_version(w);
 	dc_write_u8(w, 'R');
 	dc_write_u8(w, (uint8_t) kind);
 	dc_write_u64(w, dc_floor(slot));
@@ -83,6 +84,7 @@ compare_entries(int slot, DcSlice question)
 	DcWriter w;
 
 	dc_writer_init(&w, answer, DC_REPAIR_MESSAGE_MAX);
+	w.version = dc_peer_version();
 	status =
 		dc_repair_answer(&self, question.data, question.length, scratch, &w);
 	if (status != DC_OK)

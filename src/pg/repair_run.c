@@ -78,6 +78,7 @@ begin_question(Run *run, DcWriter *w, DcRepairKind kind)
 
 	require_keyspace(run);
 	dc_writer_init(w, run->question, sizeof(run->question));
+	w->version = dc_wire_version(run->plan->node_id);
 	dc_repair_head_encode(w, &head);
 }
 
@@ -91,8 +92,8 @@ ask(Run *run, const DcWriter *w, DcRepairKind kind, DcReader *answer)
 		elog(ERROR, "question of a repair is too long");
 	bytes = dc_ask_one(run->asking, run->plan->node_id, w->data, w->length);
 	dc_reader_init(answer, bytes.data, bytes.length);
-	if (dc_read_u8(answer) != DC_WIRE_VERSION || dc_read_u8(answer) != 'R' ||
-		dc_read_u8(answer) != (uint8_t) kind)
+	dc_read_version(answer);
+	if (dc_read_u8(answer) != 'R' || dc_read_u8(answer) != (uint8_t) kind)
 		dc_reader_fail(answer, DC_MALFORMED);
 	run->peer_floor = dc_read_u64(answer);
 }
@@ -489,6 +490,7 @@ compare_entries(Run *run)
 		require_keyspace(run);
 		self = dc_repair_self(run->slot, &run->vector);
 		dc_writer_init(&w, run->question, sizeof(run->question));
+		w.version = dc_wire_version(run->plan->node_id);
 		if (!dc_repair_next(repair, &self, &w))
 			break;
 		dc_flush_all(); /* own entries are shown (P9) */

@@ -12,6 +12,7 @@
 
 #include "acks.h"
 #include "clock.h"
+#include "events.h"
 #include "guc.h"
 #include "metadata.h"
 #include "queue.h"
@@ -49,6 +50,7 @@ request(void)
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
 	RequestAddinShmemSpace(dc_acks_bytes(slot_count()));
+	RequestAddinShmemSpace(dc_events_bytes());
 	RequestNamedLWLockTranche("datacake", DC_LOCK_COUNT + DC_PARTITION_LOCKS);
 }
 
@@ -107,6 +109,7 @@ startup(void)
 	dc_metadata_attach();
 	dc_queue_attach();
 	dc_acks_attach(slot_count());
+	dc_events_attach();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -196,6 +199,24 @@ dc_node_alive(uint32 node_id)
 				 dc_shared->nodes[i].state == DC_NODE_ALIVE;
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
 	return alive;
+}
+
+uint8
+dc_wire_version(uint32 node_id)
+{
+	DcVersions own = dc_versions_own();
+	DcVersions versions = own;
+	uint8 common;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		if (dc_shared->nodes[i].node_id == node_id)
+			versions = dc_versions_unpack(dc_shared->nodes[i].versions);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	common = dc_versions_common(own, versions);
+	return common != 0 ? common : (uint8) own.wire; /* it is told so */
 }
 
 bool

@@ -13,6 +13,7 @@
  *	 repair(), leave()... jobs                          DC_LOCK_JOBS
  *	 launcher and links   standing                      DC_LOCK_STANDING
  *	 gossip               nodes                         DC_LOCK_NODES
+ *	 gossip, launcher     events (events.h)             DC_LOCK_EVENTS
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
  *	 apply backends       vector                        DC_LOCK_VECTOR
  *	 links, waiters       acks (acks.h)                 DC_LOCK_ACKS
@@ -38,7 +39,7 @@
 #define DC_NAME_BYTES     64
 #define DC_ADDRESS_BYTES  128
 #define DC_CONNINFO_BYTES 384
-#define DC_ERROR_BYTES    256
+#define DC_ERROR_BYTES    512
 #define DC_SEEDS          8
 
 /* Locks of our tranche; the metadata partitions follow. */
@@ -52,6 +53,7 @@ enum
 	DC_LOCK_JOBS,
 	DC_LOCK_STANDING,
 	DC_LOCK_ACKS,
+	DC_LOCK_EVENTS,
 	DC_LOCK_COUNT
 };
 
@@ -92,6 +94,25 @@ typedef enum DcNodeState
 	DC_NODE_LEFT
 } DcNodeState;
 
+/*
+ * What people are told: what gossip sees, what the node says of itself, and
+ * what the member list says of it, in one word.
+ *
+ *	 joining -> alive <-> suspect -> dead      leaving -> left      removed
+ */
+typedef enum DcNodeLife
+{
+	DC_LIFE_UNKNOWN,
+	DC_LIFE_JOINING, /* alive, and pulls only (R12, R13) */
+	DC_LIFE_ALIVE,
+	DC_LIFE_SUSPECT,
+	DC_LIFE_DEAD,
+	DC_LIFE_LEAVING, /* alive, and hands over what only it has */
+	DC_LIFE_LEFT,
+	DC_LIFE_REMOVED, /* fenced or removed by the list (R11) */
+	DC_LIVES
+} DcNodeLife;
+
 /* One node of the cluster, this one included. */
 typedef struct DcNode
 {
@@ -99,14 +120,18 @@ typedef struct DcNode
 	bool local;
 	bool clash; /* two servers speak as this node: nobody merges (R15) */
 	DcNodeState state;
+	DcNodeLife life;
 	uint64 incarnation;
-	TimestampTz since; /* of the state */
+	uint64 boot;            /* names one start of it; 0: not known */
+	TimestampTz since;      /* of the state */
+	TimestampTz life_since; /* of the life */
 	TimestampTz heard_at;
 	double phi;
-	uint32 wire_version;
+	uint32 versions;       /* what it is and speaks (version.h) */
 	DcHlc floor;           /* m, from its durable vector */
 	uint64 epoch;          /* of the member list that m is under */
 	bool closed;           /* it closed the fenced nodes of that list */
+	bool joining;          /* as it says */
 	DcHlc clock;           /* its clock when it last spoke */
 	int64 clock_offset_us; /* its clock minus ours, when heard */
 	char name[DC_NAME_BYTES];
@@ -284,6 +309,9 @@ typedef struct DcShared
 	DcJob repair_job;  /* DcRepairPlan, DcRepairOutcome */
 	DcJob members_job; /* DcMembersPlan */
 
+	/* last event that was notified; the maintainer's (watch.h) */
+	uint64 events_told;
+
 	int slot_count;
 	int node_count; /* = datacake.max_nodes */
 	DcSlot *slots;  /* by pgprocno */
@@ -352,6 +380,12 @@ extern const char *dc_identity_complaint(uint32 node_id, uint64 incarnation);
 
 /* Does gossip see the node, and alive? */
 extern bool dc_node_alive(uint32 node_id);
+
+/*
+ * The wire version to write to this node in, as gossip tells what it speaks;
+ * where no session has settled it yet.
+ */
+extern uint8 dc_wire_version(uint32 node_id);
 
 /* Is the exchange with this peer stopped by datacake.pause()? */
 extern bool dc_paused(uint32 node_id);

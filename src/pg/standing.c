@@ -16,6 +16,7 @@
 #include "roster.h"
 #include "sql.h"
 #include "vector.h"
+#include "watch.h"
 
 /* How long a node that is seen and no member yet is waited for. */
 #define NEWCOMER_US (INT64CONST(60) * USECS_PER_SEC)
@@ -582,13 +583,20 @@ adopt_horizon(const DcHorizon *horizon)
 void
 dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 {
+	static DcMembers before;
+	uint64 epoch;
+
 	adopt_horizon(&update->horizon);
 	dc_raise(&dc_shared->horizon_durable, update->horizon.stamp);
 	if (!loaded)
 		return;
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
-	if (standing()->epoch != update->epoch)
+	epoch = standing()->epoch;
+	if (epoch != update->epoch)
+	{
 		standing()->closed = false;
+		before = standing()->members;
+	}
 	standing()->members = update->members;
 	standing()->at = update->at;
 	standing()->member = update->member;
@@ -596,6 +604,9 @@ dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 	standing()->counted |= update->counted;
 	standing()->floor = standing()->joining ? DC_HLC_NONE : update->floor;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	/* what was loaded first is not news */
+	if (epoch != 0 && epoch != update->epoch)
+		dc_watch_members(&before, &update->members, update->epoch);
 }
 
 /* --- joining --- */

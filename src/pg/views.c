@@ -13,7 +13,9 @@
 
 #include "clock.h"
 #include "compat.h"
+#include "events.h"
 #include "guc.h"
+#include "message.h"
 #include "metadata.h"
 #include "shmem.h"
 #include "standing.h"
@@ -112,11 +114,46 @@ copy_array(const void *array, Size bytes, int lock)
 	return copy;
 }
 
+/*
+ * How much time of this node's own is not here yet: from what V has of it to
+ * its clock when it last spoke, or, of this node, from W to the clock.
+ */
+static void
+put_lag_of(Row *row, const DcNode *node)
+{
+	DcHlc taken = dc_shared->vector.at[node->node_id];
+	DcHlc clock =
+		node->local ? pg_atomic_read_u64(&dc_shared->clock_last) : node->clock;
+	Interval *lag = palloc0(sizeof(Interval));
+
+	if (taken == DC_HLC_NONE || clock == DC_HLC_NONE)
+	{
+		put_null(row);
+		return;
+	}
+	if (clock > taken)
+		lag->time =
+			(TimeOffset) (dc_hlc_time_us(clock) - dc_hlc_time_us(taken));
+	put(row, IntervalPGetDatum(lag));
+}
+
+/* "0.1" and "1", or "1-2" for who speaks several. */
+static void
+put_versions(Row *row, uint32 packed)
+{
+	DcVersions versions = dc_versions_unpack(packed);
+
+	put_text(row,
+			 psprintf("%u.%u", versions.release_major, versions.release_minor));
+	if (versions.wire_min == versions.wire)
+		put_text(row, psprintf("%u", versions.wire));
+	else
+		put_text(row, psprintf("%u-%u", versions.wire_min, versions.wire));
+}
+
 Datum
 datacake_nodes(PG_FUNCTION_ARGS)
 {
-	static const char *const states[] = {"unknown", "alive", "suspect", "dead",
-										 "left"};
 	DcNode *nodes;
 	Row row;
 
@@ -132,17 +169,19 @@ datacake_nodes(PG_FUNCTION_ARGS)
 		put(&row, Int32GetDatum((int32) node->node_id));
 		put_text(&row, node->name);
 		put_text(&row, node->data_center);
-		put_text(&row, states[node->state]);
+		put_text(&row, dc_event_state_name(DC_EVENT_STATE, (int) node->life));
 		put(&row, BoolGetDatum(node->local));
 		put_count(&row, node->incarnation);
 		put_text(&row, node->address);
 		put_text(&row, node->conninfo);
-		put_time(&row, node->since);
+		put_time(&row, node->life_since);
 		put_time(&row, node->heard_at);
 		put(&row, Float8GetDatum(node->phi));
 		put_stamp(&row, node->floor);
 		put_stamp(&row, node->clock);
 		put(&row, Float8GetDatum((double) node->clock_offset_us / 1000));
+		put_lag_of(&row, node);
+		put_versions(&row, node->versions);
 		put(&row, BoolGetDatum(dc_paused(node->node_id)));
 		put_text(&row, node->complaint);
 		end_row(&row);
@@ -261,6 +300,19 @@ datacake_keyspaces(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* R11 */
+static const char *
+removal_waits_for(const DcMembers *list, const DcReport *reports, uint32 count)
+{
+	uint32 node_id = dc_members_unclosed(list, reports, count);
+
+	return node_id == 0 ?
+			   "is about to be removed" :
+			   psprintf("is removed when node %u has told the others "
+						"what it has of it",
+						node_id);
+}
+
 /* Who is waited for, and why (R8). */
 Datum
 datacake_members(PG_FUNCTION_ARGS)
@@ -296,7 +348,9 @@ datacake_members(PG_FUNCTION_ARGS)
 		put_text(&row, states[member.state]);
 		put_count(&row, member.incarnation);
 		put_stamp(&row, floor);
-		if (hold == DC_HOLD_NOTHING || member.state == DC_MEMBER_REMOVED)
+		if (member.state == DC_MEMBER_FENCED)
+			put_text(&row, removal_waits_for(list, reports, count));
+		else if (hold == DC_HOLD_NOTHING || member.state == DC_MEMBER_REMOVED)
 			put_null(&row);
 		else
 			put_text(&row, holds[hold]);

@@ -81,7 +81,8 @@ check_state(void)
 		check(node->node_id <= DC_NODE_ID_MAX);
 		check(gossip.slot_of[node->node_id] == i + 1);
 		check(node->config_version <= node->version);
-		check(node->phi.count <= DC_PHI_WINDOW);
+		check(node->state != DC_GOSSIP_DEAD || node->doubt_us != 0);
+		check(node->called_us != 0 || node->calls == 0);
 		check(strlen(node->name) < sizeof(node->name));
 		check(strlen(node->conninfo) < sizeof(node->conninfo));
 	}
@@ -89,6 +90,11 @@ check_state(void)
 		known -= gossip.slot_of[id] != 0;
 	check(known == 0);
 	check(gossip.hello_credit <= 8);
+	check(gossip.used >= 1 && gossip.used <= NODES);
+	check(gossip.hot_count <= NODES);
+	for (uint32_t i = 0; i < gossip.hot_count; i++)
+		check(nodes[gossip.hot[i]].listed);
+	check(gossip.phi.count <= DC_PHI_WINDOW);
 }
 
 static void

@@ -9,6 +9,7 @@
  *	sim --explore [--scenario NAME] [--runs STATES]   every order of few steps
  */
 #define _POSIX_C_SOURCE 200809L
+#include "bulk.h"
 #include "sim.h"
 
 #include <stdio.h>
@@ -16,13 +17,13 @@
 #include <string.h>
 #include <time.h>
 
-unsigned dc_canaries;
+uint64_t dc_canaries;
 
 /* A rule left out; the suite claims that the simulator notices it. */
 typedef struct Fault
 {
 	const char *name;
-	unsigned canary;
+	uint64_t canary;
 	Defect defect;
 	Trouble trouble;
 	const char *claim;
@@ -292,7 +293,7 @@ find_canary(const Fault *fault, bool corpus, double until)
 
 /* Each scenario in all its orders. */
 static bool
-explore_all(Defect defect, unsigned canary, const char *only, bool trace,
+explore_all(Defect defect, uint64_t canary, const char *only, bool trace,
 			uint64_t states)
 {
 	bool all = true;
@@ -330,6 +331,37 @@ list_canaries(const char *only)
 	return !all;
 }
 
+/* Whole maps; the first seed that fails, or 0. */
+static uint64_t
+bulk_all(uint64_t from, uint64_t runs, double until)
+{
+	BulkStats stats = {0};
+	char failure[160] = "";
+	double start = seconds();
+	uint64_t failing = 0;
+
+	dc_canaries = 0;
+	for (uint64_t i = 0; i < runs && failing == 0 && seconds() < until; i++)
+	{
+		if (!bulk_run(from + i, &stats, failure))
+			failing = from + i;
+	}
+	printf("# whole maps: %llu runs, %llu operations, %llu without room, %llu "
+		   "messages of %llu bytes, %llu changed on the way, %llu truncates, "
+		   "%.1f s\n",
+		   (unsigned long long) stats.runs,
+		   (unsigned long long) stats.operations,
+		   (unsigned long long) stats.full, (unsigned long long) stats.messages,
+		   (unsigned long long) stats.bytes, (unsigned long long) stats.lies,
+		   (unsigned long long) stats.truncates, seconds() - start);
+	if (failing != 0)
+		printf("# seed %llu: %s\n# again: build/sim --bulk --seed %llu\n",
+			   (unsigned long long) failing, failure,
+			   (unsigned long long) failing);
+	return failing;
+}
+
+#define BULK_RUNS      120
 #define OPERATIONS_MIN 1000000
 #define CRASHES_MIN    10000
 
@@ -370,7 +402,7 @@ check(double budget)
 	char text[120];
 	uint64_t seed;
 
-	printf("1..%zu\n", FAULTS + 5);
+	printf("1..%zu\n", FAULTS + 6);
 	check_rules(until);
 
 	claim(explore_all(DEFECT_NONE, 0, NULL, false, EXPLORE_STATES), "explore",
@@ -380,6 +412,9 @@ check(double budget)
 	claim(seed == 0, directed.name, directed.claim);
 	if (seed != 0)
 		report_failure(&directed, seed);
+
+	claim(bulk_all(1, BULK_RUNS, until) == 0, "whole maps",
+		  "two nodes compare up to 100,000 entries, and agree");
 
 	for (size_t i = 0; i < FAULTS; i++)
 	{
@@ -417,6 +452,7 @@ main(int argc, char **argv)
 	bool trace = false;
 	bool canaries = false;
 	bool explore = false;
+	bool bulk = false;
 	const char *scenario = NULL;
 	int status = 0;
 
@@ -432,6 +468,13 @@ main(int argc, char **argv)
 			canaries = true;
 		else if (strcmp(argv[i], "--explore") == 0)
 			explore = true;
+		else if (strcmp(argv[i], "--directed") == 0)
+		{
+			fault = &directed;
+			runs = 2;
+		}
+		else if (strcmp(argv[i], "--bulk") == 0)
+			bulk = true;
 		else if (strcmp(argv[i], "--scenario") == 0 && ++i)
 			scenario = value;
 		else if (strcmp(argv[i], "--seed") == 0 && ++i)
@@ -450,6 +493,7 @@ main(int argc, char **argv)
 					"usage: sim --check [--seconds S]\n"
 					"       sim --seed N [--canary RULE] [--trace]\n"
 					"       sim --from N --runs M [--canary RULE]\n"
+					"       sim --bulk [--seed N | --from N --runs M]\n"
 					"       sim --canaries [--canary RULE]\n"
 					"       sim --explore [--scenario NAME] [--runs STATES]"
 					" [--canary RULE] [--trace]\n");
@@ -464,6 +508,10 @@ main(int argc, char **argv)
 		status = check(budget);
 	else if (canaries)
 		status = list_canaries(fault != NULL ? fault->name : NULL);
+	else if (bulk)
+		status =
+			bulk_all(seed != 0 ? seed : from, seed != 0 || runs == 0 ? 1 : runs,
+					 seconds() + 1e9) != 0;
 	else if (explore)
 		status = !explore_all(fault != NULL ? fault->defect : DEFECT_NONE,
 							  fault != NULL ? fault->canary : 0, scenario,

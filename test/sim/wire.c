@@ -191,7 +191,9 @@ write_rest(Sim *sim, DcWriter *w, const Link *link, const Message *m)
 {
 	static DcWelcome welcome;
 	static DcAck ack;
-	DcHello hello = {.cluster = text("sim"),
+	DcHello hello = {.wire = 1,
+					 .wire_min = 1,
+					 .cluster = text("sim"),
 					 .sender = link->from + 1,
 					 .incarnation = 1,
 					 .receiver = link->to + 1,

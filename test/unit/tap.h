@@ -15,7 +15,7 @@
 #include <stdio.h>
 
 #ifdef DC_CANARIES
-unsigned dc_canaries; /* the rules that are left out at the moment */
+uint64_t dc_canaries; /* the rules that are left out at the moment */
 #endif
 
 static unsigned tap_claims;

@@ -112,10 +112,13 @@ note_events(Host *host)
 	}
 }
 
-/* Without forwarding: a datagram keeps only what concerns its sender. */
+static Host *host_at(const char *address);
+
+/* Without forwarding: a datagram keeps only what concerns its two ends. */
 static void
 strip(Packet *packet)
 {
+	const Host *to = host_at(packet->to);
 	static DcGossipMessage message;
 	DcGossipMessage kept;
 	DcDetail detail;
@@ -130,7 +133,7 @@ strip(Packet *packet)
 	for (uint32_t i = 0; i < message.digest_count; i++)
 	{
 		if (message.digests[i].node_id == message.header.node_id ||
-			message.header.kind == DC_GOSSIP_ACK)
+			(to != NULL && message.digests[i].node_id == to->node_id))
 			kept.digests[kept.digest_count++] = message.digests[i];
 	}
 	for (uint32_t i = 0; i < message.delta_count; i++)
@@ -478,12 +481,12 @@ test_contents(void)
 	new_world(3, 5, 5);
 	run(5 * SECOND);
 	dc_gossip_progress(&world.hosts[4].gossip, dc_hlc_make(1234, 5), 99, true,
-					   dc_hlc_make(5678, 5));
+					   true, dc_hlc_make(5678, 5));
 	run(3 * SECOND);
 	node = dc_gossip_find(&world.hosts[2].gossip, 5);
 	ok(node->floor == dc_hlc_make(1234, 5) && node->epoch == 99 &&
-		   node->closed && node->clock == dc_hlc_make(5678, 5),
-	   "floor, epoch and clock travel with the heartbeat");
+		   node->closed && node->joining && node->clock == dc_hlc_make(5678, 5),
+	   "floor, epoch, clock and that it joins travel with the heartbeat");
 	ok(strcmp(node->name, "node5") == 0 && node->wire_version == 1 &&
 		   strcmp(node->conninfo, "host=/tmp dbname=postgres") == 0,
 	   "name, conninfo and wire version arrive");
@@ -545,7 +548,7 @@ test_no_false_death(void)
 static void
 test_death(void)
 {
-	static const uint32_t counts[] = {2, 3, 8, 32};
+	static const uint32_t counts[] = {2, 3, 8, 32, 150};
 
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
 	{
@@ -555,11 +558,62 @@ test_death(void)
 		run(20 * SECOND);
 		world.hosts[counts[i] - 1].up = false;
 		took_us = time_until(counts[i], DC_GOSSIP_DEAD, 60 * SECOND);
-		ok(took_us < (counts[i] > 8 ? 8 : 6) * SECOND && took_us > 2 * SECOND,
+		ok(took_us < 6 * SECOND && took_us > 2 * SECOND,
 		   "%u nodes see a death in seconds (%.1f s)", counts[i],
 		   (double) took_us / 1e6);
 		ok(total_deaths() == counts[i] - 1, "and see only that one");
 	}
+}
+
+/* Ten rounds in which all who call it ask for it. */
+static void
+test_stall(void)
+{
+	bool asked = false;
+	bool forgotten = true;
+
+	new_world(22, 150, 5);
+	rounds_until_all_see_all(200);
+	run(20 * SECOND);
+	world.hosts[140].frozen = true;
+	run(2 * SECOND);
+	for (uint32_t i = 0; i < 140; i++)
+		asked =
+			asked || dc_gossip_find(&world.hosts[i].gossip, 141)->doubt_us != 0;
+	world.hosts[140].frozen = false;
+	run(10 * SECOND);
+	for (uint32_t i = 0; i < 140; i++)
+		forgotten = forgotten &&
+					dc_gossip_find(&world.hosts[i].gossip, 141)->doubt_us == 0;
+	ok(asked, "150 nodes ask for one that does not answer for two seconds");
+	ok(total_deaths() == 0 && forgotten, "and take its answer");
+}
+
+static bool
+cut_off(uint32_t from, uint32_t to)
+{
+	return from == 5 || to == 5;
+}
+
+static void
+test_cut_off(void)
+{
+	uint32_t rounds;
+	uint32_t deaths;
+
+	new_world(23, 40, 5);
+	run(20 * SECOND);
+	world.blocked = cut_off;
+	run(30 * SECOND);
+	ok(world.hosts[5].deaths == 39 && all_see(6, DC_GOSSIP_DEAD),
+	   "who is cut off sees all others as dead, and they him");
+	deaths = total_deaths();
+	world.blocked = NULL;
+	rounds = rounds_until_all_see_all(100);
+	run(10 * SECOND);
+	ok(rounds < 100 && total_deaths() == deaths && all_see_all(),
+	   "when he is back (%u rounds) nobody believes him that they were",
+	   rounds);
 }
 
 static void
@@ -657,6 +711,42 @@ test_clock_steps_back(void)
 	run(60 * SECOND);
 	ok(total_deaths() == 0 && all_see_all(),
 	   "a clock that steps back an hour at run time stops nothing");
+}
+
+static void
+test_clock_jumps_ahead(void)
+{
+	new_world(37, 60, 5);
+	run(30 * SECOND);
+	world.hosts[2].skew_us = 3600 * (int64_t) SECOND;
+	run(60 * SECOND);
+	ok(total_deaths() == 0 && all_see_all(),
+	   "nor does one that jumps an hour ahead");
+}
+
+static void
+test_move(void)
+{
+	DcGossipSelf self = {"node9", "here", "10.0.9.9:1", "dbname=x"};
+	Host *host = &world.hosts[8];
+	bool followed = true;
+
+	new_world(38, 30, 5);
+	run(20 * SECOND);
+	strcpy(host->address, self.address);
+	dc_gossip_describe(&host->gossip, &self, world.now_us);
+	run(4 * SECOND);
+	for (uint32_t i = 0; i < 30; i++)
+	{
+		const DcGossipNode *node = dc_gossip_find(&world.hosts[i].gossip, 9);
+
+		followed = followed && strcmp(node->address, self.address) == 0 &&
+				   (i == 8 || node->seen_address[0] == '\0' ||
+					strcmp(node->seen_address, self.address) == 0);
+	}
+	run(30 * SECOND);
+	ok(followed && total_deaths() == 0 && all_see_all(),
+	   "who takes another address is called there, and nobody misses it");
 }
 
 static void
@@ -930,6 +1020,54 @@ test_rivals_outbid(void)
 	   "speak, and no longer (50 worlds)");
 }
 
+/*
+ * A clone speaks for a moment, so that some know it and none have its record.
+ * Once it is silent, the original is the node again for all.
+ */
+static bool
+glimpse_passes(uint64_t seed)
+{
+	DcGossip *original = &world.hosts[1].gossip;
+	const DcGossip *viewer = &world.hosts[2].gossip;
+	uint64_t begin_us;
+	uint64_t boot;
+
+	new_world(2000 + seed, 4, 0);
+	run(10 * SECOND);
+	boot = dc_gossip_find(viewer, 2)->session.boot;
+	start_as(4, 2, 1, CLUSTER, NODES_MAX, world.hosts[2].address);
+	begin_us = world.now_us;
+	while (dc_gossip_find(viewer, 2)->session.boot == boot)
+	{
+		if (world.now_us - begin_us > 10 * SECOND)
+			return false;
+		step();
+	}
+	world.hosts[4].up = false;
+	run(60 * SECOND);
+	/* as the server does when its rival is gone */
+	if (world.hosts[1].identities > 0 && dc_gossip_rival(original) == NULL)
+		dc_gossip_reincarnate(original, 2, world.now_us);
+	run(40 * SECOND);
+	return disputed_by(4, 2) == 0 && all_see(2, DC_GOSSIP_ALIVE);
+}
+
+static void
+test_rival_glimpsed(void)
+{
+	uint32_t stuck = 0;
+
+	for (uint64_t seed = 0; seed < 40; seed++)
+	{
+		if (glimpse_passes(seed))
+			continue;
+		stuck++;
+		printf("# still disputed: seed %u\n", (unsigned) seed);
+	}
+	ok(stuck == 0, "a clone that spoke for a moment is not waited for for ever "
+				   "(40 worlds)");
+}
+
 /* The clone lives alone, starts earlier and meets the cluster late. */
 static void
 test_rival_joins_late(void)
@@ -1175,11 +1313,15 @@ main(void)
 	test_clock_offset();
 	test_no_false_death();
 	test_death();
+	test_stall();
+	test_cut_off();
 	test_restart();
 	test_restart_without_seed();
 	test_quick_restart();
 	test_restart_with_clock_set_back();
 	test_clock_steps_back();
+	test_clock_jumps_ahead();
+	test_move();
 	test_frozen();
 	test_partition();
 	test_merge();
@@ -1190,6 +1332,7 @@ main(void)
 	test_rival_same_incarnation();
 	test_rival_other_incarnation();
 	test_rivals_outbid();
+	test_rival_glimpsed();
 	test_rival_joins_late();
 	test_rivals_alone();
 	test_older_incarnation();

@@ -256,6 +256,8 @@ test_close(void)
 	reports[2].closed = false;
 	ok(!dc_members_close(&list, reports, count),
 	   "nobody is removed before all present members have closed");
+	ok(dc_members_unclosed(&list, reports, count) == reports[2].node_id,
+	   "... and it is known who has not");
 	reports[2].closed = true;
 	reports[2].epoch++;
 	ok(!dc_members_close(&list, reports, count),
@@ -263,6 +265,8 @@ test_close(void)
 	reports[2].epoch--;
 	ok(!dc_members_close(&list, reports, 1),
 	   "nor does the silence of a member");
+	ok(dc_members_unclosed(&list, reports, count) == 0,
+	   "when all have nobody is waited for");
 	ok(dc_members_close(&list, reports, count) &&
 		   dc_members_get(&list, 2).state == DC_MEMBER_REMOVED &&
 		   dc_members_get(&list, 2).incarnation == 12,

@@ -194,7 +194,9 @@ recodes_to(const uint8_t *data, size_t length)
 static const DcHello *
 sample_hello(void)
 {
-	static DcHello hello = {.sender = 1,
+	static DcHello hello = {.wire = 1,
+							.wire_min = 1,
+							.sender = 1,
 							.incarnation = UINT64_C(0x0102030405060708),
 							.receiver = DC_NODE_ID_MAX,
 							.kind = DC_SESSION_QUESTIONS};
@@ -411,6 +413,55 @@ test_hello(void)
 	   "a hello is read back field by field");
 }
 
+/* A hello of this build as one of another would offer itself. */
+static DcStatus
+offer(uint8_t wire, uint8_t wire_min, size_t added, DcHello *got)
+{
+	uint8_t data[128] = {0};
+	DcWriter w;
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_hello_encode(&w, sample_hello());
+	data[0] = wire;
+	data[2] = wire_min;
+	return dc_hello_decode(data, w.length + added, got);
+}
+
+static void
+test_offers(void)
+{
+	DcVersions own = dc_versions_own();
+	DcVersions older = {.wire = 1, .wire_min = 1};
+	DcVersions newer = {.wire = 3, .wire_min = 2};
+	uint8_t next = (uint8_t) (own.wire + 1);
+	uint8_t newest = (uint8_t) own.wire;
+	DcHello got;
+
+	ok(offer(next, newest, 0, &got) == DC_OK && got.wire == next &&
+		   got.wire_min == newest,
+	   "a hello that offers this version and the next is taken");
+	ok(offer(next, newest, 5, &got) == DC_OK,
+	   "and what the next version adds to it is skipped");
+	ok(offer(newest, newest, 5, &got) == DC_MALFORMED,
+	   "but nothing is added to one of this version");
+	ok(offer(next, next, 0, &got) == DC_VERSION && got.wire_min == next,
+	   "a hello that offers only the next one is refused, and known as such");
+	ok(offer(newest, 0, 0, &got) == DC_MALFORMED &&
+		   offer(newest, next, 0, &got) == DC_MALFORMED,
+	   "an offer of nothing is malformed");
+	ok(dc_versions_common(older, newer) == 0 &&
+		   dc_versions_common((DcVersions){.wire = 2, .wire_min = 1}, newer) ==
+			   2 &&
+		   dc_versions_common(newer, (DcVersions){.wire = 2, .wire_min = 1}) ==
+			   2,
+	   "the greatest version that both speak is chosen, by both alike");
+	own.release_minor = 17;
+	own.wire = 9;
+	own = dc_versions_unpack(dc_versions_pack(own));
+	ok(own.release_minor == 17 && own.wire == 9,
+	   "what gossip tells of a build is read back");
+}
+
 static bool
 same_welcome(const DcWelcome *sent)
 {
@@ -479,11 +530,11 @@ test_call(void)
 			memcmp(&part.base, &base, sizeof(base)) == 0 &&
 			memcmp(&part.donor, &donor, sizeof(donor)) == 0 &&
 			memcmp(&part.horizon, sample_horizon(), sizeof(DcHorizon)) == 0;
-	right =
-		right && dc_call_read_part(&r, &part) && part.kind == DC_PART_MEMBERS &&
-		dc_members_digest(&part.members) ==
-			dc_members_digest(sample_members()) &&
-		memcmp(&part.at, &sample_position, sizeof(part.at)) == 0;
+	right = right && dc_call_read_part(&r, &part) &&
+			part.kind == DC_PART_MEMBERS &&
+			dc_members_digest(&part.members) ==
+				dc_members_digest(sample_members()) &&
+			memcmp(&part.at, &sample_position, sizeof(part.at)) == 0;
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_SEGMENT && part.from == middle &&
 			part.to == DC_HLC_MAX;
@@ -495,9 +546,9 @@ test_call(void)
 static void
 test_golden(void)
 {
-	/* version, letter, cluster, sender, incarnation, receiver, encoding */
-	static const uint8_t hello[] = {1, 'H', 1, 'c', 0, 2, 0, 0, 0, 0, 0, 0, 0,
-									3, 3, 0xff, 1, 'e',
+	/* newest, letter, oldest, cluster, sender, incarnation, receiver, encoding */
+	static const uint8_t hello[] = {1, 'H', 1, 1, 'c', 0, 2, 0, 0, 0, 0, 0, 0,
+									0, 3, 3, 0xff, 1, 'e',
 									/* nonce */
 									0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6,
 									0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad,
@@ -566,6 +617,7 @@ static void
 test_framing(Message *m)
 {
 	static const char letters[] = "HWCA";
+	uint32_t own = dc_versions_own().wire;
 	char letter = (char) m->bytes[1];
 	bool refused = true;
 
@@ -576,15 +628,15 @@ test_framing(Message *m)
 	}
 	ok(refused, "%s: is nothing but that", m->name);
 
-	refused = true;
-	for (unsigned version = 0; version < 256; version++)
+	refused = true; /* a hello offers up to that: test_offers() */
+	for (unsigned version = 0; version < 256 && letter != 'H'; version++)
 	{
 		m->bytes[0] = (uint8_t) version;
-		if (version != DC_WIRE_VERSION)
+		if (version != own)
 			refused &= recode_as(letter, m->bytes, m->length) == DC_VERSION &&
 					   recoded.parts == 0;
 	}
-	m->bytes[0] = DC_WIRE_VERSION;
+	m->bytes[0] = (uint8_t) own;
 	ok(refused, "%s: every other version is refused", m->name);
 
 	refused = true;
@@ -965,6 +1017,7 @@ main(int argc, char **argv)
 	if (argc > 1)
 		return save_seeds(argv[1]);
 	test_hello();
+	test_offers();
 	ok(same_welcome(sample_welcome()), "a welcome is read back field by field");
 	ok(same_welcome(full_welcome()), "a welcome may name all %u nodes",
 	   DC_NODE_ID_MAX);

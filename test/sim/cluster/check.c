@@ -40,16 +40,17 @@ check_committed(Sim *sim, Node *node, uint32_t cell, Cell to)
 	uint32_t n = sim->version_count;
 
 	const Version *twin = version_of(sim, cell, to.stamp);
+	bool disputed = is_twin(sim, node);
 
 	/* one that is lost for good is nobody's any more */
-	if (twin != NULL && !twin->gone)
+	if (twin != NULL && !twin->gone && !(disputed && twin->disputed))
 		sim_fail(sim, "stamp %llu was given twice",
 				 (unsigned long long) to.stamp);
 	for (uint32_t i = 0; i < SERVERS_MAX; i++)
 	{
 		const Node *other = &sim->node[i];
 
-		if (!other->used)
+		if (!other->used || disputed)
 			continue;
 		if (other->mem.vector[node->self] >= to.stamp)
 			sim_fail(sim,
@@ -77,10 +78,54 @@ check_committed(Sim *sim, Node *node, uint32_t cell, Cell to)
 								.to = to,
 								.source = node->self,
 								.server = node->index,
-								.had = BIT(node->index)};
+								.had = BIT(node->index),
+								.disputed = disputed,
+								.cut_off = disputed && sim->told};
 	sim->older[n] = sim->last_of[cell];
 	sim->last_of[cell] = ++sim->version_count;
 	node->versions_unflushed++;
+}
+
+/* What a node knows of a keyspace that it is about to truncate. */
+void
+check_truncates(Sim *sim, const Node *node, uint32_t cell, Cell to)
+{
+	Truncate *t = &sim->truncate[sim->truncate_count++ % TRUNCATES];
+
+	*t = (Truncate){.of = {cell, to},
+					.before = node->mem.cell[cell].stamp,
+					.source = node->self};
+	memcpy(t->vector, node->mem.vector, sizeof(t->vector));
+	for (uint32_t key = 0; key < KEYS_MAX; key++)
+	{
+		DcHlc stamp = node->mem.cell[key].stamp;
+
+		/* below the vector it says nothing of others' concurrent writes */
+		if (stamp != DC_HLC_NONE &&
+			stamp > node->mem.vector[dc_hlc_node_id(stamp) - 1] &&
+			dc_hlc_node_id(stamp) != node_id(node))
+			t->newest[key] = stamp;
+	}
+}
+
+/* Does a TRUNCATE know a row that it takes exactly if its writer did? */
+void
+check_known(Sim *sim, const Change *floor, uint32_t key, DcHlc stamp,
+			bool known)
+{
+	uint32_t source = dc_hlc_node_id(stamp) - 1;
+
+	for (uint32_t i = 0; i < TRUNCATES && i < sim->truncate_count; i++)
+	{
+		const Truncate *t = &sim->truncate[i];
+		bool knew = stamp <= t->before || stamp <= t->newest[key] ||
+					source == t->source || stamp <= t->vector[source];
+
+		if (t->of.cell == floor->cell && t->of.to.stamp == floor->to.stamp &&
+			!sim->was_cloned && knew != known)
+			sim_fail(sim, "key %u at %llu: a TRUNCATE says that it was %sknown",
+					 key, (unsigned long long) stamp, known ? "" : "not ");
+	}
 }
 
 /* A commit became durable: nobody may lose it from here on. */
@@ -147,7 +192,7 @@ check_removed(Sim *sim, const List *list)
 {
 	uint32_t removed = 0;
 
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	for (uint32_t i = 0; i < sim->servers; i++)
 	{
 		if (list->state[sim->node[i].self] == DC_MEMBER_REMOVED)
 			removed |= BIT(i);
@@ -156,16 +201,38 @@ check_removed(Sim *sim, const List *list)
 		sim->version[i].gone |= (sim->version[i].had & ~removed) == 0;
 }
 
+/* Two clones may give one stamp to one key before they know of each other. */
+static Version *
+version_taken(Sim *sim, uint32_t cell, Cell to)
+{
+	Version *first = version_of(sim, cell, to.stamp);
+
+	for (uint32_t i = sim->last_of[cell]; i != 0; i = sim->older[i - 1])
+	{
+		Version *v = &sim->version[i - 1];
+
+		if (v->to.stamp == to.stamp && v->to.value == to.value &&
+			v->to.dead == to.dead)
+			return v;
+	}
+	return first;
+}
+
 void
 check_taken(Sim *sim, Node *node, uint32_t cell, Cell to)
 {
-	Version *v = version_of(sim, cell, to.stamp);
+	Version *v = version_taken(sim, cell, to);
 
 	if (v == NULL)
 		sim_fail(sim, "node %u takes key %u at %llu, which nobody wrote",
 				 node->index + 1, cell, (unsigned long long) to.stamp);
 	else if (v->to.dead != to.dead || v->to.value != to.value)
 		sim_fail(sim, "node %u takes key %u at %llu with another image",
+				 node->index + 1, cell, (unsigned long long) to.stamp);
+	else if (v->cut_off && sim->cloned)
+		sim_fail(sim,
+				 "R15: node %u takes key %u at %llu from one of two servers "
+				 "with one identity",
 				 node->index + 1, cell, (unsigned long long) to.stamp);
 	else
 	{
@@ -257,7 +324,7 @@ outcasts(const Sim *sim)
 {
 	uint32_t set = 0;
 
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	for (uint32_t i = 0; i < sim->servers; i++)
 	{
 		const State *s = &sim->node[i].mem;
 
@@ -271,14 +338,14 @@ outcasts(const Sim *sim)
 void
 check_vector(Sim *sim, const Node *node, const DcHlc *before)
 {
-	if (node->mem.joining || node->rolled_back)
+	if (node->mem.joining || node->rolled_back || sim->tampered != 0)
 		return;
 	for (uint32_t i = sim->version_count; i > 0; i--)
 	{
 		Version *v = &sim->version[i - 1];
 
 		if (v->to.stamp > node->mem.vector[v->source] ||
-			v->to.stamp <= before[v->source] || v->gone)
+			v->to.stamp <= before[v->source] || v->gone || v->disputed)
 			continue;
 		if (known(sim, node, v) || owed(sim, node, v))
 			continue;
@@ -286,7 +353,7 @@ check_vector(Sim *sim, const Node *node, const DcHlc *before)
 		v->gone = (v->had & ~outcasts(sim)) == 0;
 		if (v->gone)
 			continue;
-		for (uint32_t n = 0; n < sim->config.nodes; n++)
+		for (uint32_t n = 0; n < sim->servers; n++)
 			sim_trace(sim, "node %u has key %u at %llu%s, V %llu", n + 1,
 					  v->cell,
 					  (unsigned long long) sim->node[n].mem.cell[v->cell].stamp,
@@ -303,15 +370,38 @@ check_vector(Sim *sim, const Node *node, const DcHlc *before)
 	}
 }
 
+/* Whoever is waited for counted, or g would not have moved. */
+static void
+check_holds(Sim *sim, const Node *node)
+{
+	DcReport reports[NODES_MAX];
+	uint32_t count = member_reports(sim, node, reports);
+	const DcMembers *list = list_expand(&node->disk.list, &sim->members[1]);
+
+	for (uint32_t i = 0; i < list->count; i++)
+	{
+		DcMember member = list->at[i];
+
+		if ((member.state == DC_MEMBER_PRESENT ||
+			 member.state == DC_MEMBER_FENCED) &&
+			dc_members_hold(list, member, reports, count) != DC_HOLD_NOTHING &&
+			dc_canaries == 0)
+			sim_fail(sim, "R8: g of node %u moves while node %u does not count",
+					 node->index + 1, member.node_id);
+	}
+}
+
 /* R8: no g above the durable floor of anybody who counts. */
 void
 check_horizon(Sim *sim, const Node *node)
 {
+	check_holds(sim, node);
 	for (uint32_t i = 0; i < SERVERS_MAX; i++)
 	{
 		const Node *other = &sim->node[i];
 
 		if (!other->used || other->rolled_back || other->disk.outcast ||
+			is_twin(sim, other) ||
 			!member_includes(&node->mem.list, other->self,
 							 other->disk.incarnation))
 			continue;
@@ -330,6 +420,103 @@ check_horizon(Sim *sim, const Node *node)
 	}
 }
 
+/* ---- two servers with one identity ---------------------------------------- */
+
+/* Is there another server that speaks as this node? */
+bool
+is_twin(const Sim *sim, const Node *node)
+{
+	for (uint32_t i = 0; sim->cloned && i < sim->servers; i++)
+	{
+		const Node *other = &sim->node[i];
+
+		if (other->used && other != node && other->self == node->self)
+			return true;
+	}
+	return false;
+}
+
+/* The copy has what was on the disk. */
+void
+check_cloned(Sim *sim, const Node *original, const Node *clone)
+{
+	for (uint32_t i = 0; i < sim->version_count; i++)
+	{
+		Version *v = &sim->version[i];
+
+		if ((v->had & BIT(original->index)) &&
+			(v->durable || v->server != original->index))
+			v->had |= BIT(clone->index);
+	}
+}
+
+static bool
+is_told(Sim *sim, const Node *node)
+{
+	const DcGossip *g = &sim->voice[node->index].gossip;
+
+	for (uint32_t i = 0; i < sim->servers; i++)
+	{
+		const Node *other = &sim->node[i];
+		const DcGossipNode *n;
+
+		if (!other->used || !is_twin(sim, other) || other->self == node->self)
+			continue;
+		n = dc_gossip_find(g, node_id(other));
+		return n != NULL && dc_gossip_disputed(g, n);
+	}
+	return dc_gossip_rival(g) != NULL;
+}
+
+/*
+ * Once all servers know, nothing may come from either of the two, until one of
+ * them is silent for the other or for somebody else.
+ */
+void
+check_told(Sim *sim)
+{
+	bool told = sim->cloned;
+
+	for (uint32_t i = 0; i < sim->servers && told; i++)
+	{
+		const Node *node = &sim->node[i];
+
+		told =
+			!node->used || !node->contacts || (node->up && is_told(sim, node));
+	}
+	if (told == sim->told)
+		return;
+	sim->told = told;
+	sim_trace(sim, told ? "all are told of the clone" :
+						  "not all know of the clone any more");
+	for (uint32_t i = 0; i < sim->version_count && !told && sim->cloned; i++)
+		sim->version[i].cut_off = false;
+}
+
+/*
+ * One of the two was stopped for good.  What only it had is lost; what the
+ * other one wrote after all were told counts like anything else.
+ */
+void
+check_retired(Sim *sim, const Node *node)
+{
+	for (uint32_t i = 0; i < sim->version_count; i++)
+	{
+		Version *v = &sim->version[i];
+		bool claimed = false;
+
+		v->had &= ~BIT(node->index);
+		v->gone |= v->had == 0;
+		if (!v->cut_off || v->gone)
+			continue;
+		for (uint32_t n = 0; n < sim->servers; n++)
+			claimed |= sim->node[n].used && sim->node[n].self != v->source &&
+					   sim->node[n].mem.vector[v->source] >= v->to.stamp;
+		v->disputed = claimed;
+		v->cut_off = false;
+	}
+}
+
 /* R13: only what somebody deleted, or nobody counts any more. */
 void
 check_erased(Sim *sim, const Node *node, uint32_t cell, Cell what)
@@ -344,7 +531,7 @@ check_erased(Sim *sim, const Node *node, uint32_t cell, Cell what)
 
 			if (w->to.stamp > what.stamp && (w->to.dead || c == 1))
 				return;
-			if (c == 0 && w->to.stamp == what.stamp && w->gone)
+			if (c == 0 && w->to.stamp == what.stamp && (w->gone || w->disputed))
 				return;
 		}
 	}
@@ -379,26 +566,61 @@ covers_all(const Sim *sim, const Node *node)
 	{
 		const Version *v = &sim->version[i];
 
-		if (!v->gone && !covers(node->mem.vector, v->to.stamp))
+		if (!v->gone && !v->disputed && !covers(node->mem.vector, v->to.stamp))
 			return false;
 	}
 	return true;
 }
 
+static const Node *
+first_used(const Sim *sim)
+{
+	return &sim->node[sim->node[0].used ? 0 : 1];
+}
+
+/* Do all servers show the same of a cell? */
+bool
+is_equal(const Sim *sim, uint32_t cell)
+{
+	Cell first = first_used(sim)->mem.cell[cell];
+	bool all = !sim->time_is_up; /* then nothing is purged any more */
+
+	for (uint32_t i = 0; i < sim->servers; i++)
+	{
+		Cell here = sim->node[i].mem.cell[cell];
+
+		if (sim->node[i].used && (all || !here.dead || !first.dead) &&
+			(here.stamp != first.stamp || here.dead != first.dead ||
+			 here.value != first.value))
+			return false;
+	}
+	return true;
+}
+
+/* Where stamps alone do not tell that all have all. */
+static bool
+are_equal(const Sim *sim)
+{
+	bool equal = true;
+
+	for (uint32_t cell = 0; cell < CELLS_MAX && equal; cell++)
+		equal = is_equal(sim, cell);
+	return equal;
+}
+
 static bool
 node_settled(Sim *sim, const Node *node, bool tombstones)
 {
+	if (sim->time_is_up)
+		return node->up && work_idle(node);
 	if (!node->up || node->mem.joining || node->mem.outcast ||
 		!work_idle(node) || (node->repair.running && node->repair.rejoin) ||
 		list_digest(sim, &node->mem.list) !=
-			list_digest(sim, &sim->node[0].mem.list) ||
+			list_digest(sim, &first_used(sim)->mem.list) ||
 		!covers_all(sim, node))
 		return false;
-	for (uint32_t i = 0; i < NODES_MAX; i++)
-	{
-		if (node->mem.list.state[i] == DC_MEMBER_FENCED)
-			return false;
-	}
+	if (dc_members_fence(list_expand(&node->mem.list, &sim->members[0])))
+		return false;
 	for (uint32_t key = 0; tombstones && key < KEYS_MAX; key++)
 	{
 		if (node->mem.cell[key].dead)
@@ -410,13 +632,19 @@ node_settled(Sim *sim, const Node *node, bool tombstones)
 bool
 is_settled(Sim *sim, bool tombstones)
 {
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	if (sim->cloned || ((sim->was_cloned || sim->tampered || sim->time_is_up) &&
+						!are_equal(sim)))
+		return false;
+	for (uint32_t i = 0; i < sim->servers; i++)
 	{
+		if (!sim->node[i].used)
+			continue;
 		if (!node_settled(sim, &sim->node[i], tombstones))
 			return false;
-		for (uint32_t to = 0; to < sim->config.nodes; to++)
+		for (uint32_t to = 0; to < sim->servers; to++)
 		{
-			if (i != to && !link_idle(sim, link_of(sim, i, to)))
+			if (i != to && sim->node[to].used &&
+				!link_idle(sim, link_of(sim, i, to)))
 				return false;
 		}
 	}
@@ -435,19 +663,47 @@ describe(const Sim *sim, const Node *node)
 			  s->joining ? " joining" : "", s->ghosts ? " ghosts" : "",
 			  node->delivered, (unsigned long long) s->horizon,
 			  (unsigned long long) s->registered, s->before, node->contacts,
-			  node->closed, node->repair.running ? node->repair.peer + 1 : 0);
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+			  node->closed,
+			  node->repair.running ? node->repair.called[0].server + 1 : 0);
+	for (uint32_t i = 0; i < sim->servers; i++)
 		sim_trace(sim, "    %u: incarnation %llu state %u, V %llu, disk %llu",
 				  i + 1, (unsigned long long) s->list.incarnation[i],
 				  s->list.state[i], (unsigned long long) s->vector[i],
 				  (unsigned long long) node->disk.vector[i]);
 }
 
+static void
+describe_gossip(const Sim *sim, const Node *node)
+{
+	const DcGossip *g = &sim->voice[node->index].gossip;
+
+	for (uint32_t i = 0; i < sim->config.slots && node->up; i++)
+	{
+		const DcGossipNode *n = &g->nodes[i];
+
+		if (n->node_id == 0)
+			continue;
+		sim_trace(sim,
+				  "    gossip of %u: %s, incarnation %llu boot %llu version "
+				  "%llu at \"%s\", seen at \"%s\" as %llu/%llu%s",
+				  n->node_id, dc_gossip_state_name(n->state),
+				  (unsigned long long) n->incarnation,
+				  (unsigned long long) n->boot, (unsigned long long) n->version,
+				  n->address, n->seen_address,
+				  (unsigned long long) n->session.incarnation,
+				  (unsigned long long) n->session.boot,
+				  dc_gossip_disputed(g, n) ? ", disputed" : "");
+	}
+}
+
 void
 explain_unsettled(Sim *sim)
 {
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	for (uint32_t i = 0; i < sim->servers; i++)
+	{
 		describe(sim, &sim->node[i]);
+		describe_gossip(sim, &sim->node[i]);
+	}
 	for (uint32_t i = 0; i < SERVERS_MAX * SERVERS_MAX; i++)
 	{
 		const Link *link = &sim->link[i];
@@ -462,11 +718,11 @@ explain_unsettled(Sim *sim)
 					  link->stream.catchup_running ? "running" : "",
 					  link->cursor, link->sent_count);
 	}
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	for (uint32_t i = 0; i < sim->servers; i++)
 	{
 		const Node *node = &sim->node[i];
 
-		if (node_settled(sim, node, true))
+		if (!node->used || node_settled(sim, node, true))
 			continue;
 		for (uint32_t key = 0; key < KEYS_MAX; key++)
 		{
@@ -484,7 +740,8 @@ explain_unsettled(Sim *sim)
 				 node->mem.ghosts ? " ghosts" : "",
 				 covers_all(sim, node) ? "" : " V", node->delivered);
 	}
-	sim_fail(sim, "does not settle");
+	sim_fail(sim, "does not settle%s%s", sim->cloned ? ", cloned" : "",
+			 are_equal(sim) ? "" : ", nodes differ");
 }
 
 static const Version *
@@ -500,6 +757,18 @@ winner(const Sim *sim, uint32_t cell)
 			best = v;
 	}
 	return best;
+}
+
+/* What two clones wrote before all were told may come out either way. */
+static bool
+is_open(const Sim *sim, uint32_t cell)
+{
+	const Version *best = winner(sim, cell);
+	const Version *floor =
+		is_floor(cell) ? NULL : winner(sim, floor_cell(sim, cell));
+
+	return (best != NULL && best->disputed) ||
+		   (floor != NULL && floor->disputed) || sim->time_is_up;
 }
 
 /* What all must hold of a cell in the end. */
@@ -525,12 +794,20 @@ check_settled(Sim *sim)
 
 		if (!cell_used(sim, cell))
 			continue;
+		if (is_open(sim, cell))
+		{
+			if (!is_equal(sim, cell))
+				sim_fail(sim, "key %u: nodes hold different rows", cell);
+			continue;
+		}
 		wanted = expected(sim, cell);
-		for (uint32_t i = 0; i < sim->config.nodes; i++)
+		for (uint32_t i = 0; i < sim->servers; i++)
 		{
 			const Node *node = &sim->node[i];
 			Cell here = node->mem.cell[cell];
 
+			if (!node->used)
+				continue;
 			if (here.stamp == wanted.stamp && here.value == wanted.value &&
 				here.dead == wanted.dead)
 				continue;

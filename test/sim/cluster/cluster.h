@@ -12,7 +12,7 @@
  *	    |                              |
  *	  net.c: sessions of bytes, datagrams, the seal; loss, delay, partitions
  *	    |                              |
- *	  gossip.c: reports, horizon     repair.c: two nodes compared
+ *	  gossip.c: the core's gossip    repair.c, answer.c: two nodes compared
  *
  *	  check.c: the oracle   directed.c: no chance   main.c: the suite
  *
@@ -30,15 +30,17 @@
 #include "../rng.h"
 #include "batch.h"
 #include "canary.h"
-#include "gossip_wire.h"
+#include "gossip.h"
 #include "keyhash.h"
+#include "known.h"
 #include "members.h"
 #include "message.h"
+#include "repair.h"
 #include "rules.h"
 #include "stream.h"
 
 #define NODES_MAX     6
-#define SERVERS_MAX   NODES_MAX
+#define SERVERS_MAX   (NODES_MAX + 1) /* one may be a clone */
 #define KEYS_MAX      12
 #define KEYSPACES_MAX 3
 #define CELLS_MAX     (KEYS_MAX + KEYSPACES_MAX) /* a TRUNCATE is a cell, too */
@@ -46,11 +48,15 @@
 #define WRITES_MAX    4
 #define QUEUE_MAX     12
 #define PIPE_MAX      4
-#define BYTES_MAX     1600
+#define BYTES_MAX     3072
 #define DATAGRAMS     64
 #define CHUNK_CELLS   4
 #define VERSIONS_MAX  4096
 #define BATCH_CELLS   CELLS_MAX
+#define GOSSIP_SLOTS  (NODES_MAX + 1) /* a stranger may take one */
+#define SHOWN_PAGES   64
+#define KNOWN_BYTES   320
+#define TRUNCATES     64
 
 #define BIT(i) (UINT32_C(1) << (i))
 
@@ -119,18 +125,26 @@ typedef struct Change
 	Cell to;
 } Change;
 
+/* What the writer of a TRUNCATE knew (known.h). */
+typedef struct Known
+{
+	Change of; /* the floor; stamp DC_HLC_NONE: nothing was said */
+	uint32_t length;
+	uint8_t bytes[KNOWN_BYTES];
+} Known;
+
 typedef struct Batch
 {
 	uint32_t count;
 	Change change[BATCH_CELLS];
+	Known known;
 } Batch;
 
-/* What a node says of itself and hands on of others. */
+/* What a node said of itself, as gossip has it. */
 typedef struct Report
 {
 	uint64_t incarnation;
 	uint64_t version; /* 0: none */
-	uint64_t boot;
 	uint64_t epoch;
 	uint64_t heard_us;
 	DcHlc floor;
@@ -155,24 +169,53 @@ typedef struct Manners
 	List list;
 } Manners;
 
-/* One comparison with a peer, key by key. */
+typedef enum RepairStep
+{
+	REPAIR_HELLO,
+	REPAIR_ENTRIES,
+	REPAIR_ROWS,
+	REPAIR_THIRD, /* asked what it has of what was kept */
+	REPAIR_NEXT   /* keyspace */
+} RepairStep;
+
+/* A session in which a node asks. */
+typedef struct Called
+{
+	uint32_t server;
+	uint64_t incarnation;
+	uint64_t session;
+	uint64_t sequence;
+} Called;
+
+/* One comparison with a peer. */
 typedef struct Repair
 {
 	bool running;
 	bool rejoin;
-	bool asked; /* the peer's answer about `cell` is under way */
-	uint32_t peer;
-	uint32_t cell;
+	bool under_way; /* a question, or */
+	bool answered;  /* ... its answer */
+	bool third;     /* called[1] is asked */
+	bool ending;    /* the entries are through */
+	bool again;     /* rows are taken below the horizon, too */
+	RepairStep step;
+	uint32_t keyspace;
 	uint64_t due_us;
 	uint64_t epoch;
-	uint64_t own_boot;
-	uint64_t peer_boot;
-	uint64_t peer_incarnation;
-	DcHlc vector[NODES_MAX]; /* of the peer, read first */
-	DcHlc horizon;           /* of the peer, read first */
-	DcHlc own[NODES_MAX];    /* own vector, read first */
-	Cell answer;
+	Called called[2];
+	uint32_t fetch; /* sets of cells */
+	uint32_t push;
+	uint32_t kept;
 } Repair;
+
+/* A session in which a node is asked. */
+typedef struct Asker
+{
+	uint32_t id;
+	uint64_t incarnation;
+	uint64_t session; /* 0: none */
+	uint64_t sequence;
+	uint64_t epoch;
+} Asker;
 
 /* The called side of a session. */
 typedef struct Served
@@ -194,6 +237,7 @@ typedef struct Node
 	bool up;
 	bool used;
 	bool contacts;         /* knows somebody to talk to */
+	uint64_t leaves_at;    /* steps; 0: it stays */
 	uint64_t down_until;   /* steps */
 	uint64_t full_until;   /* steps: the disk takes nothing */
 	uint64_t slow_until;   /* steps */
@@ -224,8 +268,9 @@ typedef struct Node
 	Report report[NODES_MAX];
 	Served served[SERVERS_MAX];
 	Repair repair;
-	uint64_t repair_at;
-	uint32_t closed; /* peers closed to, under `closed_epoch` */
+	Asker asker[SERVERS_MAX];
+	uint32_t reported; /* cells that are live on one side only */
+	uint32_t closed;   /* peers closed to, under `closed_epoch` */
 	uint64_t closed_epoch;
 	uint32_t versions_unflushed;
 } Node;
@@ -304,6 +349,38 @@ typedef struct Datagram
 	Message message;
 } Datagram;
 
+/* A keyspace of a node as maps, while it is shown to the core. */
+typedef struct Shown
+{
+	DcMapEnv env;
+	DcMap maps[DC_MAP_PARTITIONS];
+	DcPagePool pool;
+	DcVv vector;
+	_Alignas(8) uint8_t region[SHOWN_PAGES * DC_PAGE_BYTES];
+} Shown;
+
+/* The asking side of a comparison, and the message that is under way. */
+typedef struct Talk
+{
+	DcRepair core;
+	Message message;
+} Talk;
+
+/* A server's gossip. */
+typedef struct Voice
+{
+	DcGossip gossip;
+	DcGossipNode known[GOSSIP_SLOTS];
+	DcGossipNode saved[GOSSIP_SLOTS]; /* of the last run of the server */
+	uint32_t saved_count;
+	uint32_t described;
+	bool rival_seen;
+	bool outlived; /* its rival: a new incarnation is due */
+	bool was_disputed[NODES_MAX];
+	uint64_t disputed_us[NODES_MAX];
+	uint64_t held_until_us[NODES_MAX];
+} Voice;
+
 /* What was committed anywhere. */
 typedef struct Version
 {
@@ -314,8 +391,20 @@ typedef struct Version
 	uint32_t had; /* servers that took it */
 	bool durable; /* on the disk of its source */
 	bool acknowledged;
-	bool gone; /* lost with a disk, or set aside: nobody has it */
+	bool gone;     /* lost with a disk, or set aside: nobody has it */
+	bool disputed; /* by one of two servers with one identity */
+	bool cut_off;  /* ... after all were told: nobody takes it */
 } Version;
+
+/* The same, as the oracle has it. */
+typedef struct Truncate
+{
+	Change of;
+	DcHlc before;
+	uint32_t source;
+	DcHlc vector[NODES_MAX];
+	DcHlc newest[KEYS_MAX];
+} Truncate;
 
 typedef enum Defect
 {
@@ -356,7 +445,15 @@ typedef enum Defect
 	DEFECT_R15_CLOCK,   /* a new life writes before it met the others */
 	DEFECT_R13_OTHERS,  /* others' entries are judged by R, too */
 	DEFECT_R12_JOINER,  /* a joiner's clock counts as R */
-	DEFECT_R12_ADOPT    /* a catch-up may lead over the horizon */
+	DEFECT_R12_ADOPT,   /* a catch-up may lead over the horizon */
+	DEFECT_R13_OWN,     /* the own watermark tells what others know */
+	DEFECT_R9_ERASE,    /* what the peer claims purged is erased */
+	DEFECT_R9_TAKE,     /* ... is sent, or taken, all the same */
+	DEFECT_R9_THIRD,    /* no third node is asked */
+	DEFECT_R15_VERDICT, /* clones are nobody's business */
+	DEFECT_R15_SELF,    /* only the claimants act upon it */
+	DEFECT_R15_PEERS,   /* only the others act upon it */
+	DEFECT_R15_EARLY    /* the verdict is forgotten too early */
 } Defect;
 
 /* What a seed may draw; each must occur in a suite. */
@@ -388,6 +485,12 @@ typedef enum FaultClass
 	FAULT_ABORT,
 	FAULT_ASYNC,
 	FAULT_TRUNCATE,
+	FAULT_CLONE,
+	FAULT_TAMPER_LOSS,
+	FAULT_TAMPER_GHOST,
+	FAULT_GOODBYE,
+	FAULT_STRANGER,
+	FAULT_END_OF_TIME,
 	FAULTS
 } FaultClass;
 
@@ -414,6 +517,13 @@ typedef struct Stats
 	uint64_t reissued;
 	uint64_t quarantined;
 	uint64_t mended; /* by repair between members */
+	uint64_t action[DC_REPAIR_ALONE + 1];
+	uint64_t thirds;   /* keys that a third node settled */
+	uint64_t reported; /* ... and that none could */
+	uint64_t survivors;
+	uint64_t conflicts; /* rows that a TRUNCATE took unknown to its writer */
+	uint64_t events;    /* of gossip */
+	uint64_t event[DC_GOSSIP_EVENT_FULL + 1];
 	uint64_t refused;
 	uint64_t waits;
 	uint64_t fault[FAULTS];
@@ -428,6 +538,8 @@ typedef enum Trouble
 	TROUBLE_JOIN,
 	TROUBLE_REMOVE,
 	TROUBLE_NET,
+	TROUBLE_CLONE,
+	TROUBLE_TAMPER,
 	TROUBLE_KINDS,
 	TROUBLE_DIRECTED = TROUBLE_KINDS /* + number of the schedule */
 } Trouble;
@@ -469,7 +581,15 @@ typedef struct Config
 	uint32_t persist;
 	uint32_t purge;
 	uint32_t repair;
+	uint32_t round_us; /* of gossip */
+	uint32_t slots;
+	uint32_t clone;
+	uint32_t tamper;
+	uint32_t stranger;
 	bool join_rows;
+	bool by_gossip; /* who is not alive is not called */
+	bool loopback;  /* some servers share a machine */
+	bool end_of_time;
 } Config;
 
 typedef struct Sim
@@ -481,6 +601,13 @@ typedef struct Sim
 	bool calm;
 	uint64_t step;
 	uint64_t now_us;
+	uint64_t epoch_us; /* what the clocks showed at the beginning */
+	bool time_is_up;   /* ... and a draw found that it is over */
+	uint32_t servers;  /* nodes, and maybe a clone */
+	bool cloned;       /* two servers have one identity, ... */
+	bool told;         /* ... and all of them know it */
+	bool was_cloned;
+	uint32_t tampered; /* cells that were changed behind a node's back */
 	uint64_t next_value;
 	uint64_t next_number; /* boots, sessions, nonces, incarnations */
 	Rng rng;
@@ -493,7 +620,9 @@ typedef struct Sim
 	uint32_t last_of[CELLS_MAX]; /* number + 1 of the newest of a cell */
 	uint32_t older[VERSIONS_MAX];
 	Version version[VERSIONS_MAX];
-	Message last_call; /* for replays */
+	uint32_t truncate_count;
+	Truncate truncate[TRUNCATES]; /* the latest */
+	Message last_call;            /* for replays */
 	uint32_t last_call_link;
 	Datagram datagram[DATAGRAMS];
 	DcVv vv[3]; /* scratch; only the few nodes are ever set */
@@ -504,6 +633,12 @@ typedef struct Sim
 	DcPart part;
 	Batch parts;
 	DcGossipMessage gossip;
+	DcGossipOutput gossip_out;
+	Voice voice[SERVERS_MAX];
+	Talk talk[SERVERS_MAX];
+	Message reply;
+	Shown shown;
+	DcRepairScratch scratch;
 	Link link[SERVERS_MAX * SERVERS_MAX];
 	Stats stats;
 } Sim;
@@ -514,6 +649,8 @@ typedef struct Sim
 bool cluster_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble,
 				 bool trace);
 void node_restart(Sim *sim, Node *node);
+void node_clone(Sim *sim, Node *original);
+void node_retire(Sim *sim, Node *node);
 void sim_print(const Sim *sim, const char *text, ...)
 	__attribute__((format(printf, 2, 3)));
 #define sim_trace(sim, ...)                                                    \
@@ -600,11 +737,14 @@ void net_datagram_send(Sim *sim, Datagram *d);
 void net_deliver_step(Sim *sim);
 void net_faults(Sim *sim);
 void net_heal(Sim *sim);
+uint64_t net_delay(Sim *sim, uint32_t to);
+void net_damage(Sim *sim, Message *m);
 
 /* link.c */
 void link_init(Link *link, uint32_t from, uint32_t to);
 void link_close(Sim *sim, Link *link, const char *why);
 void link_step(Sim *sim, Link *link);
+size_t batch_encode(Sim *sim, const Batch *batch, uint8_t *bytes, size_t size);
 bool link_idle(const Sim *sim, const Link *link);
 
 /* peer.c */
@@ -616,17 +756,33 @@ void envelope_end(Message *m, const DcWriter *w);
 bool envelope_split(const Message *m, DcSlice *core, DcReader *extra);
 void peer_step(Sim *sim, Link *link);
 void peer_end(Node *node, uint32_t from);
+bool batch_decode(Sim *sim, DcSlice bytes, Batch *batch);
+bool peer_admits(Sim *sim, const Node *node, uint32_t sender,
+				 uint64_t incarnation);
 
 /* gossip.c */
 void gossip_step(Sim *sim, Node *node);
 void gossip_receive(Sim *sim, Node *node, const Datagram *d);
 void horizon_step(Sim *sim, Node *node);
 Report report_own(Sim *sim, const Node *node);
+void gossip_start(Sim *sim, Node *node);
+void gossip_stop(Sim *sim, Node *node);
+void gossip_leave(Sim *sim, Node *node);
+void gossip_reincarnate(Sim *sim, Node *node);
+void gossip_forget(Sim *sim, Node *node, uint32_t index);
+void gossip_stranger(Sim *sim);
+uint32_t gossip_server(Sim *sim, const Node *node, uint32_t index);
+bool gossip_has_rival(Sim *sim, const Node *node);
+bool gossip_disputes(Sim *sim, const Node *node, uint32_t index);
+bool gossip_wants(Sim *sim, const Node *node, uint32_t server);
+bool gossip_admits(Sim *sim, const Node *node, uint32_t index,
+				   uint64_t incarnation);
 
 /* member.c */
 DcMembers *list_expand(const List *list, DcMembers *members);
 void list_compact(const DcMembers *members, List *list);
 uint64_t list_digest(Sim *sim, const List *list);
+bool list_names_others(const List *list, uint32_t one, uint32_t other);
 bool list_merge(List *list, const List *other);
 uint32_t list_present(const List *list);
 void vector_expand(const DcHlc *from, DcVv *to);
@@ -634,7 +790,7 @@ void vector_compact(const DcVv *from, DcHlc *to);
 bool member_may_talk(const Sim *sim, const Node *node);
 bool member_writes(const Sim *sim, const Node *node);
 bool member_owns_complete(const Sim *sim, const Node *node);
-void member_reincarnate(Sim *sim, Node *node, const char *why);
+bool member_reincarnate(Sim *sim, Node *node, const char *why);
 Manners member_manners(const Sim *sim, const Node *node);
 bool member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 				 bool known, bool welcome, const Manners *manners);
@@ -653,7 +809,14 @@ void operator_remove(Sim *sim, Node *coordinator, uint32_t target);
 
 /* repair.c */
 void repair_step(Sim *sim, Node *node);
-void repair_begin(Sim *sim, Node *node, uint32_t peer, bool rejoin);
+void repair_begin(Sim *sim, Node *node, uint32_t server, bool rejoin);
+
+/* answer.c */
+DcRepairNode answer_show(Sim *sim, const Node *node, uint32_t keyspace);
+Batch answer_rows(const Sim *sim, const Node *node, uint32_t set);
+void answer_apply(Sim *sim, Node *node, const Batch *batch, bool again);
+bool answer(Sim *sim, Node *node, uint32_t from, const Message *question,
+			bool hello, Message *reply);
 
 /* directed.c */
 extern const uint32_t directed_count;
@@ -663,6 +826,9 @@ void directed_run(Sim *sim, uint32_t number);
 /* check.c */
 void sim_fail(Sim *sim, const char *text, ...)
 	__attribute__((format(printf, 2, 3)));
+void check_truncates(Sim *sim, const Node *node, uint32_t cell, Cell to);
+void check_known(Sim *sim, const Change *floor, uint32_t key, DcHlc stamp,
+				 bool known);
 void check_committed(Sim *sim, Node *node, uint32_t cell, Cell to);
 void check_flushed(Sim *sim, Node *node);
 void check_crashed(Sim *sim, Node *node);
@@ -674,8 +840,13 @@ void check_vector(Sim *sim, const Node *node, const DcHlc *before);
 void check_horizon(Sim *sim, const Node *node);
 void check_erased(Sim *sim, const Node *node, uint32_t cell, Cell what);
 void check_set_aside(Sim *sim, const Node *node, uint32_t cell, Cell what);
+void check_cloned(Sim *sim, const Node *original, const Node *clone);
+void check_told(Sim *sim);
+void check_retired(Sim *sim, const Node *node);
+bool is_twin(const Sim *sim, const Node *node);
 bool is_settled(Sim *sim, bool tombstones);
 void explain_unsettled(Sim *sim);
+bool is_equal(const Sim *sim, uint32_t cell);
 void check_settled(Sim *sim);
 
 #endif

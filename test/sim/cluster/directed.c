@@ -14,8 +14,8 @@ pump_but(Sim *sim, uint32_t set, uint32_t rounds, uint32_t from, uint32_t to)
 {
 	for (uint32_t i = 0; i < rounds; i++)
 	{
-		Node *node = &sim->node[rng_below(&sim->rng, sim->config.nodes)];
-		uint32_t other = rng_below(&sim->rng, sim->config.nodes);
+		Node *node = &sim->node[rng_below(&sim->rng, sim->servers)];
+		uint32_t other = rng_below(&sim->rng, sim->servers);
 
 		sim->now_us += 10;
 		net_deliver_step(sim);
@@ -369,6 +369,98 @@ late_commit(Sim *sim)
 	work_close(sim, three, t);
 }
 
+/* Until all are told that two servers are one node, or until it is late. */
+static void
+until_told(Sim *sim, uint32_t set)
+{
+	for (uint32_t i = 0; i < 80 && !sim->told; i++)
+	{
+		pump(sim, set, 100);
+		check_told(sim);
+	}
+	if (!sim->told)
+		sim_fail(sim, "R15: not all are told of the clone");
+}
+
+/* Both go on writing; nothing of it may come to anybody. */
+static void
+write_as_two(Sim *sim, uint32_t set)
+{
+	Node *clone = &sim->node[sim->config.nodes];
+
+	work_write(sim, &sim->node[clone->self], 0, false);
+	work_write(sim, clone, 1, false);
+	work_write(sim, &sim->node[0], 2, false);
+	for (uint32_t i = 0; i < 20 && sim->failure[0] == '\0'; i++)
+	{
+		pump(sim, set, 100);
+		check_told(sim);
+		if (!sim->told)
+			sim_fail(sim, "R15: the clone is forgotten");
+	}
+}
+
+/*
+ * R15.  The data directory of a running server is copied, and a second server
+ * started from it.  Then the clone is stopped, and the first goes on.
+ */
+static void
+clone_running(Sim *sim)
+{
+	pump(sim, 7, 4000);
+	node_clone(sim, &sim->node[2]);
+	until_told(sim, 15);
+	write_as_two(sim, 15);
+	node_retire(sim, &sim->node[3]);
+	pump(sim, 7, 4000);
+}
+
+/* R15.  Both start from one copy, and the clone is who stays. */
+static void
+clone_of_copy(Sim *sim)
+{
+	pump(sim, 7, 4000);
+	node_crash(sim, &sim->node[2], UINT32_MAX);
+	pump(sim, 3, 2000);
+	node_clone(sim, &sim->node[2]);
+	node_restart(sim, &sim->node[2]);
+	until_told(sim, 15);
+	write_as_two(sim, 15);
+	node_retire(sim, &sim->node[2]);
+	pump(sim, 11, 4000);
+}
+
+/* The start of node 3 that a node heard speak last. */
+static uint64_t
+start_heard(const Sim *sim, uint32_t by)
+{
+	const DcGossipNode *n = dc_gossip_find(&sim->voice[by].gossip, 3);
+
+	return n != NULL ? n->session.boot : 0;
+}
+
+/*
+ * R15.  The clone speaks to one node, and is gone before that has its record:
+ * all others go on with the original, and tell so.
+ */
+static void
+clone_glimpse(Sim *sim)
+{
+	uint64_t heard[2];
+
+	pump(sim, 7, 4000);
+	heard[0] = start_heard(sim, 0);
+	heard[1] = start_heard(sim, 1);
+	node_clone(sim, &sim->node[2]);
+	for (uint32_t i = 0; i < 4000 && start_heard(sim, 0) == heard[0] &&
+						 start_heard(sim, 1) == heard[1];
+		 i++)
+		pump(sim, 15, 1);
+	node_retire(sim, &sim->node[3]);
+	work_write(sim, &sim->node[2], 0, false);
+	pump(sim, 7, 8000);
+}
+
 /* No bad luck but what the schedule makes. */
 typedef struct Schedule
 {
@@ -380,13 +472,14 @@ typedef struct Schedule
 } Schedule;
 
 static const Schedule schedules[] = {
-	{removal, 3, 3, 1, 2000},     {ghost, 3, 3, 1, 2000},
-	{outcast, 3, 3, 1, 2000},     {base, 3, 3, 2, 2000},
-	{evicted, 3, 3, 1, 2000},     {newborn_death, 3, 2, 1, 2000},
-	{own_past, 3, 3, 1, 2000},    {slow_clock, 3, 3, 1, 2000},
-	{given_back, 3, 3, 1, 20000}, {blind_guide, 4, 3, 1, 2000},
-	{hearsay, 4, 3, 1, 2000},     {stale_member, 3, 3, 1, 20000},
-	{late_commit, 3, 2, 1, 2000},
+	{removal, 3, 3, 1, 2000},       {ghost, 3, 3, 1, 2000},
+	{outcast, 3, 3, 1, 2000},       {base, 3, 3, 2, 2000},
+	{evicted, 3, 3, 1, 2000},       {newborn_death, 3, 2, 1, 2000},
+	{own_past, 3, 3, 1, 2000},      {slow_clock, 3, 3, 1, 2000},
+	{given_back, 3, 3, 1, 20000},   {blind_guide, 4, 3, 1, 2000},
+	{hearsay, 4, 3, 1, 2000},       {stale_member, 3, 3, 1, 20000},
+	{late_commit, 3, 2, 1, 2000},   {clone_running, 3, 3, 3, 2000},
+	{clone_of_copy, 3, 3, 3, 2000}, {clone_glimpse, 3, 3, 3, 2000},
 };
 const uint32_t directed_count = sizeof(schedules) / sizeof(schedules[0]);
 
@@ -403,7 +496,9 @@ directed_prepare(Sim *sim, uint32_t number)
 						   .delay_us = 20,
 						   .skew_us = 1,
 						   .drift_us = 30000,
-						   .lead_us = s->lead_us};
+						   .lead_us = s->lead_us,
+						   .round_us = 100,
+						   .slots = NODES_MAX};
 }
 
 void

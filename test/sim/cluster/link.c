@@ -11,6 +11,7 @@
 #define RELAY_US     3000
 #define KEEPALIVE_US 20000
 #define EPOCH_US     3000
+#define ASK_AGAIN_US 20000
 
 void
 link_init(Link *link, uint32_t from, uint32_t to)
@@ -55,7 +56,9 @@ static void
 connect_peer(Sim *sim, Link *link, Node *node)
 {
 	DcAssociated binding = {.direction = 'H'};
-	DcHello hello = {.sender = node_id(node),
+	DcHello hello = {.wire = 1,
+					 .wire_min = 1,
+					 .sender = node_id(node),
 					 .incarnation = node->mem.incarnation,
 					 .receiver = sim->node[link->to].self + 1};
 	Manners manners = member_manners(sim, node);
@@ -281,8 +284,8 @@ read_answer(Sim *sim, Link *link, Node *node)
 
 /* ---- sending ------------------------------------------------------------ */
 
-static size_t
-encode_batch(Sim *sim, const Batch *batch, uint8_t *bytes, size_t size)
+size_t
+batch_encode(Sim *sim, const Batch *batch, uint8_t *bytes, size_t size)
 {
 	DcBatchKeyspace keyspace = {.column_count = 1};
 	DcSlice text = {(const uint8_t *) "v", 1};
@@ -312,6 +315,10 @@ encode_batch(Sim *sim, const Batch *batch, uint8_t *bytes, size_t size)
 						   .entry = {from->to.stamp, from->to.dead || floor},
 						   .key = {&cell, floor ? 0 : 1},
 						   .image = {value, floor ? 0 : sizeof(value)}};
+
+		if (floor && batch->known.of.cell == from->cell &&
+			batch->known.of.to.stamp == from->to.stamp)
+			change.image = (DcSlice){batch->known.bytes, batch->known.length};
 
 		dc_batch_change(&w, &change);
 	}
@@ -378,7 +385,7 @@ send_stream(Sim *sim, Link *link, Node *node)
 	while (action == DC_STREAM_SEND_BATCH && batches < 2)
 	{
 		const Batch *batch = &node->queue[link->stream.position % QUEUE_MAX];
-		size_t length = encode_batch(sim, batch, bytes, sizeof(bytes));
+		size_t length = batch_encode(sim, batch, bytes, sizeof(bytes));
 
 		ship(sim, node, batch);
 		dc_call_batch(&w, DC_PART_BATCH, bytes, length);
@@ -486,7 +493,7 @@ send_catchup(Sim *sim, Link *link, Node *node)
 	dc_call_begin(&w);
 	if (batch.count > 0)
 		dc_call_batch(&w, DC_PART_CATCHUP, bytes,
-					  encode_batch(sim, &batch, bytes, sizeof(bytes)));
+					  batch_encode(sim, &batch, bytes, sizeof(bytes)));
 	if (end)
 	{
 		if (DEFECT(sim, DEFECT_R6))
@@ -500,6 +507,9 @@ send_catchup(Sim *sim, Link *link, Node *node)
 		dc_call_adopt(&w, &link->stream.base, &link->stream.donor,
 					  horizon_expand(link->scan_horizon, link->scan_counted,
 									 &sim->horizon));
+		/* lists are merged here, so their position means nothing */
+		dc_call_members(&w, &(DcPosition){.founder = 1},
+						list_expand(&node->mem.list, &sim->members[0]));
 		dc_stream_catchup_end(&link->stream, node_id(node));
 		link->catchup_of = 0;
 	}
@@ -543,7 +553,7 @@ is_wanted(Sim *sim, const Link *link, const Node *node)
 
 	return node->up && member_may_talk(sim, node) && node->contacts &&
 		   node->mem.list.state[peer] <= DC_MEMBER_PRESENT &&
-		   sim->node[link->to].contacts;
+		   sim->node[link->to].contacts && gossip_wants(sim, node, link->to);
 }
 
 /* Gossip says so for a while: then only a hello unites the lists. */
@@ -552,7 +562,7 @@ lists_differ(const Sim *sim, const Link *link, const Node *node)
 {
 	const Report *r = &node->report[sim->node[link->to].self];
 
-	return r->version > link->hello_us + EPOCH_US && r->epoch != link->epoch;
+	return r->heard_us > link->hello_us + EPOCH_US && r->epoch != link->epoch;
 }
 
 void
@@ -591,6 +601,14 @@ link_step(Sim *sim, Link *link)
 		!DEFECT(sim, DEFECT_R6_SESSION))
 	{
 		link_close(sim, link, "the peer started again");
+		return;
+	}
+	/* it ships nothing, and would never hear that the peer has joined */
+	if (node->mem.joining && link->peer_joining && link->sent_count == 0 &&
+		!link->stream.catchup_running &&
+		sim->now_us - link->hello_us > ASK_AGAIN_US)
+	{
+		link_close(sim, link, "both nodes join");
 		return;
 	}
 	if (link->told_ghosts != node->mem.ghosts)

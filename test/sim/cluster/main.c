@@ -16,12 +16,12 @@
 #include <string.h>
 #include <time.h>
 
-unsigned dc_canaries;
+uint64_t dc_canaries;
 
 typedef struct Canary
 {
 	const char *name;
-	unsigned canary;
+	uint64_t canary;
 	Defect defect;
 	Trouble trouble;
 	const char *claim;
@@ -36,15 +36,15 @@ static const Canary canaries[] = {
 	{"R4-greatest", 0, DEFECT_R4_GREATEST, TROUBLE_ANY,
 	 "V is the greatest stamp seen", 1},
 	{"R4-disk", 0, DEFECT_R4_DISK, TROUBLE_CRASH,
-	 "V is durable ahead of its rows", 5},
+	 "V is durable ahead of its rows", 140},
 	{"R5", DC_CANARY_R5, DEFECT_NONE, TROUBLE_PURGE,
-	 "what was forgotten is taken again", 503},
+	 "what was forgotten is taken again", 105},
 	{"R5-order", 0, DEFECT_R5_DEAD, TROUBLE_ANY,
 	 "the last comer wins, not the greater stamp", 1},
 	{"R6", 0, DEFECT_R6, TROUBLE_ANY, "catch-up claims the V read at its end",
-	 24},
+	 14},
 	{"R6-base", 0, DEFECT_R6_BASE, TROUBLE_DIRECTED + 3,
-	 "catch-up is adopted without the base check", 1},
+	 "catch-up is adopted without the base check", 2},
 	{"R6-session", 0, DEFECT_R6_SESSION, TROUBLE_CRASH,
 	 "a session outlives a crash of one side", 1},
 	{"R7", 0, DEFECT_R7, TROUBLE_CRASH,
@@ -52,23 +52,23 @@ static const Canary canaries[] = {
 	{"R8", DC_CANARY_R8, DEFECT_NONE, TROUBLE_PURGE,
 	 "who is silent is not waited for", 1},
 	{"R8-clock", 0, DEFECT_R8_CLOCK, TROUBLE_PURGE,
-	 "purge when the deleter's own clock has passed", 3},
+	 "purge when the deleter's own clock has passed", 1},
 	{"R8-grace", 0, DEFECT_R8_GRACE, TROUBLE_PURGE,
-	 "purge after a grace period", 11},
+	 "purge after a grace period", 1},
 	{"R8-local", 0, DEFECT_R8_LOCAL, TROUBLE_PURGE, "purge at the local floor",
-	 9},
+	 48},
 	{"R8-durable", 0, DEFECT_R8_DURABLE, TROUBLE_CRASH,
-	 "purge before g is durable", 64},
+	 "purge before g is durable", 255},
 	{"R10", DC_CANARY_R10, DEFECT_NONE, TROUBLE_JOIN,
-	 "floors count under any list", 14},
+	 "floors count under any list", 43},
 	{"R11", DC_CANARY_R11, DEFECT_NONE, TROUBLE_DIRECTED,
 	 "removed without closing", 1},
 	{"R11-durable", 0, DEFECT_R11_DURABLE, TROUBLE_REMOVE,
-	 "a closing is acknowledged before its flush", 33},
+	 "a closing is acknowledged before its flush", 396},
 	{"R11-list", 0, DEFECT_R11_LIST, TROUBLE_DIRECTED,
-	 "closings count under any list", 2},
+	 "closings count under any list", 1},
 	{"R12", DC_CANARY_R12, DEFECT_NONE, TROUBLE_JOIN,
-	 "a newcomer need not join", 23},
+	 "a newcomer need not join", 358},
 	{"R12-known", 0, DEFECT_R12_KNOWN, TROUBLE_DIRECTED + 11,
 	 "who is in the peer's list need not join", 1},
 	{"R12-adopt", 0, DEFECT_R12_ADOPT, TROUBLE_DIRECTED + 11,
@@ -76,13 +76,13 @@ static const Canary canaries[] = {
 	{"R12-open", 0, DEFECT_R12_OPEN, TROUBLE_DIRECTED + 12,
 	 "a joiner's open transactions are not waited for", 1},
 	{"R12-early", 0, DEFECT_R12_EARLY, TROUBLE_JOIN, "a joiner ships at once",
-	 272},
+	 201},
 	{"R12-joiner", 0, DEFECT_R12_JOINER, TROUBLE_DIRECTED + 9,
 	 "a joiner's clock takes a newcomer in", 1},
 	{"observe", 0, DEFECT_OBSERVE, TROUBLE_ANY,
 	 "the clock does not follow what is taken", 1},
 	{"R12-horizon", 0, DEFECT_R12_HORIZON, TROUBLE_JOIN,
-	 "a joiner does not take the donor's g", 1644},
+	 "a joiner does not take the donor's g", 152},
 	{"R13", DC_CANARY_R13, DEFECT_NONE, TROUBLE_DIRECTED + 1,
 	 "a joiner keeps what others forgot", 1},
 	{"R13-wait", 0, DEFECT_R13_WAIT, TROUBLE_DIRECTED + 6,
@@ -92,27 +92,45 @@ static const Canary canaries[] = {
 	{"R13-deaths", 0, DEFECT_R13_DEATHS, TROUBLE_DIRECTED + 5,
 	 "a joiner's own deaths are not judged", 1},
 	{"R13-resort", 0, DEFECT_R13_RESORT, TROUBLE_RESTORE,
-	 "nobody is a donor when all must compare", 238},
+	 "nobody is a donor when all must compare", 445},
 	{"R13-others", 0, DEFECT_R13_OTHERS, TROUBLE_DIRECTED + 10,
 	 "entries of others are judged by R", 3},
 	{"R13-ship", 0, DEFECT_R13_SHIP, TROUBLE_DIRECTED + 4,
 	 "who was removed goes on as before", 1},
+	{"R13-own", 0, DEFECT_R13_OWN, TROUBLE_DIRECTED + 5,
+	 "the own watermark says which deaths others know", 1},
+	{"R9-erase", 0, DEFECT_R9_ERASE, TROUBLE_TAMPER,
+	 "what the peer claims purged is erased", 4},
+	{"R9-take", 0, DEFECT_R9_TAKE, TROUBLE_TAMPER,
+	 "what the peer claims purged is sent, or taken", 5},
+	{"R9-third", 0, DEFECT_R9_THIRD, TROUBLE_TAMPER, "no third node is asked",
+	 5},
 	{"R14", 0, DEFECT_R14, TROUBLE_CRASH, "the clock restarts below its bound",
-	 15},
-	{"R15", 0, DEFECT_R15, TROUBLE_RESTORE,
-	 "a restored backup keeps its identity", 18},
+	 7},
+	{"R15-restore", 0, DEFECT_R15, TROUBLE_RESTORE,
+	 "a restored backup keeps its identity", 324},
 	{"R15-own", 0, DEFECT_R15_OWN, TROUBLE_RESTORE,
-	 "own writes are not asked back after a start", 87},
+	 "own writes are not asked back after a start", 201},
 	{"R15-clock", 0, DEFECT_R15_CLOCK, TROUBLE_DIRECTED + 7,
 	 "a new life writes before it met the others", 1},
 	{"R15-owe", 0, DEFECT_R15_OWE, TROUBLE_DIRECTED + 8,
-	 "own writes come back and no link owes a catch-up", 1},
-	{"seal", 0, DEFECT_SEAL, TROUBLE_NET, "a damaged message is taken", 1},
-	{"replay", 0, DEFECT_REPLAY, TROUBLE_NET, "a message is taken again", 57},
+	 "own writes come back and no link owes a catch-up", 3},
+	{"R15-verdict", 0, DEFECT_R15_VERDICT, TROUBLE_DIRECTED + 13,
+	 "clones are nobody's business", 1},
+	{"R15", DC_CANARY_R15, DEFECT_NONE, TROUBLE_DIRECTED + 15,
+	 "a clone that is gone is waited for", 1},
+	{"R15-peers", 0, DEFECT_R15_PEERS, TROUBLE_CLONE,
+	 "a server that knows of its clone goes on", 5},
+	{"R15-self", 0, DEFECT_R15_SELF, TROUBLE_CLONE,
+	 "who knows of a clone goes on with both", 1},
+	{"R15-early", 0, DEFECT_R15_EARLY, TROUBLE_CLONE,
+	 "two servers are forgotten to be one node", 11},
+	{"seal", 0, DEFECT_SEAL, TROUBLE_NET, "a damaged message is taken", 2},
+	{"replay", 0, DEFECT_REPLAY, TROUBLE_NET, "a message is taken again", 82},
 	{"truncate", 0, DEFECT_TRUNCATE, TROUBLE_ANY,
-	 "a TRUNCATE kills only what is here", 1},
+	 "a TRUNCATE kills only what is here", 3},
 	{"full", 0, DEFECT_FULL, TROUBLE_CRASH,
-	 "acknowledged though the disk is full", 5},
+	 "acknowledged though the disk is full", 53},
 	{"tombstones", 0, DEFECT_P15_SKIP, TROUBLE_NET,
 	 "catch-up leaves out tombstones", 3},
 };
@@ -145,6 +163,12 @@ static const char *const fault_names[FAULTS] = {
 	[FAULT_ABORT] = "aborts",
 	[FAULT_ASYNC] = "asynchronous commits",
 	[FAULT_TRUNCATE] = "truncates",
+	[FAULT_CLONE] = "clones",
+	[FAULT_TAMPER_LOSS] = "rows lost behind a node's back",
+	[FAULT_TAMPER_GHOST] = "rows brought back behind a node's back",
+	[FAULT_GOODBYE] = "servers stopped with a goodbye",
+	[FAULT_STRANGER] = "strangers",
+	[FAULT_END_OF_TIME] = "clocks near the end of time",
 };
 
 static Sim *sim;
@@ -234,6 +258,16 @@ print_stats(const Stats *s, double took)
 		   "mended by repair, %llu refusals, %llu waits for drift\n",
 		   NUMBER(s->erased), NUMBER(s->reissued), NUMBER(s->quarantined),
 		   NUMBER(s->mended), NUMBER(s->refused), NUMBER(s->waits));
+	printf("# compared keys: %llu agree, %llu wait, %llu fetched, %llu pushed, %llu "
+		   "kept, %llu alone; %llu settled by a third node, %llu reports\n",
+		   NUMBER(s->action[0]), NUMBER(s->action[1]), NUMBER(s->action[2]),
+		   NUMBER(s->action[3]), NUMBER(s->action[4]), NUMBER(s->action[5]),
+		   NUMBER(s->thirds), NUMBER(s->reported));
+	printf("# gossip: %llu moves, %llu restarts, %llu descriptions, %llu clashes, "
+		   "%llu refusals, %llu full; %llu survivors\n",
+		   NUMBER(s->event[0]), NUMBER(s->event[1]), NUMBER(s->event[2]),
+		   NUMBER(s->event[3]), NUMBER(s->event[4]), NUMBER(s->event[5]),
+		   NUMBER(s->survivors));
 	for (int i = 0; i < FAULTS; i++)
 	{
 		faults += s->fault[i];
@@ -382,6 +416,7 @@ main(int argc, char **argv)
 	double budget = 120;
 	bool suite = false;
 	bool list = false;
+	bool schedules = false;
 	int status = 0;
 
 	for (int i = 1; i < argc; i++)
@@ -392,6 +427,8 @@ main(int argc, char **argv)
 			suite = true;
 		else if (strcmp(argv[i], "--canaries") == 0)
 			list = true;
+		else if (strcmp(argv[i], "--directed") == 0)
+			schedules = true;
 		else if (strcmp(argv[i], "--trace") == 0)
 			tracing = true;
 		else if (strcmp(argv[i], "--seed") == 0 && ++i)
@@ -413,7 +450,7 @@ main(int argc, char **argv)
 		{
 			fprintf(stderr,
 					"usage: sim-cluster --check [--seconds S]\n"
-					"       sim-cluster --canaries\n"
+					"       sim-cluster --canaries | --directed\n"
 					"       sim-cluster --seed N [--canary C] [--trace]\n"
 					"       sim-cluster --from N --runs M [--canary C]\n");
 			return 2;
@@ -427,6 +464,8 @@ main(int argc, char **argv)
 		status = check(budget);
 	else if (list)
 		list_canaries(budget);
+	else if (schedules)
+		status = run_schedules() != 0;
 	else
 	{
 		double start = seconds();

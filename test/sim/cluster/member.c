@@ -55,26 +55,23 @@ list_digest(Sim *sim, const List *list)
 bool
 list_merge(List *list, const List *other)
 {
-	bool changed = false;
+	DcMembers here;
+	DcMembers there;
+
+	if (!dc_members_merge(list_expand(list, &here), list_expand(other, &there)))
+		return false;
+	list_compact(&here, list);
+	return true;
+}
+
+/* Did the list ever name anybody but these two (NODES_MAX: nobody)? */
+bool
+list_names_others(const List *list, uint32_t one, uint32_t other)
+{
 	DcMembers members;
 
-	members.count = 0;
-	for (uint32_t i = 0; i < NODES_MAX; i++)
-	{
-		DcMember here = {i + 1, (DcMemberState) list->state[i],
-						 list->incarnation[i]};
-		DcMember there = {i + 1, (DcMemberState) other->state[i],
-						  other->incarnation[i]};
-
-		members.count = 0;
-		(void) dc_members_put(&members, here);
-		if (!dc_members_put(&members, there))
-			continue;
-		list->state[i] = (uint8_t) members.at[0].state;
-		list->incarnation[i] = members.at[0].incarnation;
-		changed = true;
-	}
-	return changed;
+	return dc_members_named_others(list_expand(list, &members), one + 1,
+								   other < NODES_MAX ? other + 1 : 0);
 }
 
 uint32_t
@@ -93,8 +90,10 @@ list_present(const List *list)
 bool
 member_includes(const List *list, uint32_t index, uint64_t incarnation)
 {
-	return list->state[index] == DC_MEMBER_PRESENT &&
-		   list->incarnation[index] == incarnation;
+	DcMembers members;
+
+	return dc_members_includes(list_expand(list, &members), index + 1,
+							   incarnation);
 }
 
 void
@@ -142,18 +141,6 @@ member_reach(Sim *sim, uint32_t counted, const DcHlc *vector, DcHlc horizon)
 }
 
 /* ---- what a node may ---------------------------------------------------- */
-
-/* Never in a cluster: not so who is the last of one. */
-static bool
-is_alone(const Node *node)
-{
-	for (uint32_t i = 0; i < NODES_MAX; i++)
-	{
-		if (i != node->self && node->mem.list.state[i] != DC_MEMBER_ABSENT)
-			return false;
-	}
-	return true;
-}
 
 bool
 member_may_talk(const Sim *sim, const Node *node)
@@ -203,7 +190,9 @@ member_manners(const Sim *sim, const Node *node)
 				 .counted = node->mem.counted,
 				 .joining = node->mem.joining,
 				 .ghosts = node->mem.ghosts,
-				 .alone = is_alone(node),
+				 /* not so who is the last of a cluster */
+				 .alone =
+					 !list_names_others(&node->mem.list, node->self, NODES_MAX),
 				 .own_wanted = !member_owns_complete(sim, node),
 				 .list = node->mem.list};
 
@@ -227,8 +216,8 @@ drop_sessions(Sim *sim, Node *node)
 	}
 }
 
-/* A new life under the same id: it joins. */
-void
+/* A new life under the same id: it joins.  False: the disk takes nothing. */
+bool
 member_reincarnate(Sim *sim, Node *node, const char *why)
 {
 	State saved = node->mem;
@@ -245,7 +234,7 @@ member_reincarnate(Sim *sim, Node *node, const char *why)
 	if (!node_commit_state(sim, node))
 	{
 		node->mem = saved;
-		return;
+		return false;
 	}
 	sim_trace(sim, "node %u: new incarnation %llu, %s", node->index + 1,
 			  (unsigned long long) s->incarnation, why);
@@ -254,7 +243,9 @@ member_reincarnate(Sim *sim, Node *node, const char *why)
 	node->bound_at_start = DC_HLC_MAX; /* it is somebody else now */
 	node->repair.running = false;
 	drop_sessions(sim, node);
+	gossip_reincarnate(sim, node);
 	sim->stats.rejoins++;
+	return true;
 }
 
 /* What the lists say of this very node. */
@@ -264,7 +255,7 @@ hear_of_self(Sim *sim, Node *node, const List *other)
 	State *s = &node->mem;
 
 	if (other->incarnation[node->self] > s->incarnation)
-		member_reincarnate(sim, node, "a peer knows a later one");
+		(void) member_reincarnate(sim, node, "a peer knows a later one");
 	else if (other->incarnation[node->self] == s->incarnation &&
 			 other->state[node->self] > DC_MEMBER_PRESENT && !s->outcast &&
 			 !DEFECT(sim, DEFECT_R13_SHIP))
@@ -305,7 +296,7 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 		m->vector[node->self] > s->vector[node->self] &&
 		!DEFECT(sim, DEFECT_R15) && !s->joining)
 	{
-		member_reincarnate(sim, node, "a peer knows more of it");
+		(void) member_reincarnate(sim, node, "a peer knows more of it");
 		return false;
 	}
 	/* what an earlier life may have given out */
@@ -344,7 +335,7 @@ member_meet(Sim *sim, Node *node, uint32_t peer, uint64_t incarnation,
 							  (unsigned long long) s->vector[i]);
 			}
 			s->ghosts = true;
-			member_reincarnate(sim, node, "it fell behind a horizon");
+			(void) member_reincarnate(sim, node, "it fell behind a horizon");
 			return false;
 		}
 		if (!s->ghosts || !s->joining)
@@ -402,7 +393,8 @@ member_fell_behind(Sim *sim, Node *node, uint32_t counted, DcHlc horizon)
 	if (node->mem.settled)
 	{
 		node->mem.ghosts = true;
-		member_reincarnate(sim, node, "a catch-up begins behind a horizon");
+		(void) member_reincarnate(sim, node,
+								  "a catch-up begins behind a horizon");
 	}
 	return true;
 }
@@ -416,7 +408,7 @@ member_fell_behind(Sim *sim, Node *node, uint32_t counted, DcHlc horizon)
 static void
 owe_all(Sim *sim, const Node *node)
 {
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	for (uint32_t i = 0; i < SERVERS_MAX; i++)
 		dc_stream_owe(&link_of(sim, node->index, i)->stream);
 }
 
@@ -510,7 +502,7 @@ join_step(Sim *sim, Node *node)
 	{
 		if (donors & BIT(at))
 		{
-			repair_begin(sim, node, at, true);
+			repair_begin(sim, node, gossip_server(sim, node, at), true);
 			return;
 		}
 	}
@@ -524,22 +516,23 @@ join_step(Sim *sim, Node *node)
  * remove each other end as two clusters.
  */
 static bool
-operator_may(const Sim *sim, const Node *coordinator)
+operator_may(Sim *sim, const Node *coordinator)
 {
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	for (uint32_t i = 0; i < sim->servers; i++)
 	{
 		const Node *node = &sim->node[i];
 
-		if (node->contacts &&
+		if (node->used && node->contacts &&
 			memcmp(&node->disk.list, &coordinator->mem.list, sizeof(List)) != 0)
 			return false;
 	}
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 	{
-		if (coordinator->mem.list.state[i] > DC_MEMBER_PRESENT)
+		if (coordinator->mem.list.state[i] == DC_MEMBER_REMOVED)
 			return false;
 	}
-	return true;
+	return !dc_members_fence(
+		list_expand(&coordinator->mem.list, &sim->members[0]));
 }
 
 /* R11: nobody talks to it any more; it is still waited for. */
@@ -576,7 +569,8 @@ member_reports(Sim *sim, const Node *node, DcReport reports[NODES_MAX])
 	{
 		const Report *r = i == node->self ? &own : &node->report[i];
 
-		if (r->version != 0)
+		if (r->version != 0 &&
+			(i == node->self || !gossip_disputes(sim, node, i)))
 			reports[count++] = (DcReport){.node_id = i + 1,
 										  .incarnation = r->incarnation,
 										  .epoch = r->epoch,
@@ -601,6 +595,11 @@ removal_step(Sim *sim, Node *node)
 	if (node_commit_state(sim, node))
 	{
 		sim->stats.removals++;
+		for (uint32_t i = 0; i < NODES_MAX; i++)
+		{
+			if (node->mem.list.state[i] == DC_MEMBER_REMOVED)
+				gossip_forget(sim, node, i);
+		}
 		check_removed(sim, &node->mem.list);
 		sim_trace(sim, "node %u: removal is complete", node->index + 1);
 	}
@@ -617,7 +616,7 @@ member_step(Sim *sim, Node *node)
 		{
 			count_fault(sim, FAULT_RETURN);
 			node->mem.ghosts = true;
-			member_reincarnate(sim, node, "the operator joins it");
+			(void) member_reincarnate(sim, node, "the operator joins it");
 		}
 		return;
 	}

@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#define DATAGRAM_US 400
+
 /* ---- the seal ----------------------------------------------------------- */
 
 static uint64_t
@@ -56,8 +58,8 @@ net_cut(const Sim *sim, uint32_t from, uint32_t to)
 	return !sim->calm && sim->cut[from][to] != 0;
 }
 
-static uint64_t
-delay(Sim *sim, uint32_t to)
+uint64_t
+net_delay(Sim *sim, uint32_t to)
 {
 	const Node *node = &sim->node[to];
 	uint64_t us = 1 + rng_below(&sim->rng, sim->config.delay_us + 1);
@@ -74,8 +76,8 @@ delay(Sim *sim, uint32_t to)
 	return us;
 }
 
-static void
-damage(Sim *sim, Message *m)
+void
+net_damage(Sim *sim, Message *m)
 {
 	if (m->length == 0)
 		return;
@@ -102,7 +104,7 @@ net_send(Sim *sim, Link *link, Pipe *pipe, Message *m)
 {
 	uint32_t to = pipe == &link->forth ? link->to : link->from;
 	uint32_t from = pipe == &link->forth ? link->from : link->to;
-	uint64_t due = sim->now_us + delay(sim, to);
+	uint64_t due = sim->now_us + net_delay(sim, to);
 
 	sim->stats.messages++;
 	m->due_us = due > pipe->last_due_us ? due : pipe->last_due_us;
@@ -118,7 +120,7 @@ net_send(Sim *sim, Link *link, Pipe *pipe, Message *m)
 	if (sim->calm)
 		return true;
 	if (rng_chance(&sim->rng, sim->config.corrupt, 10000))
-		damage(sim, m);
+		net_damage(sim, m);
 	if (net_cut(sim, from, to) ||
 		rng_chance(&sim->rng, sim->config.breaks, 10000))
 	{
@@ -159,11 +161,20 @@ net_datagram(Sim *sim, uint32_t from, uint32_t to)
 	return d;
 }
 
+/* Seconds of gossip would be longer than a datagram lives. */
+static uint64_t
+datagram_delay(Sim *sim, uint32_t to)
+{
+	uint64_t us = net_delay(sim, to);
+
+	return us < DATAGRAM_US ? us : DATAGRAM_US;
+}
+
 void
 net_datagram_send(Sim *sim, Datagram *d)
 {
 	sim->stats.datagrams++;
-	d->message.due_us = sim->now_us + delay(sim, d->to);
+	d->message.due_us = sim->now_us + datagram_delay(sim, d->to);
 	d->used = true;
 	if (sim->calm)
 		return;
@@ -175,7 +186,7 @@ net_datagram_send(Sim *sim, Datagram *d)
 		count_fault(sim, FAULT_LOSS);
 	}
 	else if (rng_chance(&sim->rng, sim->config.corrupt, 10000))
-		damage(sim, &d->message);
+		net_damage(sim, &d->message);
 	else if (rng_chance(&sim->rng, sim->config.duplicate, 10000))
 	{
 		Datagram *again = &sim->datagram[rng_below(&sim->rng, DATAGRAMS)];
@@ -183,7 +194,7 @@ net_datagram_send(Sim *sim, Datagram *d)
 		if (again != d)
 		{
 			*again = *d;
-			again->message.due_us += 1 + rng_below(&sim->rng, 20000);
+			again->message.due_us += 1 + rng_below(&sim->rng, 2000);
 			count_fault(sim, FAULT_DUPLICATE);
 		}
 	}
@@ -229,7 +240,7 @@ static void
 partition(Sim *sim)
 {
 	Rng *rng = &sim->rng;
-	uint32_t nodes = sim->config.nodes;
+	uint32_t nodes = sim->servers;
 	uint32_t side = 1 + rng_below(rng, (1u << nodes) - 2);
 	uint32_t alone = rng_below(rng, nodes);
 	uint32_t kind = rng_below(rng, 3);
@@ -290,7 +301,7 @@ net_faults(Sim *sim)
 		replay(sim);
 	if (rng_chance(rng, sim->config.slow, 10000))
 	{
-		sim->node[rng_below(rng, sim->config.nodes)].slow_until =
+		sim->node[rng_below(rng, sim->servers)].slow_until =
 			sim->step + 100 + rng_below(rng, 2000);
 		count_fault(sim, FAULT_SLOW);
 	}

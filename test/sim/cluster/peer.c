@@ -136,8 +136,8 @@ refuse(Sim *sim, Link *link, Node *node, const DcAssociated *call)
 }
 
 /* May this node speak, and does the list let that one? */
-static bool
-caller_passes(Sim *sim, const Node *node, uint32_t sender, uint64_t incarnation)
+bool
+peer_admits(Sim *sim, const Node *node, uint32_t sender, uint64_t incarnation)
 {
 	const List *list = &node->mem.list;
 
@@ -145,6 +145,8 @@ caller_passes(Sim *sim, const Node *node, uint32_t sender, uint64_t incarnation)
 		return false;
 	if (DEFECT(sim, DEFECT_R13_SHIP))
 		return true;
+	if (sender >= NODES_MAX || !gossip_admits(sim, node, sender, incarnation))
+		return false;
 	if (list->incarnation[sender] > incarnation)
 		return false;
 	return list->incarnation[sender] < incarnation ||
@@ -191,18 +193,6 @@ welcome(Sim *sim, Link *link, Node *node, const DcHello *hello,
 
 /* ---- hello -------------------------------------------------------------- */
 
-/* Did this node know nobody but the caller until now? */
-static bool
-names_only(const List *list, uint32_t one, uint32_t other)
-{
-	for (uint32_t i = 0; i < NODES_MAX; i++)
-	{
-		if (i != one && i != other && list->state[i] != DC_MEMBER_ABSENT)
-			return false;
-	}
-	return true;
-}
-
 static void
 take_hello(Sim *sim, Link *link, Node *node, const Message *m)
 {
@@ -235,8 +225,8 @@ take_hello(Sim *sim, Link *link, Node *node, const Message *m)
 	known = member_includes(list, sender, hello.incarnation);
 	before = known ? DC_MEMBER_ABSENT : list->state[sender];
 	own = member_manners(sim, node);
-	own.alone = names_only(list, node->self, sender);
-	if (!caller_passes(sim, node, sender, hello.incarnation) ||
+	own.alone = !list_names_others(list, node->self, sender);
+	if (!peer_admits(sim, node, sender, hello.incarnation) ||
 		!member_meet(sim, node, sender, hello.incarnation,
 					 member_includes(&manners.list, node->self,
 									 node->mem.incarnation),
@@ -269,8 +259,8 @@ cell_of(const Sim *sim, DcSlice key)
 }
 
 /* Adds the changes of one batch; false: malformed. */
-static bool
-read_batch(Sim *sim, DcSlice bytes, Batch *batch)
+bool
+batch_decode(Sim *sim, DcSlice bytes, Batch *batch)
 {
 	DcBatchKeyspace keyspace;
 	DcBatchFloors floors = {{0}};
@@ -302,6 +292,15 @@ read_batch(Sim *sim, DcSlice bytes, Batch *batch)
 		to->cell = cell;
 		to->to = (Cell){.stamp = change.entry.stamp,
 						.dead = change.entry.dead && !floor};
+		if (floor && change.image.length > 0 && batch->known.length == 0)
+		{
+			if (change.image.length > KNOWN_BYTES ||
+				!dc_known_valid(change.image))
+				return false;
+			batch->known.of = *to;
+			batch->known.length = (uint32_t) change.image.length;
+			memcpy(batch->known.bytes, change.image.data, change.image.length);
+		}
 		if (!change.entry.dead)
 		{
 			dc_reader_init(&image, change.image.data, change.image.length);
@@ -332,9 +331,10 @@ typedef struct Call
 } Call;
 
 static bool
-read_call(Sim *sim, const Message *m, Call *call)
+read_call(Sim *sim, const Message *m, bool honest, Call *call)
 {
 	DcPart *part = &sim->part;
+	uint64_t list = 0;
 	DcSlice core;
 	DcReader extra;
 	DcReader r;
@@ -349,11 +349,11 @@ read_call(Sim *sim, const Message *m, Call *call)
 		switch (part->kind)
 		{
 			case DC_PART_BATCH:
-				if (!read_batch(sim, part->batch, &call->streamed))
+				if (!batch_decode(sim, part->batch, &call->streamed))
 					return false;
 				break;
 			case DC_PART_CATCHUP:
-				if (!read_batch(sim, part->batch, &call->scanned))
+				if (!batch_decode(sim, part->batch, &call->scanned))
 					return false;
 				break;
 			case DC_PART_SEGMENT:
@@ -373,6 +373,9 @@ read_call(Sim *sim, const Message *m, Call *call)
 					call->donor->at[i] = part->donor.at[i];
 				}
 				break;
+			case DC_PART_MEMBERS:
+				list = dc_members_digest(&part->members);
+				break;
 			default:
 				break;
 		}
@@ -381,6 +384,8 @@ read_call(Sim *sim, const Message *m, Call *call)
 		return false;
 	call->clock = dc_read_u64(&extra);
 	call->epoch = dc_read_u64(&extra);
+	if (list != 0 && list != call->epoch && honest)
+		sim_fail(sim, "a list came as another one");
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 		call->scan[i] = dc_read_u64(&extra);
 	return dc_reader_finish(&extra) == DC_OK;
@@ -408,12 +413,49 @@ horizon_for(Sim *sim, const Node *node, const Call *call, bool scanned)
 	return DC_HLC_NONE;
 }
 
+/* Whatever it says, reading it ends. */
+static void
+read_changed(Sim *sim, const Known *known)
+{
+	uint8_t changed[KNOWN_BYTES];
+	uint32_t among = rng_chance(&sim->rng, 1, 2) ? 8 : known->length;
+
+	memcpy(changed, known->bytes, known->length);
+	changed[rng_below(&sim->rng, among)] = (uint8_t) rng_next(&sim->rng);
+	(void) dc_known_valid((DcSlice){changed, known->length});
+}
+
+/* Rows that a TRUNCATE takes although its writer did not know them. */
+static void
+note_conflicts(Sim *sim, const Node *node, const Known *known)
+{
+	DcSlice bytes = {known->bytes, known->length};
+
+	if (known->length > 0)
+		read_changed(sim, known);
+
+	for (uint8_t key = 0; key < sim->config.keys && bytes.length > 0; key++)
+	{
+		Cell here = node->mem.cell[key];
+		bool covers;
+
+		if (here.dead || here.stamp == DC_HLC_NONE ||
+			here.stamp > known->of.to.stamp ||
+			floor_cell(sim, key) != known->of.cell)
+			continue;
+		covers = dc_known_covers(bytes, (DcSlice){&key, 1}, here.stamp);
+		check_known(sim, &known->of, key, here.stamp, covers);
+		sim->stats.conflicts += !covers;
+	}
+}
+
 static void
 apply_all(Sim *sim, Node *node, const Call *call)
 {
 	DcHlc stream = horizon_for(sim, node, call, false);
 	DcHlc scan = horizon_for(sim, node, call, true);
 
+	note_conflicts(sim, node, &call->streamed.known);
 	for (uint32_t i = 0; i < call->streamed.count; i++)
 		(void) node_apply(sim, node, &call->streamed.change[i], stream);
 	for (uint32_t i = 0; i < call->scanned.count; i++)
@@ -432,6 +474,21 @@ move_greatest(Node *node, const Batch *batch)
 		if (dc_hlc_node_id(stamp) != node_id(node) && *at < stamp)
 			*at = stamp;
 	}
+}
+
+static void
+join_horizon(Sim *sim, Node *node, const Call *call)
+{
+	DcHorizon other;
+	DcHorizon *own =
+		horizon_expand(node->mem.horizon, node->mem.counted, &sim->horizon);
+
+	memset(&other, 0, sizeof(other));
+	if (!dc_horizon_join(own,
+						 horizon_expand(call->horizon, call->counted, &other)))
+		return;
+	node->mem.horizon = own->stamp;
+	node->mem.counted = horizon_counted(own);
 }
 
 /* R4, R6: after the flush.  False: there is a gap. */
@@ -464,12 +521,8 @@ move_vector(Sim *sim, Node *node, const Served *served, Call *call)
 		if (DEFECT(sim, DEFECT_R6_BASE))
 			memset(call->base->at, 0, sizeof(DcHlc) * (NODES_MAX + 1));
 		(void) dc_vv_adopt(vector, call->donor, call->base);
-		if (call->horizon > node->mem.horizon &&
-			!DEFECT(sim, DEFECT_R12_HORIZON))
-		{
-			node->mem.horizon = call->horizon;
-			node->mem.counted = call->counted;
-		}
+		if (!DEFECT(sim, DEFECT_R12_HORIZON))
+			join_horizon(sim, node, call);
 		member_delivered(sim, node, served->peer);
 	}
 	vector_compact(vector, node->mem.vector);
@@ -513,6 +566,21 @@ carry_out(Sim *sim, Node *node, const Served *served, Call *call)
 	return move_vector(sim, node, served, call);
 }
 
+/* From somebody who holds the key: whatever it is, it is read to its end. */
+static void
+read_nonsense(Sim *sim, const Message *m)
+{
+	Message *changed = &sim->reply;
+	Call call;
+
+	changed->length = m->length;
+	memcpy(changed->bytes, m->bytes, m->length);
+	for (uint32_t i = 0; i < 3 && m->length > 2; i++)
+		changed->bytes[2 + rng_below(&sim->rng, m->length - 2)] =
+			(uint8_t) rng_next(&sim->rng);
+	(void) read_call(sim, changed, false, &call);
+}
+
 static void
 take_call(Sim *sim, Link *link, Node *node, const Message *m)
 {
@@ -531,10 +599,17 @@ take_call(Sim *sim, Link *link, Node *node, const Message *m)
 		refuse(sim, link, node, &binding);
 		return;
 	}
-	if (!caller_passes(sim, node, served->peer, served->incarnation) ||
+	if (!peer_admits(sim, node, served->peer, served->incarnation) ||
 		(served->joining && (!node->mem.joining || node->repair.running) &&
 		 !DEFECT(sim, DEFECT_R12_EARLY)) ||
-		!net_open(sim, m, &binding) || !read_call(sim, m, &call))
+		!net_open(sim, m, &binding))
+	{
+		refuse(sim, link, node, &binding);
+		return;
+	}
+	if (rng_chance(&sim->rng, 1, 30))
+		read_nonsense(sim, m);
+	if (!read_call(sim, m, !DEFECT(sim, DEFECT_SEAL), &call))
 	{
 		refuse(sim, link, node, &binding);
 		return;

@@ -87,6 +87,32 @@ aggravate(Sim *sim, Trouble trouble)
 			c->replay = 20;
 			c->breaks = 50 + rng_below(rng, 200);
 			break;
+		case TROUBLE_CLONE:
+			c->nodes = 3 + rng_below(rng, 2);
+			c->founders = c->nodes;
+			c->keys = 2 + rng_below(rng, 4);
+			c->keyspaces = 1;
+			c->clone = 10;
+			c->removal = c->restore = c->outage = c->full = 0;
+			c->crash /= 8;
+			c->partition /= 4;
+			c->round_us = 100;
+			c->steps = 9000;
+			c->repair = 100;
+			c->by_gossip = true;
+			break;
+		case TROUBLE_TAMPER:
+			c->nodes = c->founders = 3 + rng_below(rng, 2);
+			c->keys = 4 + rng_below(rng, KEYS_MAX - 4);
+			c->deletes = 35;
+			c->removal = c->restore = c->truncate = c->full = c->hot = 0;
+			c->crash /= 4;
+			c->partition /= 4;
+			c->work = 3;
+			c->gossip = c->persist = c->purge = 16;
+			c->tamper = 100 + rng_below(rng, 200);
+			c->repair = 20 + rng_below(rng, 100);
+			break;
 		default:
 			break;
 	}
@@ -138,11 +164,24 @@ configure(Sim *sim)
 	c->gossip = 1 + rng_below(rng, 10);
 	c->persist = 1 + rng_below(rng, 10);
 	c->purge = 1 + rng_below(rng, 8);
-	c->repair = pick(rng, 30, 5, 300);
+	c->repair = pick(rng, 30, 5, 100);
+	c->round_us = 300 + rng_below(rng, 1200);
+	c->by_gossip = rng_chance(rng, 1, 2);
+	c->loopback = rng_chance(rng, 1, 3);
+	c->stranger = pick(rng, 60, 2, 30);
+	c->end_of_time = rng_chance(rng, 1, 100);
+	c->tamper = c->clone = 0;
 	if (sim->trouble != TROUBLE_ANY)
 		aggravate(sim, sim->trouble);
 	else if (rng_chance(rng, 1, 2))
 		aggravate(sim, (Trouble) rng_below(rng, TROUBLE_KINDS));
+	c->slots = c->nodes + (c->stranger > 0);
+	if (c->end_of_time)
+	{
+		c->founders = c->nodes;
+		c->removal = c->restore = c->clone = c->tamper = 0;
+		c->repair = 50;
+	}
 	/* what a disk lost unnoticed only a comparison brings back */
 	if (c->restore > 0 && c->repair == 0)
 		c->repair = 50;
@@ -207,6 +246,25 @@ crash(Sim *sim, Node *node)
 			   outage ? 1000 + rng_below(rng, 4000) : rng_below(rng, 200));
 }
 
+/* A server that is stopped says goodbye, and is away for a while. */
+static void
+leave(Sim *sim, Node *node)
+{
+	Rng *rng = &sim->rng;
+
+	if (node->leaves_at == 0 && node->contacts && !node->mem.outcast &&
+		rng_chance(rng, sim->config.crash, 80000))
+	{
+		count_fault(sim, FAULT_GOODBYE);
+		gossip_leave(sim, node);
+		node->leaves_at = sim->step + 100 + rng_below(rng, 200);
+	}
+	if (node->leaves_at == 0 || sim->step < node->leaves_at)
+		return;
+	node->leaves_at = 0;
+	node_crash(sim, node, rng_below(rng, 4000));
+}
+
 /*
  * What nobody can notice: that the stamps given out since are above the clock,
  * too.  Putting a snapshot back takes longer than clocks may differ.
@@ -250,13 +308,186 @@ clock_jump(Sim *sim, Node *node)
 	node->skew_us = skew;
 }
 
+/* ---- clones --------------------------------------------------------------- */
+
+/* The data directory is copied as it is, and a server is started from it. */
+void
+node_clone(Sim *sim, Node *original)
+{
+	Node *clone = &sim->node[sim->config.nodes];
+	Voice *voice = &sim->voice[sim->config.nodes];
+
+	count_fault(sim, FAULT_CLONE);
+	memset(clone, 0, sizeof(*clone));
+	clone->index = sim->config.nodes;
+	clone->self = original->self;
+	clone->used = clone->contacts = true;
+	clone->skew_us = (int64_t) rng_below(&sim->rng, sim->config.skew_us);
+	clone->disk = clone->mem = original->disk;
+	sim->servers = sim->config.nodes + 1;
+	sim->cloned = sim->was_cloned = true;
+	gossip_stop(sim, original);
+	memcpy(voice->saved, sim->voice[original->index].saved,
+		   sizeof(voice->saved));
+	voice->saved_count = sim->voice[original->index].saved_count;
+	check_cloned(sim, original, clone);
+	sim_trace(sim, "node %u is cloned", original->index + 1);
+	node_start(sim, clone);
+}
+
+/* The administrator stops one of the two. */
+void
+node_retire(Sim *sim, Node *node)
+{
+	sim_trace(sim, "server %u is stopped for good", node->index + 1);
+	if (node->up)
+		node_crash(sim, node, UINT32_MAX);
+	node->used = node->contacts = false;
+	for (uint32_t i = 0; i < sim->servers; i++)
+	{
+		link_close(sim, link_of(sim, i, node->index), NULL);
+		peer_end(&sim->node[i], node->index);
+	}
+	check_retired(sim, node);
+	sim->cloned = sim->told = false;
+}
+
+static void
+clone_faults(Sim *sim)
+{
+	Rng *rng = &sim->rng;
+	Node *node = &sim->node[rng_below(rng, sim->config.nodes)];
+
+	if (!sim->calm && sim->servers == sim->config.nodes &&
+		rng_chance(rng, sim->config.clone, 10000) && !node->mem.joining &&
+		!node->mem.outcast && node->contacts)
+		node_clone(sim, node);
+	if (!sim->cloned)
+		return;
+	check_told(sim);
+	if (!rng_chance(rng, 1, sim->calm ? 2000 : 5000))
+		return;
+	node = &sim->node[sim->config.nodes];
+	if (rng_chance(rng, 1, 2))
+		node = &sim->node[node->self];
+	node_retire(sim, node);
+}
+
+/* ---- behind a node's back -------------------------------------------------- */
+
+/* A row that all have, and that no vector is behind of. */
+static bool
+is_common(const Sim *sim, uint32_t cell)
+{
+	Cell first = sim->node[0].mem.cell[cell];
+	uint32_t source = dc_hlc_node_id(first.stamp) - 1;
+
+	for (uint32_t i = 0; i < sim->servers; i++)
+	{
+		const Node *node = &sim->node[i];
+
+		if (!node->up || node->mem.joining || node->mem.outcast ||
+			node->rolled_back ||
+			(first.stamp != DC_HLC_NONE &&
+			 node->disk.vector[source] < first.stamp) ||
+			node->disk.cell[cell].stamp != first.stamp)
+			return false;
+	}
+	return is_equal(sim, cell);
+}
+
+/* A row that was deleted and forgotten by all, out of an old backup. */
+static Cell
+forgotten_row(const Sim *sim, uint32_t cell)
+{
+	for (uint32_t i = sim->last_of[cell]; i != 0; i = sim->older[i - 1])
+	{
+		Cell old = sim->version[i - 1].to;
+		bool below = !old.dead;
+
+		for (uint32_t n = 0; n < sim->servers && below; n++)
+			below = old.stamp <= sim->node[n].disk.horizon;
+		if (below)
+			return old;
+	}
+	return (Cell){0};
+}
+
+/* With the triggers off, somebody deletes a row, or brings an old one back. */
+static void
+tamper(Sim *sim, Node *node)
+{
+	uint32_t cell = rng_below(&sim->rng, sim->config.keys);
+	Cell here = node->mem.cell[cell];
+	Cell to = {0};
+
+	if (here.dead || sim->tampered != 0 || !is_common(sim, cell) ||
+		!node_disk_takes(sim, node))
+		return;
+	if (here.stamp == DC_HLC_NONE)
+		to = forgotten_row(sim, cell);
+	if (to.stamp == here.stamp)
+		return;
+	count_fault(sim, to.stamp == DC_HLC_NONE ? FAULT_TAMPER_LOSS :
+											   FAULT_TAMPER_GHOST);
+	sim_trace(sim, "node %u: key %u %s behind its back", node->index + 1, cell,
+			  to.stamp == DC_HLC_NONE ? "is lost" : "is brought back");
+	node->mem.cell[cell] = node->disk.cell[cell] = to;
+	sim->tampered |= BIT(cell);
+}
+
+/* Who read the report deletes or updates the row where it is. */
+static void
+settle_reported(Sim *sim, Node *node)
+{
+	for (uint32_t key = 0; key < sim->config.keys; key++)
+	{
+		if (!(node->reported & BIT(key)))
+			continue;
+		for (uint32_t i = 0; i < sim->servers; i++)
+		{
+			Node *other = &sim->node[i];
+			Cell here = other->mem.cell[key];
+
+			if (!other->used || !other->up || here.stamp == DC_HLC_NONE ||
+				here.dead || !member_writes(sim, other) || is_equal(sim, key))
+				continue;
+			work_write(sim, other, key, rng_chance(&sim->rng, 1, 2));
+			break;
+		}
+	}
+	node->reported = 0;
+}
+
+static void
+back_faults(Sim *sim)
+{
+	Node *node = &sim->node[rng_below(&sim->rng, sim->servers)];
+
+	if (!sim->calm && rng_chance(&sim->rng, sim->config.tamper, 10000))
+		tamper(sim, node);
+	if (node->reported != 0 && node->up && rng_chance(&sim->rng, 1, 200))
+		settle_reported(sim, node);
+	for (uint32_t key = 0; sim->tampered != 0 && key < KEYS_MAX; key++)
+	{
+		if ((sim->tampered & BIT(key)) && is_equal(sim, key))
+			sim->tampered &= ~BIT(key);
+	}
+}
+
 static void
 node_faults(Sim *sim)
 {
 	const Config *c = &sim->config;
 	Rng *rng = &sim->rng;
-	Node *node = &sim->node[rng_below(rng, c->nodes)];
+	Node *node = &sim->node[rng_below(rng, sim->servers)];
 
+	if (!node->used)
+		return;
+	if (rng_chance(rng, c->stranger, 10000))
+		gossip_stranger(sim);
+	if (node->up)
+		leave(sim, node);
 	if (node->up && rng_chance(rng, c->crash, 10000))
 		crash(sim, node);
 	if (rng_chance(rng, c->jump, 10000))
@@ -287,13 +518,13 @@ node_restart(Sim *sim, Node *node)
 	node->full_until = 0;
 	node_start(sim, node);
 	if (set_back_seen && !DEFECT(sim, DEFECT_R15) && !node->mem.outcast)
-		member_reincarnate(sim, node, "its timeline is another one");
+		(void) member_reincarnate(sim, node, "its timeline is another one");
 }
 
 static void
 act_link(Sim *sim, Node *node)
 {
-	uint32_t other = rng_below(&sim->rng, sim->config.nodes);
+	uint32_t other = rng_below(&sim->rng, sim->servers);
 
 	if (other == node->index)
 		return;
@@ -329,8 +560,6 @@ act(Sim *sim, Node *node)
 			act_link(sim, node);
 			break;
 		case 2:
-			gossip_step(sim, node);
-			break;
 		case 3:
 			horizon_step(sim, node);
 			break;
@@ -358,7 +587,7 @@ act(Sim *sim, Node *node)
 static void
 tick(Sim *sim)
 {
-	Node *node = &sim->node[rng_below(&sim->rng, sim->config.nodes)];
+	Node *node = &sim->node[rng_below(&sim->rng, sim->servers)];
 
 	sim->step++;
 	sim->now_us += rng_below(&sim->rng, 2 * TICK_US);
@@ -369,12 +598,19 @@ tick(Sim *sim)
 		net_faults(sim);
 		node_faults(sim);
 	}
+	if (sim->config.clone > 0)
+		clone_faults(sim);
+	if (sim->config.tamper > 0 || sim->was_cloned)
+		back_faults(sim);
+	if (!node->used)
+		return;
 	if (!node->up)
 	{
 		if (sim->calm || sim->step >= node->down_until)
 			node_restart(sim, node);
 		return;
 	}
+	gossip_step(sim, node);
 	act(sim, node);
 }
 
@@ -384,10 +620,17 @@ calm_down(Sim *sim)
 	Config *c = &sim->config;
 
 	sim_trace(sim, "calm");
+	for (uint32_t i = 0; i < sim->servers; i++)
+	{
+		if (sim->node[i].leaves_at != 0)
+			node_crash(sim, &sim->node[i], 0);
+	}
 	sim->calm = true;
 	net_heal(sim);
 	c->link = 60;
 	c->gossip = 10;
+	if (c->repair > 0)
+		c->repair = 100;
 	c->persist = 6;
 	c->purge = 6;
 	c->delay_us = 50;
@@ -416,6 +659,9 @@ reset(Sim *sim)
 	sim->calm = false;
 	sim->step = 0;
 	sim->now_us = 1000;
+	sim->epoch_us = 10000000;
+	sim->time_is_up = sim->cloned = sim->told = sim->was_cloned = false;
+	sim->tampered = 0;
 	sim->next_value = 0;
 	sim->next_number = 100;
 	sim->failure[0] = '\0';
@@ -424,6 +670,7 @@ reset(Sim *sim)
 	memset(sim->node, 0, sizeof(sim->node));
 	memset(sim->last_of, 0, sizeof(sim->last_of));
 	sim->version_count = 0;
+	sim->truncate_count = 0;
 	sim->last_call.length = 0;
 	for (uint32_t i = 0; i < DATAGRAMS; i++)
 		sim->datagram[i].used = false;
@@ -447,12 +694,20 @@ cluster_run(Sim *sim, uint64_t seed, Defect defect, Trouble trouble, bool trace)
 	configure(sim);
 	if (trouble >= TROUBLE_DIRECTED)
 		directed_prepare(sim, trouble - TROUBLE_DIRECTED);
-	for (uint32_t i = 0; i < sim->config.nodes; i++)
+	sim->servers = sim->config.nodes;
+	if (sim->config.end_of_time)
 	{
-		node_init(sim, i);
-		for (uint32_t to = 0; to < sim->config.nodes; to++)
+		sim->epoch_us = DC_HLC_US_MAX - 5 * (uint64_t) sim->config.steps;
+		count_fault(sim, FAULT_END_OF_TIME);
+	}
+	for (uint32_t i = 0; i < SERVERS_MAX; i++)
+	{
+		sim->voice[i].saved_count = sim->voice[i].described = 0;
+		for (uint32_t to = 0; to < SERVERS_MAX; to++)
 			link_init(link_of(sim, i, to), i, to);
 	}
+	for (uint32_t i = 0; i < sim->config.nodes; i++)
+		node_init(sim, i);
 	sim_trace(sim, "seed %llu: %u nodes, %u founders, %u keys in %u keyspaces",
 			  (unsigned long long) seed, sim->config.nodes,
 			  sim->config.founders, sim->config.keys, sim->config.keyspaces);

@@ -43,6 +43,8 @@ static const Seed corpus[] = {
 	{TROUBLE_ANY, 5088, "R does not judge the entries of others"},
 	{TROUBLE_ANY, 5623, "an ack belongs to one catch-up"},
 	{TROUBLE_ANY, 6893, "what only an outcast has may be lost"},
+	{TROUBLE_CLONE, 30, "who is left of two servers speaks for the node"},
+	{TROUBLE_RESTORE, 166, "who joins says hello again to who joined, too"},
 };
 #define CORPUS (sizeof(corpus) / sizeof(corpus[0]))
 

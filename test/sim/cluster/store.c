@@ -9,7 +9,7 @@
 uint64_t
 node_now(const Sim *sim, const Node *node)
 {
-	return (uint64_t) ((int64_t) (sim->now_us + 10000000) + node->skew_us);
+	return (uint64_t) ((int64_t) (sim->now_us + sim->epoch_us) + node->skew_us);
 }
 
 /* ---- durability ---------------------------------------------------------- */
@@ -75,6 +75,7 @@ forget_volatile(Sim *sim, Node *node)
 	node->born_us = sim->now_us;
 	memset(node->report, 0, sizeof(node->report));
 	memset(&node->repair, 0, sizeof(node->repair));
+	memset(node->asker, 0, sizeof(node->asker));
 	node->relayed = 0;
 	node->closed = 0;
 	node->closed_epoch = 0;
@@ -99,6 +100,7 @@ node_start(Sim *sim, Node *node)
 		node->death[cell] = node->clock;
 	node->at_start = node->disk.vector[node->self];
 	node->bound_at_start = node->disk.bound;
+	gossip_start(sim, node);
 	check_vector(sim, node, (DcHlc[NODES_MAX]){0});
 	sim_trace(sim, "node %u starts, incarnation %llu, V[self] %llu",
 			  node->index + 1, (unsigned long long) node->mem.incarnation,
@@ -111,12 +113,14 @@ node_crash(Sim *sim, Node *node, uint64_t down_steps)
 	sim_trace(sim, "node %u crashes for %llu steps", node->index + 1,
 			  (unsigned long long) down_steps);
 	check_crashed(sim, node);
+	gossip_stop(sim, node);
+	node->leaves_at = 0;
 	node->up = false;
 	node->down_until = sim->step + down_steps;
 	node->mem = node->disk;
 	node->versions_unflushed = 0;
 	forget_volatile(sim, node);
-	for (uint32_t i = 0; i < SERVERS_MAX; i++)
+	for (uint32_t i = 0; i < sim->servers; i++)
 	{
 		if (i != node->index && !DEFECT(sim, DEFECT_R6_SESSION))
 			link_close(sim, link_of(sim, node->index, i), NULL);
@@ -149,6 +153,10 @@ node_draw(Sim *sim, Node *node)
 {
 	DcHlc next = dc_hlc_next(node->clock, node_now(sim, node), node_id(node));
 
+	if (next == DC_HLC_NONE)
+		sim->time_is_up = true;
+	if (next == DC_HLC_NONE)
+		return DC_HLC_NONE;
 	if (next > node->mem.bound)
 	{
 		node_bound_step(sim, node);
@@ -166,7 +174,8 @@ node_bound_step(Sim *sim, Node *node)
 	uint64_t now = node_now(sim, node);
 	uint64_t at = dc_hlc_time_us(node->clock);
 	DcHlc previous = node->mem.bound;
-	DcHlc bound = dc_hlc_make((at > now ? at : now) + sim->config.lead_us,
+	uint64_t until = (at > now ? at : now) + sim->config.lead_us;
+	DcHlc bound = dc_hlc_make(until < DC_HLC_US_MAX ? until : DC_HLC_US_MAX,
 							  DC_NODE_ID_MAX);
 
 	if (bound <= previous)

@@ -56,6 +56,42 @@ stamp_for(Sim *sim, Node *node, const Txn *t, uint32_t cell)
 	return t->stamp;
 }
 
+/* All that a TRUNCATE takes here is known; its own, to the last row. */
+static void
+note_known(Sim *sim, const Node *node, uint32_t cell, Cell to, Known *known)
+{
+	DcVv *vector = &sim->vv[2];
+	uint32_t count = 0;
+	DcWriter w;
+
+	check_truncates(sim, node, cell, to);
+	vector_expand(node->mem.vector, vector);
+	vector->at[node_id(node)] = DC_HLC_MAX;
+	for (int pass = 0; pass < 2; pass++)
+	{
+		for (uint8_t key = 0; key < sim->config.keys; key++)
+		{
+			DcHlc stamp = node->mem.cell[key].stamp;
+
+			if (floor_cell(sim, key) != cell || stamp == DC_HLC_NONE ||
+				dc_vv_covers(vector, stamp))
+				continue;
+			if (pass == 0)
+				count++;
+			else
+				dc_known_key(&w, (DcSlice){&key, 1}, stamp);
+		}
+		if (pass > 0)
+			break;
+		dc_writer_init(&w, known->bytes, sizeof(known->bytes));
+		dc_known_begin(&w, node->mem.cell[cell].stamp, vector, count);
+	}
+	known->of = (Change){cell, to};
+	known->length = (uint32_t) w.length;
+	if (w.status != DC_OK)
+		sim_fail(sim, "what a TRUNCATE knows is too long");
+}
+
 static void
 write_one(Sim *sim, Node *node, const Txn *t, const Write *w, Batch *batch)
 {
@@ -76,6 +112,8 @@ write_one(Sim *sim, Node *node, const Txn *t, const Write *w, Batch *batch)
 		sim_fail(sim, "R1: node %u writes key %u at %llu over %llu",
 				 node->index + 1, w->cell, (unsigned long long) to.stamp,
 				 (unsigned long long) here.stamp);
+	if (is_floor(w->cell))
+		note_known(sim, node, w->cell, to, &batch->known);
 	node_put(sim, node, w->cell, to);
 	check_committed(sim, node, w->cell, to);
 	sim_trace(sim, "node %u commits %s %u at %llu%s", node->index + 1,

@@ -22,12 +22,12 @@
 
 #define NUMBER(x) ((unsigned long long) (x))
 
-unsigned dc_canaries;
+uint64_t dc_canaries;
 
 typedef struct Canary
 {
 	const char *name;
-	unsigned canary;
+	uint64_t canary;
 	Defect defect;
 	Profile profile;
 	const char *claim;

@@ -543,6 +543,23 @@ sub thaw_link
 	return;
 }
 
+# freeze_worker($i, $name), thaw_worker($i, $name): one process of the node.
+sub freeze_worker
+{
+	my ($self, $i, $name) = @_;
+	my $pid = $self->worker_pid($i, $name);
+	kill 'STOP', $pid;
+	$frozen{"$i $name"} = $pid;
+	return;
+}
+
+sub thaw_worker
+{
+	my ($self, $i, $name) = @_;
+	kill 'CONT', delete $frozen{"$i $name"};
+	return;
+}
+
 # stop($i, $mode), restart($i, $mode): in fast mode by default; restart starts
 # a node that was killed as well.
 sub stop { my ($self, $i, $mode) = @_; $self->node($i)->stop($mode // 'fast'); return; }
@@ -552,6 +569,15 @@ sub restart
 	my ($self, $i, $mode) = @_;
 	$self->stop($i, $mode) if defined $self->node($i)->{_pid};
 	$self->start_node($i);
+	return;
+}
+
+# use_release($i, $versions): from its next start node $i runs a build that
+# speaks other wire versions, as "1-2"; without them the one that is tested.
+sub use_release
+{
+	my ($self, $i, $versions) = @_;
+	$self->node($i)->{_install_path} = defined $versions ? sprintf $ENV{DATACAKE_RELEASE}, $versions : undef;
 	return;
 }
 

@@ -25,6 +25,7 @@
 #           again; the end of a connection is not heard of either.  So it is
 #           both a partition and a half-open connection
 #           "reset": connections end at once, new ones are refused
+#   cut_tcp the same for connections only: datagrams pass
 #   delay_ms, jitter_ms    later by that, and by a random part of that
 #   loss, duplicate        datagrams: probability
 #   corrupt                probability for a datagram that a bit flips
@@ -182,7 +183,7 @@ sub rule_of
 	return $rules{$from}{$to} // {};
 }
 
-sub cut_of { my ($from, $to) = @_; return rule_of($from, $to)->{cut} // ''; }
+sub cut_of { my ($from, $to) = @_; my $rule = rule_of($from, $to); return $rule->{cut} || $rule->{cut_tcp} || ''; }
 sub dice { my ($probability) = @_; return $probability && rand() < $probability; }
 
 # seconds until what is sent now arrives
