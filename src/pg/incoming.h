@@ -85,6 +85,9 @@ extern int dc_incoming_run(const DcApplySet *set, const DcIncoming *items);
 extern void dc_incoming_open(DcTarget *target);
 extern void dc_incoming_close(DcApplySet *set);
 
+/* Only the columns, of a table that the caller has opened. */
+extern void dc_incoming_map(DcTarget *target, DcRel *rel);
+
 /* The image of an item into table->remote, over the local row or alone. */
 extern void dc_incoming_image(DcTable *table, const DcIncoming *item,
 							  bool over_local);

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "events.h"
 #include "guc.h"
+#include "heal.h"
 #include "metadata.h"
 #include "queue.h"
 
@@ -50,6 +51,7 @@ request(void)
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
 	RequestAddinShmemSpace(dc_acks_bytes(slot_count()));
+	RequestAddinShmemSpace(dc_heal_bytes());
 	RequestAddinShmemSpace(dc_events_bytes());
 	RequestNamedLWLockTranche("datacake", DC_LOCK_COUNT + DC_PARTITION_LOCKS);
 }
@@ -109,6 +111,7 @@ startup(void)
 	dc_metadata_attach();
 	dc_queue_attach();
 	dc_acks_attach(slot_count());
+	dc_heal_attach();
 	dc_events_attach();
 	LWLockRelease(AddinShmemInitLock);
 }

@@ -28,7 +28,6 @@ DC_SQL_FUNCTION(datacake_await_stamp);
 DC_SQL_FUNCTION(datacake_pause);
 DC_SQL_FUNCTION(datacake_resume);
 DC_SQL_FUNCTION(datacake_wait_for_nodes);
-DC_SQL_FUNCTION(datacake_require_level);
 
 /* The extension was created anew: the node starts anew with it. */
 static bool created;
@@ -234,22 +233,5 @@ datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 					 errhint("Look at datacake.nodes and at last_error in "
 							 "datacake.peers.")));
 	}
-	PG_RETURN_VOID();
-}
-
-/* Reads: only none is there yet; a stronger level is not silently weaker. */
-Datum
-datacake_require_level(PG_FUNCTION_ARGS)
-{
-	DcLevel level;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_VOID();
-	level = dc_level_argument(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	if (level != DC_LEVEL_NONE)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("consistency level \"%s\" is not available yet",
-							   dc_level_name(level)),
-						errhint("Use \"none\".")));
 	PG_RETURN_VOID();
 }
