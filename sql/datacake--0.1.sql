@@ -607,8 +607,8 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.hlc_eq(datacake.hlc, datacake.hlc), datacake.hlc_ne(datacake.hlc, datacake.hlc),
     datacake.hlc_ge(datacake.hlc, datacake.hlc), datacake.hlc_gt(datacake.hlc, datacake.hlc),
     datacake.hlc_cmp(datacake.hlc, datacake.hlc), datacake.hlc_hash(datacake.hlc),
-    datacake.ask_level(text), datacake.reads_here(text), datacake.read_newest(anyelement, anycompatiblearray, text),
-    datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(), datacake.last_commit(), datacake.await(text, interval),
+    datacake.ask_level(text), datacake.reads_here(text), datacake.read_newest(anyelement, anycompatiblearray, text), datacake.clock(), datacake.next_id(),
+    datacake.last_commit_stamp(), datacake.last_commit(), datacake.await(text, interval),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
 GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,

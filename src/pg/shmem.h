@@ -16,8 +16,8 @@
  *	 gossip, launcher     events (events.h)             DC_LOCK_EVENTS
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
  *	 apply backends       vector                        DC_LOCK_VECTOR
- *	 readers              stale keys (heal.h)           DC_LOCK_HEAL
  *	 links, waiters       acks (acks.h)                 DC_LOCK_ACKS
+ *	 readers              stale keys (heal.h)           DC_LOCK_HEAL
  *	 commit callbacks     the metadata                  one lock per partition
  *
  * No lock is ever held across I/O or while waiting for another one of ours,
@@ -53,8 +53,8 @@ enum
 	DC_LOCK_QUEUE,
 	DC_LOCK_JOBS,
 	DC_LOCK_STANDING,
-	DC_LOCK_HEAL,
 	DC_LOCK_ACKS,
+	DC_LOCK_HEAL,
 	DC_LOCK_EVENTS,
 	DC_LOCK_COUNT
 };

@@ -78,6 +78,8 @@ SELECT cart.del('y', 'each_quorum');
 SELECT cart.del_many(ARRAY['y'], 'all');
 SELECT cart.put('x', '1', 'everybody');
 SELECT cart.put('x', '1', '');
+SELECT datacake.ask_level('three');
+SELECT datacake.ask_level(NULL);
 SET datacake.consistency = quorum;
 SET datacake.consistency = everybody;
 SET datacake.consistency = none;
