@@ -36,6 +36,8 @@ DC_SQL_FUNCTION(datacake_remove_node);
 DC_SQL_FUNCTION(datacake_wait_for_nodes);
 DC_SQL_FUNCTION(datacake_require_level);
 
+#define JOIN_MS 3000 /* until join() says that nobody answers */
+
 /* The extension was created anew: the node starts anew with it. */
 static bool created;
 
@@ -198,6 +200,51 @@ datacake_resume(PG_FUNCTION_ARGS)
 
 /* --- membership --- */
 
+/* Is another node alive?  *complaint: what gossip says against this one. */
+static bool
+hears_somebody(char complaint[DC_ERROR_BYTES])
+{
+	bool heard = false;
+
+	complaint[0] = '\0';
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		const DcNode *node = &dc_shared->nodes[i];
+
+		heard |=
+			node->node_id != 0 && !node->local && node->state == DC_NODE_ALIVE;
+		if (node->node_id != 0 && node->local)
+			strlcpy(complaint, node->complaint, DC_ERROR_BYTES);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return heard;
+}
+
+/* Who types a wrong address, or has another key, is told. */
+static void
+warn_of_silence(const char *address)
+{
+	TimestampTz deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), JOIN_MS);
+	char complaint[DC_ERROR_BYTES];
+
+	while (!hears_somebody(complaint))
+	{
+		if (wait_until(deadline))
+			continue;
+		ereport(WARNING,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("no node answers at \"%s\" yet", address),
+				 complaint[0] != '\0' ? errdetail("%s.", complaint) : 0,
+				 errhint("Is that the \"datacake.port\" of a node that runs, "
+						 "reached by UDP?  Do \"datacake.cluster_id\", the "
+						 "cluster key and the version agree?  This node goes "
+						 "on trying; see datacake.nodes.complaint on both.")));
+		return;
+	}
+}
+
 /* datacake.join('host:port'): another seed, kept until the next start */
 Datum
 datacake_join(PG_FUNCTION_ARGS)
@@ -236,6 +283,7 @@ datacake_join(PG_FUNCTION_ARGS)
 		dc_worker_wake(DC_WORKER_LAUNCHER);
 	}
 	dc_worker_wake(DC_WORKER_GOSSIP);
+	warn_of_silence(address);
 	PG_RETURN_VOID();
 }
 
