@@ -24,6 +24,7 @@
 #include "utils/wait_event.h"
 
 #include "clock.h"
+#include "copy_join.h"
 #include "guc.h"
 #include "metadata.h"
 #include "seal.h"
@@ -215,6 +216,7 @@ start_standing(const Identity *identity, DcHlc clock)
 
 	memset(standing, 0, sizeof(*standing));
 	standing->joining = identity->joining;
+	standing->life = identity->joining; /* it goes on, as another one */
 	standing->before = identity->before;
 	standing->registered = identity->registered;
 	standing->counted = identity->counted;
@@ -241,6 +243,7 @@ wake_node(void)
 	dc_worker_begin_transaction();
 	load_identity(&identity);
 	dc_vector_load();
+	dc_copy_load(identity.incarnation);
 	dc_worker_commit();
 	clock = Max(clock, identity.bound);
 	dc_metadata_reset();

@@ -121,15 +121,26 @@ raise_answer(const DcCaller *caller, PGresult *result)
 					hint != NULL ? errhint("%s", hint) : 0));
 }
 
-/* Sends one statement with one bytea, and opens what comes back. */
-static DcSlice
-exchange(DcCaller *caller, const char *command, const void *sealed,
-		 Size sealed_length, DcAssociated answer)
+/* Sends one statement with one bytea, as far as the socket takes it now. */
+static void
+post(DcCaller *caller, const char *command, const void *sealed,
+	 Size sealed_length)
 {
 	const Oid types[1] = {17}; /* bytea */
 	const char *values[1] = {sealed};
 	const int lengths[1] = {(int) sealed_length};
 	const int formats[1] = {1};
+
+	if (PQsendQueryParams(caller->conn, command, 1, types, values, lengths,
+						  formats, 1) != 1 ||
+		PQflush(caller->conn) < 0)
+		refuse(caller, pchomp(PQerrorMessage(caller->conn)));
+}
+
+/* Opens what comes back. */
+static DcSlice
+collect(DcCaller *caller, DcAssociated answer)
+{
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_MS);
 	uint8_t ad[DC_ASSOCIATED_BYTES];
@@ -140,9 +151,6 @@ exchange(DcCaller *caller, const char *command, const void *sealed,
 	size_t plain_length = 0;
 	bool opened;
 
-	if (PQsendQueryParams(caller->conn, command, 1, types, values, lengths,
-						  formats, 1) != 1)
-		refuse(caller, pchomp(PQerrorMessage(caller->conn)));
 	for (int unsent = 1; unsent > 0 || PQisBusy(caller->conn);)
 	{
 		unsent = PQflush(caller->conn);
@@ -210,9 +218,10 @@ say_hello(DcCaller *caller)
 	dc_writer_init(&w, plain, sizeof(plain));
 	dc_hello_encode(&w, &hello);
 	sealed = seal(caller, &binding, plain, w.length);
-	answer = exchange(caller, "SELECT datacake.peer_hello($1)", sealed,
-					  w.length + DC_SEAL_OVERHEAD, associated(caller, 'W'));
+	post(caller, "SELECT datacake.peer_hello($1)", sealed,
+		 w.length + DC_SEAL_OVERHEAD);
 	pfree(sealed);
+	answer = collect(caller, associated(caller, 'W'));
 	if (dc_welcome_decode(answer.data, answer.length, welcome) != DC_OK ||
 		memcmp(welcome->nonce, hello.nonce, DC_NONCE_BYTES) != 0 ||
 		welcome->node_id != caller->node_id)
@@ -270,23 +279,41 @@ dc_caller_open(uint32 node_id, void (*check)(void))
 	return caller;
 }
 
-DcSlice
-dc_caller_ask(DcCaller *caller, const void *question, Size length)
+void
+dc_caller_send(DcCaller *caller, const char *function, const void *question,
+			   Size length)
 {
+	char command[64];
 	DcAssociated binding;
-	DcSlice answer;
 	uint8 *sealed;
 
 	caller->sequence++;
 	binding = associated(caller, 'Q');
 	sealed = seal(caller, &binding, question, length);
-	binding.direction = 'R';
 	caller->stats.sent_bytes += length + DC_SEAL_OVERHEAD;
 	caller->stats.round_trips++;
-	answer = exchange(caller, "SELECT datacake.peer_repair($1)", sealed,
-					  length + DC_SEAL_OVERHEAD, binding);
+	snprintf(command, sizeof(command), "SELECT datacake.%s($1)", function);
+	post(caller, command, sealed, length + DC_SEAL_OVERHEAD);
 	pfree(sealed);
-	return answer;
+}
+
+DcSlice
+dc_caller_receive(DcCaller *caller)
+{
+	return collect(caller, associated(caller, 'R'));
+}
+
+DcSlice
+dc_caller_ask(DcCaller *caller, const void *question, Size length)
+{
+	dc_caller_send(caller, "peer_repair", question, length);
+	return dc_caller_receive(caller);
+}
+
+uint64
+dc_caller_incarnation(const DcCaller *caller)
+{
+	return caller->incarnation;
 }
 
 const DcCallerStats *

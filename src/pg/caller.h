@@ -37,6 +37,18 @@ extern DcCaller *dc_caller_open(uint32 node_id, void (*check)(void));
 extern DcSlice dc_caller_ask(DcCaller *caller, const void *question,
 							 Size length);
 
+/*
+ * The two halves of asking one of the functions datacake.peer_*: what the peer
+ * does meanwhile costs this node no time.  One question at a time; an answer
+ * is valid until the next one is received.
+ */
+extern void dc_caller_send(DcCaller *caller, const char *function,
+						   const void *question, Size length);
+extern DcSlice dc_caller_receive(DcCaller *caller);
+
+/* Of the peer, as it said itself. */
+extern uint64 dc_caller_incarnation(const DcCaller *caller);
+
 extern const DcCallerStats *dc_caller_stats(const DcCaller *caller);
 
 /* NULL is allowed. */

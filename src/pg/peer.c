@@ -24,6 +24,7 @@
 #include "apply.h"
 #include "clock.h"
 #include "compat.h"
+#include "copy_join.h"
 #include "guc.h"
 #include "message.h"
 #include "peer.h"
@@ -286,6 +287,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	welcome->incarnation = dc_shared->incarnation;
 	welcome->session = session.session;
 	memcpy(welcome->nonce, hello.nonce, DC_NONCE_BYTES);
+	welcome->copying = dc_copy_wanted();
 	dc_vector_read(&welcome->vector);
 	copy_incoming(welcome->incoming);
 	dc_writer_init(&w, NULL, 0);
