@@ -147,10 +147,10 @@ test_heads(void)
 
 	question.kind = DC_COPY_BEGIN;
 	length = encode_question();
-	bytes[0] = DC_WIRE_VERSION + 1;
+	bytes[0] = (uint8_t) (dc_versions_own().wire + 1);
 	ok(dc_copy_question_decode(bytes, length, &asked) == DC_VERSION,
 	   "another version is refused as such");
-	bytes[0] = DC_WIRE_VERSION;
+	bytes[0] = (uint8_t) dc_versions_own().wire;
 	bytes[1] = 'k';
 	ok(dc_copy_question_decode(bytes, length, &asked) == DC_MALFORMED,
 	   "an answer is no question");
