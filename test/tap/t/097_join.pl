@@ -13,12 +13,22 @@ use Time::HiRes qw(time usleep);
 my $rows = 100_000;
 my $rate = 2048; # kB/s, where a copy must be met half-way
 
-my $c = DatacakeCluster->new(nodes => 2, conf => { 'datacake.gossip_interval' => 50 });
+my $c = DatacakeCluster->new(nodes => 1, conf => { 'datacake.gossip_interval' => 50 });
 
 $c->sql(1, q{CREATE TABLE big (id bigint PRIMARY KEY, payload text); CREATE TABLE small (name text PRIMARY KEY, n int UNIQUE);
 	CREATE TABLE cut (id int PRIMARY KEY, v text)});
 $c->replicate($_) foreach qw(big small cut);
 $c->sql(1, qq{INSERT INTO big SELECT g, repeat(md5(g::text), 3) || 'x' FROM generate_series(1, $rows) g});
+
+subtest 'the second node of a cluster copies the first' => sub {
+	$c->add_node(2);
+	$c->wait_for_nodes;
+	$c->await(2, 'SELECT count(*) FROM big', $rows, 'it has the rows');
+	like(slurp_file($c->node(2)->logfile), qr/datacake node 2 copies node 1/, 'by a copy');
+	like(slurp_file($c->node(2)->logfile), qr/datacake node 2 has copied all rows/, 'of all of them');
+	cmp_ok($c->sql(1, 'SELECT catchup_rows FROM datacake.peers WHERE node_id = 2'), '<', $rows / 2, 'and they were not sent a second time');
+};
+
 $c->sql(2, q{INSERT INTO small SELECT 'key ' || g, g FROM generate_series(1, 500) g});
 $c->sql(1, q{INSERT INTO cut SELECT g, 'old' FROM generate_series(1, 300) g});
 $c->sql(1, q{TRUNCATE cut});
