@@ -2,7 +2,7 @@
  * repairer.c
  *		Compares this node with the others, one at a time.
  *
- * Jobs of datacake.repair() come first.  By itself, each
+ * Jobs of datacake.repair() come first, then keys that readers found stale.  By itself, each
  * datacake.repair_interval, it compares all keyspaces with one peer, another
  * one each time.  Entries cost what differs.  Reading tables costs what
  * exists: scrub and images are due for a keyspace after a hundred times the
@@ -22,6 +22,7 @@
 
 #include "copy_join.h"
 #include "guc.h"
+#include "heal.h"
 #include "metadata.h"
 #include "rejoin.h"
 #include "repair_job.h"
@@ -126,6 +127,58 @@ serve_jobs(void)
 	}
 }
 
+/* --- what readers found stale --- */
+
+static bool
+try_heal(const DcHeal *heal, const DcKeyList *keys, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DcRepairPlan plan = {.keyspace = heal->keyspace, .node_id = heal->node_id};
+	DcRepairOutcome outcome;
+
+	*error = NULL;
+	PG_TRY();
+	{
+		dc_repair_keys(&plan, keys, heal->fetch, &outcome, dc_worker_check);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		FlushErrorState();
+		dc_transaction_abort();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return *error == NULL;
+}
+
+static void
+serve_heals(void)
+{
+	DcKeyList keys;
+	DcHeal heal;
+	ErrorData *error;
+
+	if (dc_phase() != DC_PHASE_READY || dc_standing_joining())
+		return;
+	dc_key_list_init(&keys, CurrentMemoryContext);
+	while (dc_heal_take(&heal, &keys))
+	{
+		if (!try_heal(&heal, &keys, &error))
+		{
+			ereport(LOG,
+					(errmsg("%u stale keys of keyspace %llu were not mended "
+							"with node %u: %s",
+							keys.count, (unsigned long long) heal.keyspace,
+							heal.node_id, error->message)));
+			FreeErrorData(error);
+		}
+		dc_key_list_clear(&keys);
+		dc_worker_check();
+	}
+}
+
 /* The live peer that follows this one; 0: there is none. */
 static uint32
 next_peer(uint32 after)
@@ -207,6 +260,7 @@ make_round(uint32 peer)
 			return;
 		}
 		serve_jobs();
+		serve_heals();
 		dc_worker_wait(PAUSE_MS, PG_WAIT_EXTENSION);
 	}
 }
@@ -299,6 +353,7 @@ serve(void)
 		MemoryContextSwitchTo(turn);
 		join();
 		serve_jobs();
+		serve_heals();
 		if (background_wanted() &&
 			TimestampDifferenceExceeds(last, GetCurrentTimestamp(),
 									   datacake_repair_interval_s * 1000))

@@ -218,6 +218,13 @@ CREATE TABLE datacake.service (
 );
 COMMENT ON TABLE datacake.service IS 'services of this node, for roles on all nodes: a function, and who owned it when it was registered; or a symbol of a library, and whose members may call it';
 
+CREATE TABLE datacake.selector (
+    name text PRIMARY KEY,
+    function text NOT NULL,
+    owner text NOT NULL
+);
+COMMENT ON TABLE datacake.selector IS 'selectors of this node that are written in SQL: a function, and who owned it when it was registered';
+
 CREATE TABLE datacake.keyspace (
     id bigint PRIMARY KEY,
     schema_name text NOT NULL,
@@ -282,6 +289,9 @@ COMMENT ON FUNCTION datacake.peer_copy(bytea) IS 'for peers: answers a question 
 CREATE FUNCTION datacake.peer_call(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_call' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_call(bytea) IS 'for peers: runs a service as the role that called it; takes and returns sealed messages';
+CREATE FUNCTION datacake.peer_read(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_read' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_read(bytea) IS 'for peers: what this node knows of some keys; takes and returns sealed messages';
 
 -- ---------------------------------------------------------------------------
 -- Keyspaces
@@ -299,6 +309,23 @@ CREATE FUNCTION datacake.require_level(level text) RETURNS void
     AS 'MODULE_PATHNAME', 'datacake_require_level' LANGUAGE C;
 COMMENT ON FUNCTION datacake.require_level(text) IS
     'refuses a consistency level that is unknown or not available; NULL is the setting datacake.consistency';
+
+CREATE FUNCTION datacake.reads_here(level text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'datacake_reads_here' LANGUAGE C STABLE;
+COMMENT ON FUNCTION datacake.reads_here(text) IS
+    'does a read at this consistency level ask no other node; NULL is the setting datacake.consistency';
+CREATE FUNCTION datacake.read_newest(relation anyelement, keys anycompatiblearray, level text DEFAULT NULL) RETURNS SETOF anyelement
+    AS 'MODULE_PATHNAME', 'datacake_read_newest' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.read_newest(anyelement, anycompatiblearray, text) IS
+    'rows of a replicated table by key, the newest of as many nodes as the level asks for; relation is NULL::table; for roles that may SELECT from it';
+
+CREATE FUNCTION datacake.register_selector(name text, selector regprocedure) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_register_selector' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.register_selector(text, regprocedure) IS
+    'makes a function (candidates jsonb, level text) returns integer[] a name for the setting datacake.selector on this node; it runs as its owner';
+CREATE FUNCTION datacake.unregister_selector(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_unregister_selector' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.unregister_selector(text) IS 'takes back what register_selector() did on this node';
 
 CREATE FUNCTION datacake.define_keyspace_functions(name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -340,15 +367,22 @@ BEGIN
             RETURN n;
         END $b$;
         CREATE FUNCTION %1$I.get(key %2$s, consistency text DEFAULT NULL) RETURNS %3$s
-        LANGUAGE sql STABLE AS $b$
-            SELECT datacake.require_level(get.consistency);
-            SELECT e.value FROM %1$I.entries e WHERE e.key = get.key
-        $b$;
+        LANGUAGE plpgsql STABLE AS $b$
+        BEGIN
+            IF datacake.reads_here(get.consistency) THEN
+                RETURN (SELECT e.value FROM %1$I.entries e WHERE e.key = get.key);
+            END IF;
+            RETURN (SELECT r.value FROM datacake.read_newest(NULL::%1$I.entries, ARRAY[get.key], get.consistency) r);
+        END $b$;
         CREATE FUNCTION %1$I.get_many(keys %2$s[], consistency text DEFAULT NULL) RETURNS TABLE (key %2$s, value %3$s)
-        LANGUAGE sql STABLE AS $b$
-            SELECT datacake.require_level(get_many.consistency);
-            SELECT e.key, e.value FROM %1$I.entries e WHERE e.key = ANY (get_many.keys)
-        $b$;
+        LANGUAGE plpgsql STABLE AS $b$
+        BEGIN
+            IF datacake.reads_here(get_many.consistency) THEN
+                RETURN QUERY SELECT e.key, e.value FROM %1$I.entries e WHERE e.key = ANY (get_many.keys);
+            ELSE
+                RETURN QUERY SELECT r.key, r.value FROM datacake.read_newest(NULL::%1$I.entries, get_many.keys, get_many.consistency) r;
+            END IF;
+        END $b$;
         CREATE FUNCTION %1$I.del(key %2$s, consistency text DEFAULT NULL) RETURNS boolean
         LANGUAGE sql AS $b$
             SELECT datacake.require_level(del.consistency);
@@ -361,8 +395,8 @@ BEGIN
         $b$;
         COMMENT ON FUNCTION %1$I.put(%2$s, %3$s, text) IS 'writes one value; returns the stamp it got';
         COMMENT ON FUNCTION %1$I.put_many(%2$s[], %3$s[], text) IS 'writes several values in one transaction; of equal keys the last counts; returns how many were written';
-        COMMENT ON FUNCTION %1$I.get(%2$s, text) IS 'the value of a key, or NULL';
-        COMMENT ON FUNCTION %1$I.get_many(%2$s[], text) IS 'the values of those keys that have one';
+        COMMENT ON FUNCTION %1$I.get(%2$s, text) IS 'the value of a key, or NULL; the newest of as many nodes as the level asks for';
+        COMMENT ON FUNCTION %1$I.get_many(%2$s[], text) IS 'the values of those keys that have one; the newest of as many nodes as the level asks for';
         COMMENT ON FUNCTION %1$I.del(%2$s, text) IS 'deletes a key; returns whether it was there';
         COMMENT ON FUNCTION %1$I.del_many(%2$s[], text) IS 'deletes several keys in one transaction; returns how many were there';
     $f$, name, key_type, value_type);
@@ -591,10 +625,10 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.hlc_eq(datacake.hlc, datacake.hlc), datacake.hlc_ne(datacake.hlc, datacake.hlc),
     datacake.hlc_ge(datacake.hlc, datacake.hlc), datacake.hlc_gt(datacake.hlc, datacake.hlc),
     datacake.hlc_cmp(datacake.hlc, datacake.hlc), datacake.hlc_hash(datacake.hlc),
-    datacake.require_level(text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
+    datacake.require_level(text), datacake.reads_here(text), datacake.read_newest(anyelement, anycompatiblearray, text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
-GRANT SELECT ON datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.progress, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
+GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.progress, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_progress(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
@@ -603,6 +637,7 @@ GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), data
     datacake.remove_node(integer), datacake.verify(interval),
     datacake.pause(integer), datacake.resume(integer), datacake.retry(),
     datacake.repair(regclass, integer), datacake.register_service(text, regprocedure), datacake.unregister_service(text),
+    datacake.register_selector(text, regprocedure), datacake.unregister_selector(text),
     datacake.call(integer, text, jsonb, interval), datacake.call_many(text, jsonb, text, interval) TO datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
-    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea) TO datacake_peer;
+    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea), datacake.peer_read(bytea) TO datacake_peer;

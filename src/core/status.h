@@ -37,7 +37,9 @@
 	X(NOT_MEMBER, "YD034", "node is not a member")                             \
 	X(NOT_ALLOWED, "YD035", "member list does not permit this change")         \
 	X(SPLIT, "YD036", "two member lists bear one number")                      \
-	X(UNDECIDED, "YD037", "outcome of the change of the member list is open")
+	X(UNDECIDED, "YD037", "outcome of the change of the member list is open")  \
+	X(UNREADABLE, "YD045", "too few replicas answer")                          \
+	X(UNSETTLED, "YD046", "what is here of a key is not settled yet")
 
 typedef enum DcStatus
 {

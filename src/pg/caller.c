@@ -407,7 +407,7 @@ add_socket(int fd, short events, void *arg)
 }
 
 void
-dc_ask_wait(DcAsk *ask)
+dc_ask_wait_for(DcAsk *ask, long max_ms)
 {
 	WaitEventSet *set =
 		CreateWaitEventSet(CurrentMemoryContext, list_length(ask->replies) + 2);
@@ -421,7 +421,8 @@ dc_ask_wait(DcAsk *ask)
 		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL,
 						  NULL);
 		wait_ms = dc_ask_sockets(ask, add_socket, set);
-		(void) WaitEventSetWait(set, wait_ms, &event, 1, PG_WAIT_EXTENSION);
+		(void) WaitEventSetWait(set, Min(wait_ms, max_ms), &event, 1,
+								PG_WAIT_EXTENSION);
 	}
 	PG_FINALLY();
 	{
@@ -432,6 +433,12 @@ dc_ask_wait(DcAsk *ask)
 	CHECK_FOR_INTERRUPTS();
 	if (ask->plan.check != NULL)
 		ask->plan.check();
+}
+
+void
+dc_ask_wait(DcAsk *ask)
+{
+	dc_ask_wait_for(ask, CHECK_MS);
 }
 
 DcReply *

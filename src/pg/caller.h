@@ -67,6 +67,9 @@ extern DcReply *dc_ask_next(DcAsk *ask);
 extern DcReply *dc_ask_poll(DcAsk *ask);
 extern void dc_ask_wait(DcAsk *ask);
 
+/* Waits no longer than that. */
+extern void dc_ask_wait_for(DcAsk *ask, long max_ms);
+
 /* The reply of a node whether it is over or not; NULL: it was not asked. */
 extern DcReply *dc_ask_reply(DcAsk *ask, uint32 node_id);
 

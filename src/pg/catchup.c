@@ -22,6 +22,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -37,6 +38,7 @@
 #include "mend.h"
 #include "message.h"
 #include "rel.h"
+#include "sql.h"
 
 #define CHUNK_ITEMS 1000
 #define CHUNK_BYTES (512 * 1024)
@@ -222,10 +224,14 @@ static bool
 append_waiting(Chunk *chunk, DcKey key, DcHlc stamp)
 {
 	StringInfoData batch;
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
+	bool found;
 
 	initStringInfo(&batch);
-	if (!dc_mend_find_waiting(dc_keyspace(chunk->slot)->id, key.data,
-							  key.length, stamp, &batch))
+	found = dc_mend_find_waiting(dc_keyspace(chunk->slot)->id, key.data,
+								 key.length, stamp, &batch);
+	dc_role_end(role);
+	if (!found)
 		return false;
 	dc_call_append(&chunk->waiting, DC_PART_CATCHUP, batch.data,
 				   (Size) batch.len);
@@ -425,44 +431,59 @@ dc_catchup_floor(int slot, StringInfo call)
 	close_chunk(&chunk, call, &rows);
 }
 
-/* What is here of a key; nothing, if that is not settled at the moment. */
-static void
+/* A row may be newer than its entry: it is committed and not merged yet. */
+static DcKeyFound
 send_key(Chunk *chunk, DcKey key)
 {
 	DcHlc row = DC_HLC_NONE;
+	DcHlc floor;
 	DcEntry now;
 
 	if (chunk->rel != NULL &&
 		dc_rel_find(chunk->rel, chunk->relation, key.data, key.length,
 					GetActiveSnapshot(), chunk->row))
 		row = dc_rel_stamp(chunk->rel, chunk->row);
-	now = dc_rule_above_floor(dc_metadata_get(chunk->slot, key),
-							  dc_floor(chunk->slot));
-	if (now.dead && now.stamp > dc_floor(chunk->slot))
-		append_tombstone(chunk, key, now.stamp);
-	else if (!now.dead && row != DC_HLC_NONE && row == now.stamp)
+	now = dc_metadata_get(chunk->slot, key);
+	floor = dc_floor(chunk->slot);
+	now = dc_rule_above_floor(now, floor);
+	if (row > floor && (row > now.stamp || (row == now.stamp && !now.dead)))
 		append_row(chunk, key, row);
-	else if (!now.dead && now.stamp != DC_HLC_NONE)
-		(void) append_waiting(chunk, key, now.stamp);
+	else if (now.stamp <= floor)
+		return DC_KEY_ABSENT;
+	else if (now.dead)
+		append_tombstone(chunk, key, now.stamp);
+	else if (!append_waiting(chunk, key, now.stamp))
+		return DC_KEY_UNSETTLED;
+	return DC_KEY_SENT;
 }
 
 uint32
 dc_catchup_rows(int slot, const DcSlice *keys, uint32 count, Size bytes_max,
-				StringInfo call, uint32 *rows)
+				StringInfo call, uint32 *rows, uint8 *found)
 {
 	Chunk chunk = {.slot = slot};
 	uint32 at = 0;
+	DcRole role;
 
 	if (!open_chunk(&chunk))
 		return 0;
+	/* what types and domains run belongs to the table's owner */
+	if (chunk.rel != NULL)
+		role = dc_role_begin(chunk.rel->owner, true);
 	PushActiveSnapshot(GetLatestSnapshot());
 	while (at < count && (Size) chunk.batch.len < bytes_max)
 	{
+		DcKeyFound what;
+
 		CHECK_FOR_INTERRUPTS();
-		send_key(&chunk, dc_key_make(keys[at].data, keys[at].length));
+		what = send_key(&chunk, dc_key_make(keys[at].data, keys[at].length));
+		if (found != NULL)
+			found[at] = (uint8) what;
 		at++;
 	}
 	PopActiveSnapshot();
+	if (chunk.rel != NULL)
+		dc_role_end(role);
 	close_chunk(&chunk, call, rows);
 	return at;
 }
@@ -640,7 +661,13 @@ dc_catchup_range(int slot, DcCopyPlace *place, int bytes_max, StringInfo call,
 						errmsg("table \"%s\" cannot be read in ranges",
 							   RelationGetRelationName(chunk.relation))));
 	if (chunk.rel != NULL)
+	{
+		/* as dc_catchup_rows() does */
+		DcRole role = dc_role_begin(chunk.rel->owner, true);
+
 		end = read_range(&chunk, place, bytes_max);
+		dc_role_end(role);
+	}
 	close_chunk(&chunk, call, rows);
 	return end ? DC_CATCHUP_END : DC_CATCHUP_CHUNK;
 }

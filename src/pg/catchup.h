@@ -85,15 +85,24 @@ extern void dc_catchup_resume(DcCatchup *catchup, const DcCatchupMark *mark);
 
 extern void dc_catchup_end(DcCatchup *catchup);
 
+/* What is here of a key. */
+typedef enum DcKeyFound
+{
+	DC_KEY_ABSENT, /* nothing, or only what the floor killed */
+	DC_KEY_SENT,
+	DC_KEY_UNSETTLED /* a commit is visible and not merged yet, or a loss */
+} DcKeyFound;
+
 /*
  * Appends, as parts of a call, what is here of these keys of one keyspace:
- * rows, tombstones, changes that wait.  Stops after `bytes_max`; returns how
- * many keys were looked at, at least one, or 0 if the table is locked by
- * somebody else.  In a transaction, SPI connected; the caller flushes WAL
- * (dc_flush_all) before any of it leaves.
+ * rows, tombstones, changes that wait; found[] (may be NULL) says it of each.
+ * Stops after `bytes_max`; returns how many keys were looked at, at least one,
+ * or 0 if the table is locked by somebody else.  In a transaction, SPI
+ * connected; the caller flushes WAL (dc_flush_all) before any of it leaves.
  */
 extern uint32 dc_catchup_rows(int slot, const DcSlice *keys, uint32 count,
-							  Size bytes_max, StringInfo call, uint32 *rows);
+							  Size bytes_max, StringInfo call, uint32 *rows,
+							  uint8 *found);
 
 /* Appends the keyspace's floor, if it has one; likewise. */
 extern void dc_catchup_floor(int slot, StringInfo call);

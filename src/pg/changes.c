@@ -375,6 +375,23 @@ dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 	(void) add(slot, key, entry, replaced);
 }
 
+DcHlc
+dc_change_own_death(int slot, DcKey key)
+{
+	for (int64 i = xact.context == NULL ? 0 : xact.count; i > 0; i--)
+	{
+		const Change *change = &xact.changes[i - 1];
+
+		if (change->slot != slot || change->dictionary < 0 ||
+			(!change->floor &&
+			 (change->hash != key.hash || change->key_length != key.length ||
+			  memcmp(change->key, key.data, key.length) != 0)))
+			continue;
+		return change->entry.dead ? change->entry.stamp : DC_HLC_NONE;
+	}
+	return DC_HLC_NONE;
+}
+
 void
 dc_change_apply_new(int slot, DcKey key, DcEntry entry)
 {

@@ -78,6 +78,12 @@ extern void dc_change_announce(int slot, DcKey key, DcHlc stamp);
  */
 extern void dc_changes_gap(void);
 
+/*
+ * The stamp under which this transaction deleted the key or truncated its
+ * table, if that was the last it did to it; DC_HLC_NONE: it did not.
+ */
+extern DcHlc dc_change_own_death(int slot, DcKey key);
+
 /* The stamp of the last transaction that committed captured changes here. */
 extern DcHlc dc_last_commit_stamp(void);
 

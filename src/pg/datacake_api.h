@@ -164,8 +164,9 @@ typedef struct DatacakeApi
 	void (*call_end)(DatacakeCall *call);
 
 	/*
-	 * Registers the selector of this process, NULL: none; in _PG_init() of a
-	 * preloaded library it is that of all processes.  `name` is for messages.
+	 * Registers a selector in this process, NULL: no longer; in _PG_init() of a
+	 * preloaded library in all processes.  It is asked where the setting
+	 * datacake.selector is its name.
 	 */
 	void (*selector_register)(const char *name, DatacakeSelector selector);
 

@@ -24,6 +24,7 @@ char *datacake_seeds;
 char *datacake_cluster_key_file;
 int datacake_consistency;
 int datacake_consistency_timeout_ms;
+char *datacake_selector;
 bool datacake_capture;
 int datacake_gossip_interval_ms;
 int datacake_join_rate_kb;
@@ -319,6 +320,11 @@ define_session(void)
 			   "Longest wait for the consistency level after commit.",
 			   &datacake_consistency_timeout_ms, 10000, 1, INT_MAX, PGC_USERSET,
 			   GUC_UNIT_MS);
+	DefineCustomStringVariable("datacake.selector",
+							   "Who chooses the nodes that are asked and waited "
+							   "for: \"default\", or a registered selector.",
+							   NULL, &datacake_selector, "default", PGC_USERSET,
+							   0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("datacake.capture",
 							 "Writes made while this is off stay on this node.",
 							 NULL, &datacake_capture, true, PGC_SUSET, 0, NULL,

@@ -20,6 +20,7 @@ extern char *datacake_seeds;
 extern char *datacake_cluster_key_file;
 extern int datacake_consistency;
 extern int datacake_consistency_timeout_ms;
+extern char *datacake_selector;
 extern bool datacake_capture;
 extern int datacake_gossip_interval_ms;
 extern int datacake_join_rate_kb;

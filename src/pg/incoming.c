@@ -233,11 +233,10 @@ slice_is(DcSlice slice, const char *text)
 		   memcmp(slice.data, text, slice.length) == 0;
 }
 
-static void
-map_columns(DcTarget *target)
+void
+dc_incoming_map(DcTarget *target, DcRel *rel)
 {
-	DcRel *rel = target->rel;
-
+	target->rel = rel;
 	target->columns = palloc0(sizeof(DcColumn *) * (target->image_columns + 1));
 	target->same_columns = target->image_columns == rel->column_count;
 	for (int i = 0; i < target->image_columns; i++)
@@ -347,7 +346,7 @@ dc_incoming_open(DcTarget *target)
 		target->complaint = "its table is gone";
 		return;
 	}
-	map_columns(target);
+	dc_incoming_map(target, target->rel);
 	indexes = RelationGetIndexList(target->relation);
 	target->unique = list_length(indexes) > 1;
 	list_free(indexes);

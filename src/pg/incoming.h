@@ -95,6 +95,9 @@ extern int dc_incoming_run(const DcApplySet *set, const DcIncoming *items);
 extern void dc_incoming_open(DcTarget *target);
 extern void dc_incoming_close(DcApplySet *set);
 
+/* Only the columns, of a table that the caller has opened. */
+extern void dc_incoming_map(DcTarget *target, DcRel *rel);
+
 /* The image of an item, with its stamp, into a slot; the rest is null. */
 extern void dc_incoming_decode(const DcIncoming *item, TupleTableSlot *slot);
 

@@ -145,7 +145,8 @@ exchange_rows(int slot, DcReader *r, DcHlc floor)
 	if (dc_floor(slot) > floor)
 		dc_catchup_floor(slot, parts);
 	if (count > 0)
-		taken = dc_catchup_rows(slot, keys, count, ROWS_BYTES, parts, &rows);
+		taken =
+			dc_catchup_rows(slot, keys, count, ROWS_BYTES, parts, &rows, NULL);
 	dc_writer_init(&w, head, sizeof(head));
 	begin_answer(&w, DC_REPAIR_ROWS, slot);
 	dc_write_varint(&w, taken);

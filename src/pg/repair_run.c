@@ -127,9 +127,9 @@ read_rows(Run *run, StringInfo parts)
 	{
 		dc_transaction_begin();
 		MemoryContextSwitchTo(run->scratch);
-		taken =
-			dc_catchup_rows(run->slot, push->keys + push->at,
-							push->count - push->at, ROWS_BYTES, parts, &rows);
+		taken = dc_catchup_rows(run->slot, push->keys + push->at,
+								push->count - push->at, ROWS_BYTES, parts,
+								&rows, NULL);
 		dc_transaction_commit(context);
 		if (taken > 0)
 			break;
@@ -678,17 +678,29 @@ compare_images(Run *run)
 /* --- all of it --- */
 
 static void
-run_with_peer(Run *run)
+compare_with_peer(Run *run)
+{
+	fetch_lost(run);
+	compare_entries(run);
+	if (run->plan->images)
+		compare_images(run);
+}
+
+static void
+move_known_rows(Run *run)
+{
+	move_rows(run, false);
+}
+
+static void
+run_with_peer(Run *run, void (*work)(Run *))
 {
 	const DcAskStats *stats;
 
 	run->asking = begin_asking(run);
 	PG_TRY();
 	{
-		fetch_lost(run);
-		compare_entries(run);
-		if (run->plan->images)
-			compare_images(run);
+		work(run);
 		stats = dc_ask_stats(run->asking);
 		run->out->sent_bytes = stats->sent_bytes;
 		run->out->received_bytes = stats->received_bytes;
@@ -701,15 +713,15 @@ run_with_peer(Run *run)
 	PG_END_TRY();
 }
 
-void
-dc_repair_run(const DcRepairPlan *plan, DcRepairOutcome *outcome,
-			  void (*check)(void))
+/* In a context of its own, current until end_run(). */
+static Run *
+begin_run(const DcRepairPlan *plan, DcRepairOutcome *outcome,
+		  void (*check)(void))
 {
-	MemoryContext old = CurrentMemoryContext;
 	MemoryContext context =
-		AllocSetContextCreate(old, "datacake repair", ALLOCSET_DEFAULT_SIZES);
+		AllocSetContextCreate(CurrentMemoryContext, "datacake repair",
+							  ALLOCSET_DEFAULT_SIZES);
 	Run *run = MemoryContextAllocZero(context, sizeof(Run));
-	TimestampTz started = GetCurrentTimestamp();
 
 	memset(outcome, 0, sizeof(*outcome));
 	outcome->keyspace = plan->keyspace;
@@ -729,13 +741,44 @@ dc_repair_run(const DcRepairPlan *plan, DcRepairOutcome *outcome,
 	dc_key_list_init(&run->alone, context);
 	dc_key_list_init(&run->kept, context);
 	require_keyspace(run);
+	return run;
+}
+
+static void
+end_run(Run *run, MemoryContext old)
+{
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(run->context);
+}
+
+void
+dc_repair_run(const DcRepairPlan *plan, DcRepairOutcome *outcome,
+			  void (*check)(void))
+{
+	MemoryContext old = CurrentMemoryContext;
+	TimestampTz started = GetCurrentTimestamp();
+	Run *run = begin_run(plan, outcome, check);
+
 	if (plan->scrub)
 		scrub(run);
 	if (plan->node_id != 0)
-		run_with_peer(run);
+		run_with_peer(run, compare_with_peer);
 	outcome->elapsed_us = (uint64) (GetCurrentTimestamp() - started);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
+	end_run(run, old);
+}
+
+void
+dc_repair_keys(const DcRepairPlan *plan, const DcKeyList *keys, bool fetch,
+			   DcRepairOutcome *outcome, void (*check)(void))
+{
+	MemoryContext old = CurrentMemoryContext;
+	Run *run = begin_run(plan, outcome, check);
+
+	for (uint32 i = 0; i < keys->count; i++)
+		dc_key_list_add(fetch ? &run->fetch : &run->push, keys->keys[i].data,
+						keys->keys[i].length);
+	run_with_peer(run, move_known_rows);
+	end_run(run, old);
 }
 
 void

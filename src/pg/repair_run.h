@@ -19,6 +19,7 @@
 
 #include "rel.h"
 #include "repair.h"
+#include "scrub.h"
 #include "shmem.h"
 
 /*
@@ -27,6 +28,14 @@
  */
 extern void dc_repair_run(const DcRepairPlan *plan, DcRepairOutcome *outcome,
 						  void (*check)(void));
+
+/*
+ * Takes the rows of some keys from the peer, or gives it this node's;
+ * otherwise like dc_repair_run().
+ */
+extern void dc_repair_keys(const DcRepairPlan *plan, const DcKeyList *keys,
+						   bool fetch, DcRepairOutcome *outcome,
+						   void (*check)(void));
 
 /* What this node is at this moment, for the core; fills *vector. */
 extern DcRepairNode dc_repair_self(int slot, DcVv *vector);

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "events.h"
 #include "guc.h"
+#include "heal.h"
 #include "metadata.h"
 #include "queue.h"
 
@@ -48,6 +49,7 @@ request(void)
 	RequestAddinShmemSpace(shared_bytes());
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
+	RequestAddinShmemSpace(dc_heal_bytes());
 	RequestAddinShmemSpace(dc_events_bytes());
 	RequestNamedLWLockTranche("datacake", DC_LOCK_COUNT + DC_PARTITION_LOCKS);
 }
@@ -112,6 +114,7 @@ startup(void)
 		init_shared();
 	dc_metadata_attach();
 	dc_queue_attach();
+	dc_heal_attach();
 	dc_events_attach();
 	LWLockRelease(AddinShmemInitLock);
 }

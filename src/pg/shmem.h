@@ -16,6 +16,7 @@
  *	 gossip, launcher     events (events.h)             DC_LOCK_EVENTS
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
  *	 apply backends       vector                        DC_LOCK_VECTOR
+ *	 readers              stale keys (heal.h)           DC_LOCK_HEAL
  *	 commit callbacks     the metadata                  one lock per partition
  *
  * No lock is ever held across I/O or while waiting for another one of ours,
@@ -51,6 +52,7 @@ enum
 	DC_LOCK_QUEUE,
 	DC_LOCK_JOBS,
 	DC_LOCK_STANDING,
+	DC_LOCK_HEAL,
 	DC_LOCK_EVENTS,
 	DC_LOCK_COUNT
 };
@@ -353,6 +355,9 @@ typedef enum DcCounter
 	DC_COUNT_STAMPS_TWICE,
 	DC_COUNT_PURGED,
 	DC_COUNT_REPAIR_KEPT,
+	DC_COUNT_READ_QUESTIONS,
+	DC_COUNT_READ_STALE,
+	DC_COUNT_READ_REPLACED,
 	DC_COUNTERS
 } DcCounter;
 

@@ -407,6 +407,9 @@ datacake_counters(PG_FUNCTION_ARGS)
 		[DC_COUNT_APPLIED_BATCHES] = "calls_applied",
 		[DC_COUNT_STAMPS_TWICE] = "stamps_twice",
 		[DC_COUNT_REPAIR_KEPT] = "repair_kept",
+		[DC_COUNT_READ_QUESTIONS] = "read_questions",
+		[DC_COUNT_READ_STALE] = "read_stale",
+		[DC_COUNT_READ_REPLACED] = "read_replaced",
 		[DC_COUNT_PURGED] = "tombstones_purged",
 	};
 	Row row;

@@ -23,7 +23,7 @@ my $library = "$build/api_example";
 
 my $c = DatacakeCluster->new(
 	nodes => 2,
-	conf  => { 'shared_preload_libraries' => "datacake, $library", 'datacake.data_center' => 'here' });
+	conf  => { 'shared_preload_libraries' => "datacake, $library", 'datacake.data_center' => 'here', 'datacake.selector' => 'example' });
 $c->sql($_, $script) foreach $c->running;
 
 # ---- clock
