@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "acks.h"
 #include "clock.h"
 #include "guc.h"
 #include "link.h"
@@ -285,6 +286,7 @@ turn(void)
 			dc_link_turn(peer->link, peer->conninfo, peer->incarnation,
 						 &watermark, due);
 	}
+	dc_acks_turn();
 	close_fenced();
 	release_queue();
 }

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "guc.h"
+#include "level_wait.h"
 #include "sql.h"
 
 static void
@@ -78,6 +79,7 @@ dc_worker_begin(DcWorkerKind kind, bool database)
 		dc_set_option("synchronous_commit", "on");
 		dc_set_option("lock_timeout", "1s");
 	}
+	dc_level_exempt(true);
 	claim_worker(kind);
 	snprintf(title, sizeof(title), "datacake %s", dc_worker_name(kind));
 	pgstat_report_appname(title);

@@ -305,10 +305,10 @@ CREATE FUNCTION datacake.unreplicate_table(relation regclass) RETURNS void
 COMMENT ON FUNCTION datacake.unreplicate_table(regclass) IS
     'makes a keyspace an ordinary table again, on every node; the rows stay';
 
-CREATE FUNCTION datacake.require_level(level text) RETURNS void
-    AS 'MODULE_PATHNAME', 'datacake_require_level' LANGUAGE C;
-COMMENT ON FUNCTION datacake.require_level(text) IS
-    'refuses a consistency level that is unknown or not available; NULL is the setting datacake.consistency';
+CREATE FUNCTION datacake.ask_level(level text) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_ask_level' LANGUAGE C;
+COMMENT ON FUNCTION datacake.ask_level(text) IS
+    'the running transaction asks for this consistency level, besides others that it asks for; NULL is the setting datacake.consistency';
 
 CREATE FUNCTION datacake.reads_here(level text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'datacake_reads_here' LANGUAGE C STABLE;
@@ -347,7 +347,7 @@ BEGIN
     EXECUTE format($f$
         CREATE FUNCTION %1$I.put(key %2$s, value %3$s, consistency text DEFAULT NULL) RETURNS datacake.hlc
         LANGUAGE sql AS $b$
-            SELECT datacake.require_level(put.consistency);
+            SELECT datacake.ask_level(put.consistency);
             INSERT INTO %1$I.entries AS e (key, value) VALUES (put.key, put.value)
             ON CONFLICT ON CONSTRAINT entries_pkey DO UPDATE SET value = excluded.value RETURNING e._stamp
         $b$;
@@ -355,7 +355,7 @@ BEGIN
         LANGUAGE plpgsql AS $b$
         DECLARE n bigint;
         BEGIN
-            PERFORM datacake.require_level(consistency);
+            PERFORM datacake.ask_level(consistency);
             IF cardinality(keys) IS DISTINCT FROM cardinality("values") THEN
                 RAISE EXCEPTION 'keys and values differ in number' USING ERRCODE = 'array_subscript_error',
                     HINT = 'Give one value for each key.';
@@ -385,12 +385,12 @@ BEGIN
         END $b$;
         CREATE FUNCTION %1$I.del(key %2$s, consistency text DEFAULT NULL) RETURNS boolean
         LANGUAGE sql AS $b$
-            SELECT datacake.require_level(del.consistency);
+            SELECT datacake.ask_level(del.consistency);
             WITH d AS (DELETE FROM %1$I.entries e WHERE e.key = del.key RETURNING 1) SELECT count(*) > 0 FROM d
         $b$;
         CREATE FUNCTION %1$I.del_many(keys %2$s[], consistency text DEFAULT NULL) RETURNS bigint
         LANGUAGE sql AS $b$
-            SELECT datacake.require_level(del_many.consistency);
+            SELECT datacake.ask_level(del_many.consistency);
             WITH d AS (DELETE FROM %1$I.entries e WHERE e.key = ANY (del_many.keys) RETURNING 1) SELECT count(*) FROM d
         $b$;
         COMMENT ON FUNCTION %1$I.put(%2$s, %3$s, text) IS 'writes one value; returns the stamp it got';
@@ -455,8 +455,16 @@ CREATE FUNCTION datacake.next_id() RETURNS bigint
     AS 'MODULE_PATHNAME', 'datacake_next_id' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION datacake.next_id() IS 'a bigint that no other call in the cluster returns, ordered by time: for primary keys';
 CREATE FUNCTION datacake.last_commit_stamp() RETURNS datacake.hlc
-    AS 'MODULE_PATHNAME', 'datacake_last_commit' LANGUAGE C VOLATILE;
+    AS 'MODULE_PATHNAME', 'datacake_last_commit_stamp' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION datacake.last_commit_stamp() IS 'stamp of the last replicated transaction of this session, or NULL';
+CREATE FUNCTION datacake.last_commit(OUT stamp datacake.hlc, OUT level text, OUT required integer, OUT acked integer, OUT nodes integer[])
+    RETURNS record AS 'MODULE_PATHNAME', 'datacake_last_commit' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.last_commit() IS
+    'the last replicated transaction of this session: the level it asked for, how many nodes that needs, how many and which members are known to have it flushed by now; NULL before the first';
+CREATE FUNCTION datacake.await(level text DEFAULT NULL, timeout interval DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'datacake_await' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.await(text, interval) IS
+    'waits until the last replicated transaction of this session has reached a level, by default the one it asked for; after the timeout, by default datacake.consistency_timeout, an error: committed here, level unknown';
 CREATE FUNCTION datacake.await_stamp(stamp datacake.hlc, timeout interval DEFAULT '10 s') RETURNS boolean
     AS 'MODULE_PATHNAME', 'datacake_await_stamp' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION datacake.await_stamp(datacake.hlc, interval) IS
@@ -625,7 +633,8 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.hlc_eq(datacake.hlc, datacake.hlc), datacake.hlc_ne(datacake.hlc, datacake.hlc),
     datacake.hlc_ge(datacake.hlc, datacake.hlc), datacake.hlc_gt(datacake.hlc, datacake.hlc),
     datacake.hlc_cmp(datacake.hlc, datacake.hlc), datacake.hlc_hash(datacake.hlc),
-    datacake.require_level(text), datacake.reads_here(text), datacake.read_newest(anyelement, anycompatiblearray, text), datacake.clock(), datacake.next_id(), datacake.last_commit_stamp(),
+    datacake.ask_level(text), datacake.reads_here(text), datacake.read_newest(anyelement, anycompatiblearray, text), datacake.clock(), datacake.next_id(),
+    datacake.last_commit_stamp(), datacake.last_commit(), datacake.await(text, interval),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
 GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.progress, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,

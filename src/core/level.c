@@ -135,3 +135,42 @@ dc_tally_could_meet(const DcTally *have, const DcTally *open,
 {
 	return reaches(have, open, needs);
 }
+
+static void
+sort_descending(DcVoice voices[], uint32_t count)
+{
+	for (uint32_t i = 1; i < count; i++)
+	{
+		DcVoice voice = voices[i];
+		uint32_t at = i;
+
+		for (; at > 0 && voices[at - 1].position < voice.position; at--)
+			voices[at] = voices[at - 1];
+		voices[at] = voice;
+	}
+}
+
+uint64_t
+dc_level_reached(const DcTally *needs, DcVoice voices[], uint32_t count,
+				 DcTally *scratch)
+{
+	sort_descending(voices, count);
+	memset(scratch, 0, sizeof(*scratch));
+	for (uint32_t i = 0; i < count; i++)
+	{
+		dc_tally_add(scratch, voices[i].centre);
+		if (dc_tally_meets(scratch, needs))
+			return voices[i].position;
+	}
+	return 0;
+}
+
+uint32_t
+dc_tally_least(const DcTally *needs)
+{
+	uint32_t by_centre = 0;
+
+	for (uint32_t i = 0; i < needs->centres; i++)
+		by_centre += needs->in[i];
+	return by_centre > needs->total ? by_centre : needs->total;
+}

@@ -55,6 +55,13 @@ const char *dc_level_name(DcLevel level);
 
 void dc_tally_add(DcTally *tally, uint32_t centre);
 
+/* One node, and the position in some order up to which it said its word. */
+typedef struct DcVoice
+{
+	uint32_t centre;
+	uint64_t position;
+} DcVoice;
+
 /* Takes back what was added. */
 void dc_tally_remove(DcTally *tally, uint32_t centre);
 
@@ -66,6 +73,16 @@ void dc_level_needs(DcLevel level, const DcTally *members, uint32_t own_centre,
 					DcTally *needs);
 
 bool dc_tally_meets(const DcTally *have, const DcTally *needs);
+
+/*
+ * The greatest position that so many reached that the needs are met; 0: none.
+ * Sorts the voices.  `scratch` is overwritten.
+ */
+uint64_t dc_level_reached(const DcTally *needs, DcVoice voices[],
+						  uint32_t count, DcTally *scratch);
+
+/* The least number of nodes that can meet the needs. */
+uint32_t dc_tally_least(const DcTally *needs);
 
 /* Could it, if all of `open` were added? */
 bool dc_tally_could_meet(const DcTally *have, const DcTally *open,

@@ -39,7 +39,10 @@
 	X(SPLIT, "YD036", "two member lists bear one number")                      \
 	X(UNDECIDED, "YD037", "outcome of the change of the member list is open")  \
 	X(UNREADABLE, "YD045", "too few replicas answer")                          \
-	X(UNSETTLED, "YD046", "what is here of a key is not settled yet")
+	X(UNSETTLED, "YD046", "what is here of a key is not settled yet")          \
+	X(LEVEL_UNMET, "YD060", "consistency level cannot be met")                 \
+	X(LEVEL_LATE, "YD061", "consistency level was not reached in time")        \
+	X(LEVEL_OPEN, "YD062", "outcome: committed here, level unknown")
 
 typedef enum DcStatus
 {

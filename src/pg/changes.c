@@ -14,6 +14,7 @@
 #include "batch.h"
 #include "clock.h"
 #include "guc.h"
+#include "level_wait.h"
 #include "queue.h"
 #include "tombstone.h"
 #include "vector.h"
@@ -90,7 +91,6 @@ typedef struct Transaction
 } Transaction;
 
 static Transaction xact;
-static DcHlc last_commit;
 
 #define ARENA_BLOCK   (256 * 1024)
 #define LARGE_CHANGES 100000
@@ -176,12 +176,6 @@ dc_transaction_owns(DcHlc stamp)
 			high = middle;
 	}
 	return false;
-}
-
-DcHlc
-dc_last_commit_stamp(void)
-{
-	return last_commit;
 }
 
 /* --- the list --- */
@@ -347,6 +341,7 @@ static void
 ship(Change *change, DcRel *rel, bool insert)
 {
 	change->dictionary = dictionary_of(rel);
+	dc_level_ask((DcLevel) datacake_consistency);
 	if (!insert)
 		xact.only_inserts = false;
 	xact.captured++;
@@ -628,6 +623,8 @@ pre_commit(void)
 	if (xact.context == NULL || xact.count == 0)
 		return;
 	old = MemoryContextSwitchTo(xact.context);
+	if (xact.captured > 0)
+		dc_level_check();
 	deduplicate();
 	bury_truncated();
 	write_tombstones();
@@ -706,9 +703,10 @@ settle(void)
 	}
 	if (xact.has_queued)
 	{
-		dc_queue_publish(xact.queued, (uint32) xact.shipped, XactLastCommitEnd,
-						 dc_now_us());
-		last_commit = xact.stamps[xact.stamp_count - 1];
+		uint64 number = dc_queue_publish(xact.queued, (uint32) xact.shipped,
+										 XactLastCommitEnd, dc_now_us());
+
+		dc_level_committed(number, xact.stamps[xact.stamp_count - 1]);
 	}
 	end_readings(); /* after the merges: keys to be mended are queued */
 	dc_settling_end();
@@ -774,6 +772,7 @@ forget(void)
 {
 	memset(&xact, 0, sizeof(xact));
 	xact.queued = DC_QUEUE_NONE;
+	dc_level_forget();
 }
 
 static void
@@ -811,12 +810,15 @@ static void
 on_resource_release(ResourceReleasePhase phase, bool is_commit,
 					bool is_top_level, void *arg)
 {
-	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit || !is_top_level ||
-		!xact.unsettled)
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit || !is_top_level)
 		return;
-	settle();
-	dc_vector_at_commit();
-	forget();
+	if (xact.unsettled)
+	{
+		settle();
+		dc_vector_at_commit();
+		forget();
+	}
+	dc_level_wait(); /* P4 */
 }
 
 /*
@@ -827,7 +829,10 @@ static void
 on_subtransaction_event(SubXactEvent event, SubTransactionId subid,
 						SubTransactionId parent, void *arg)
 {
-	if (event != SUBXACT_EVENT_ABORT_SUB || xact.context == NULL)
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	dc_level_subabort(subid);
+	if (xact.context == NULL)
 		return;
 	while (xact.count > 0 && xact.changes[xact.count - 1].subid >= subid)
 	{

@@ -84,7 +84,4 @@ extern void dc_changes_gap(void);
  */
 extern DcHlc dc_change_own_death(int slot, DcKey key);
 
-/* The stamp of the last transaction that committed captured changes here. */
-extern DcHlc dc_last_commit_stamp(void);
-
 #endif

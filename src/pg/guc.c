@@ -295,27 +295,13 @@ define_limits(void)
 			   &datacake_conflict_history, 10000, 0, 10000000, PGC_SIGHUP, 0);
 }
 
-/* Only `none` is there yet; a stronger level must not be silently weaker. */
-static bool
-check_consistency(int *newval, void **extra, GucSource source)
-{
-	if (*newval == 0)
-		return true;
-	GUC_check_errcode(ERRCODE_FEATURE_NOT_SUPPORTED);
-	GUC_check_errmsg("consistency level \"%s\" is not available yet",
-					 consistency_levels[*newval].name);
-	GUC_check_errhint("Use \"none\": the write is durable on this node when "
-					  "COMMIT returns and reaches the others afterwards.");
-	return false;
-}
-
 static void
 define_session(void)
 {
 	DefineCustomEnumVariable("datacake.consistency",
 							 "Nodes that must hold a write before COMMIT returns.",
 							 NULL, &datacake_consistency, 0, consistency_levels,
-							 PGC_USERSET, 0, check_consistency, NULL, NULL);
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	define_int("datacake.consistency_timeout",
 			   "Longest wait for the consistency level after commit.",
 			   &datacake_consistency_timeout_ms, 10000, 1, INT_MAX, PGC_USERSET,

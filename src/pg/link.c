@@ -13,6 +13,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "acked.h"
+#include "acks.h"
 #include "advice.h"
 #include "catchup.h"
 #include "clock.h"
@@ -55,6 +57,9 @@ typedef struct Message
 	DcHlc watermark;     /* 0: none */
 	uint64 catchup;      /* number of the one whose chunk it is; 0: none */
 	uint64 closes;       /* epoch whose fenced nodes its ack closes; 0 */
+	uint64 first;        /* publish number of the first of its batches */
+	uint64 covers;       /* it ends a catch-up of all below; 0: none */
+	uint64 epoch;        /* of the member list that the peer was told */
 	DcCatchupMark mark;
 } Message;
 
@@ -70,7 +75,9 @@ struct DcLink
 	DcStream stream;
 	DcCatchup *catchup;         /* running, or interrupted */
 	uint64 catchup_number;      /* its number, of this link */
+	uint64 catchup_head;        /* it covers all that was published below */
 	DcCatchupMark acked_mark;   /* where it can go on */
+	DcAcked acked;              /* what was published, and is flushed there */
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
@@ -242,6 +249,18 @@ count_acked(DcLink *link, const Message *message)
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 
+/* What COMMITs of this node wait for (acks.h). */
+static void
+count_flushed(DcLink *link, const Message *message)
+{
+	if (message->batches > 0)
+		dc_acked_batches(&link->acked, message->first,
+						 message->first + message->batches);
+	if (message->covers != 0)
+		dc_acked_catchup(&link->acked, message->covers);
+	dc_acks_note(link->node_id, message->epoch, link->acked.position);
+}
+
 /* --- life of a link --- */
 
 DcLink *
@@ -335,6 +354,8 @@ start_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 	}
 	snprintf(name, sizeof(name), "datacake node %d", datacake_node_id);
 	values[6] = name;
+	if (link->incarnation != incarnation)
+		memset(&link->acked, 0, sizeof(link->acked));
 	link->incarnation = incarnation;
 	link->conn = PQconnectStartParams(keywords, values, true);
 	dc_advice_prepare(link->conn);
@@ -594,6 +615,8 @@ take_welcome(DcLink *link)
 	link->owed_epoch = 0;
 	link->closed_epoch = 0;
 	link->session = welcome->session;
+	dc_acks_meet(link->node_id, link->incarnation,
+				 welcome->joining ? welcome->clock : DC_HLC_NONE);
 	link->version = welcome->version;
 	note_incoming(link, welcome->incoming);
 	(void) dc_stream_hello(&link->stream, &welcome->vector,
@@ -637,6 +660,7 @@ take_ack(DcLink *link, const Message *message)
 		return;
 	}
 	count_acked(link, message);
+	count_flushed(link, message);
 	/* acks of one catch-up may arrive when the next one has begun */
 	if (message->catchup != 0 && message->catchup == link->catchup_number)
 		link->acked_mark = message->mark;
@@ -764,6 +788,7 @@ send_call(DcLink *link, StringInfo call, Message *draft, bool catchup)
 	*message = *draft;
 	message->kind = MESSAGE_CALL;
 	message->sequence = link->sequence;
+	message->epoch = link->sent_epoch;
 	count_sent(link, message, (Size) lengths[0], catchup);
 	flush_socket(link);
 }
@@ -844,6 +869,8 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 			 (Size) call.len + queued.length > MESSAGE_BYTES))
 			break;
 		dc_call_append(&call, DC_PART_BATCH, queued.data, queued.length);
+		if (draft.batches == 0)
+			draft.first = link->stream.position;
 		dc_stream_batch_sent(&link->stream);
 		draft.batches++;
 		draft.rows += queued.rows;
@@ -909,8 +936,12 @@ begin_catchup(DcLink *link)
 		return;
 	cover_all_that_is_needed(link);
 	above = MemoryContextAlloc(link->scratch, sizeof(DcVv));
+	/* before the vector: what is published by now was merged by now */
+	link->catchup_head = dc_queue_head();
 	dc_vector_read(own);
 	link->partial = dc_standing_joining();
+	if (link->partial)
+		link->catchup_head = 0; /* nothing of its own takes part */
 	dc_stream_catchup_begin(&link->stream, own, link->covered,
 							link->partial ? 0 : (uint32) datacake_node_id);
 	for (uint32 id = 0; id < DC_NODE_IDS; id++)
@@ -950,6 +981,7 @@ end_catchup(DcLink *link, StringInfo call, Message *draft)
 	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
 	appendBinaryStringInfo(call, (char *) bytes, (int) w.length);
 	draft->closes = link->begun_epoch;
+	draft->covers = link->catchup_head;
 	link->peer_joins = false;
 	dc_stream_catchup_end(&link->stream, (uint32) datacake_node_id);
 	dc_catchup_end(link->catchup);

@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "copy_join.h"
 #include "guc.h"
+#include "level_wait.h"
 #include "message.h"
 #include "peer.h"
 #include "roster.h"
@@ -297,6 +298,8 @@ prepare_session(DcSessionKind kind)
 		dc_set_option(options[i][0], options[i][1 + kind]);
 	if (kind == DC_SESSION_CHANGES)
 		dc_set_option("synchronous_commit", "on");
+	/* who applies changes must not wait for who waits for that (P4) */
+	dc_level_exempt(kind == DC_SESSION_CHANGES);
 	dc_set_option("client_encoding", GetDatabaseEncodingName());
 	dc_set_option("search_path", "pg_catalog, pg_temp");
 	if (!registered)

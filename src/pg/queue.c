@@ -151,7 +151,7 @@ dc_queue_reserve(Size length, uint8 **data)
 	return position;
 }
 
-void
+uint64
 dc_queue_publish(uint64 position, uint32 rows, XLogRecPtr commit_lsn,
 				 uint64 committed_us)
 {
@@ -171,6 +171,7 @@ dc_queue_publish(uint64 position, uint32 rows, XLogRecPtr commit_lsn,
 		record->state = RECORD_PUBLISHED;
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return number;
 }
 
 void

@@ -48,9 +48,12 @@ extern void dc_queue_attach(void);
  */
 extern uint64 dc_queue_reserve(Size length, uint8 **data);
 
-/* In COMMIT: publishes a reservation (DC_QUEUE_NONE: a gap); cannot fail. */
-extern void dc_queue_publish(uint64 position, uint32 rows,
-							 XLogRecPtr commit_lsn, uint64 committed_us);
+/*
+ * In COMMIT: publishes a reservation (DC_QUEUE_NONE: a gap); cannot fail.
+ * Returns its number.
+ */
+extern uint64 dc_queue_publish(uint64 position, uint32 rows,
+							   XLogRecPtr commit_lsn, uint64 committed_us);
 
 /* In ABORT: gives a reservation back. */
 extern void dc_queue_abandon(uint64 position);

@@ -10,6 +10,7 @@
 #include "storage/shmem.h"
 #include "utils/wait_event.h"
 
+#include "acks.h"
 #include "clock.h"
 #include "events.h"
 #include "guc.h"
@@ -49,6 +50,7 @@ request(void)
 	RequestAddinShmemSpace(shared_bytes());
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
+	RequestAddinShmemSpace(dc_acks_bytes(slot_count()));
 	RequestAddinShmemSpace(dc_heal_bytes());
 	RequestAddinShmemSpace(dc_events_bytes());
 	RequestNamedLWLockTranche("datacake", DC_LOCK_COUNT + DC_PARTITION_LOCKS);
@@ -114,6 +116,7 @@ startup(void)
 		init_shared();
 	dc_metadata_attach();
 	dc_queue_attach();
+	dc_acks_attach(slot_count());
 	dc_heal_attach();
 	dc_events_attach();
 	LWLockRelease(AddinShmemInitLock);

@@ -16,6 +16,7 @@
  *	 gossip, launcher     events (events.h)             DC_LOCK_EVENTS
  *	 replicator           links, watermark              DC_LOCK_LINKS; atomic
  *	 apply backends       vector                        DC_LOCK_VECTOR
+ *	 links, waiters       acks (acks.h)                 DC_LOCK_ACKS
  *	 readers              stale keys (heal.h)           DC_LOCK_HEAL
  *	 commit callbacks     the metadata                  one lock per partition
  *
@@ -52,6 +53,7 @@ enum
 	DC_LOCK_QUEUE,
 	DC_LOCK_JOBS,
 	DC_LOCK_STANDING,
+	DC_LOCK_ACKS,
 	DC_LOCK_HEAL,
 	DC_LOCK_EVENTS,
 	DC_LOCK_COUNT

@@ -24,12 +24,10 @@
 DC_SQL_FUNCTION(datacake_check_database);
 DC_SQL_FUNCTION(datacake_clock);
 DC_SQL_FUNCTION(datacake_next_id);
-DC_SQL_FUNCTION(datacake_last_commit);
 DC_SQL_FUNCTION(datacake_await_stamp);
 DC_SQL_FUNCTION(datacake_pause);
 DC_SQL_FUNCTION(datacake_resume);
 DC_SQL_FUNCTION(datacake_wait_for_nodes);
-DC_SQL_FUNCTION(datacake_require_level);
 
 /* The extension was created anew: the node starts anew with it. */
 static bool created;
@@ -82,15 +80,6 @@ datacake_next_id(PG_FUNCTION_ARGS)
 {
 	dc_require_loaded();
 	PG_RETURN_INT64((int64) dc_clock_draw());
-}
-
-/* datacake.last_commit_stamp(): of this session; NULL before the first */
-Datum
-datacake_last_commit(PG_FUNCTION_ARGS)
-{
-	if (dc_last_commit_stamp() == DC_HLC_NONE)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64((int64) dc_last_commit_stamp());
 }
 
 long
@@ -244,22 +233,5 @@ datacake_wait_for_nodes(PG_FUNCTION_ARGS)
 					 errhint("Look at datacake.nodes and at last_error in "
 							 "datacake.peers.")));
 	}
-	PG_RETURN_VOID();
-}
-
-/* Only none is there yet; a stronger level is not silently weaker. */
-Datum
-datacake_require_level(PG_FUNCTION_ARGS)
-{
-	DcLevel level;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_VOID();
-	level = dc_level_argument(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	if (level != DC_LEVEL_NONE)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("consistency level \"%s\" is not available yet",
-							   dc_level_name(level)),
-						errhint("Use \"none\".")));
 	PG_RETURN_VOID();
 }

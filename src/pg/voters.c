@@ -66,15 +66,16 @@ number_centres(DcVoters *voters)
 }
 
 DcVoters *
-dc_voters_list(void)
+dc_voters_read(void)
 {
 	DcMembers *list = palloc(sizeof(DcMembers));
 	DcVoters *voters;
 	bool own = false;
+	uint64 epoch = dc_standing_members(list, NULL);
 
-	(void) dc_standing_members(list, NULL);
 	voters =
 		palloc0(offsetof(DcVoters, at) + sizeof(DcVoter) * (list->count + 1));
+	voters->epoch = epoch;
 	take_present(voters, list);
 	pfree(list);
 	for (int i = 0; i < voters->count; i++)
@@ -83,12 +84,31 @@ dc_voters_list(void)
 	for (int i = 0; i < voters->count; i++)
 	{
 		dc_tally_add(&voters->all, voters->at[i].centre);
+		if (voters->at[i].data_center[0] == '\0')
+			voters->unplaced++;
 		if (!voters->at[i].local)
 			continue;
 		own = true;
 		voters->own_centre = voters->at[i].centre;
 	}
-	if (!own)
+	return own ? voters : NULL;
+}
+
+void
+dc_voters_needs(const DcVoters *voters, DcLevel level, DcTally *needs)
+{
+	dc_level_needs(level, &voters->all, voters->own_centre, needs);
+	if (level == DC_LEVEL_LOCAL_QUORUM)
+		needs->in[voters->own_centre] =
+			(voters->all.in[voters->own_centre] + voters->unplaced) / 2 + 1;
+}
+
+DcVoters *
+dc_voters_list(void)
+{
+	DcVoters *voters = dc_voters_read();
+
+	if (voters == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("this node is not a member of the cluster"),
 						errhint("Look at datacake.members.")));

@@ -26,13 +26,26 @@ typedef struct DcVoter
 
 typedef struct DcVoters
 {
+	uint64 epoch; /* of the list they were taken from */
 	DcTally all;
 	uint32 own_centre;
+	uint32 unplaced; /* whose data centre is not known */
 	int count;
 	DcVoter at[FLEXIBLE_ARRAY_MEMBER]; /* by node id */
 } DcVoters;
 
-/* Palloc'd.  ERROR if this node is no member. */
+/* Palloc'd.  NULL if this node is no member. */
+extern DcVoters *dc_voters_read(void);
+
+/*
+ * What the level needs of them.  A member whose data centre is not known (it
+ * was down when this server started) may stand in any: in this node's, for a
+ * majority of that, or in one that nobody else stands in.
+ */
+extern void dc_voters_needs(const DcVoters *voters, DcLevel level,
+							DcTally *needs);
+
+/* The same, but ERROR if this node is no member. */
 extern DcVoters *dc_voters_list(void);
 
 #endif

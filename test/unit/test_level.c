@@ -215,6 +215,58 @@ test_few_nodes(void)
 	   "a data centre without members is not asked");
 }
 
+/* How many voices reached a position, asked one by one. */
+static bool
+reached_by_count(const DcTally *needs, const DcVoice voices[], uint32_t count,
+				 uint64_t position)
+{
+	DcTally have = {0};
+
+	for (uint32_t i = 0; i < count; i++)
+	{
+		if (voices[i].position >= position)
+			dc_tally_add(&have, voices[i].centre);
+	}
+	return dc_tally_meets(&have, needs);
+}
+
+static void
+test_reached(void)
+{
+	static DcTally scratch;
+	uint64_t seed = 4711;
+	bool right = true, least = true;
+	uint32_t none = 0;
+
+	for (int round = 0; round < 50000; round++)
+	{
+		DcVoice voices[CENTRES * NODES];
+		uint32_t count = 1 + tap_below(&seed, CENTRES * NODES);
+		uint32_t centres = 1 + tap_below(&seed, CENTRES);
+		DcTally members = {0}, needs;
+		uint64_t reached;
+
+		for (uint32_t i = 0; i < count; i++)
+		{
+			voices[i].centre = tap_below(&seed, centres);
+			voices[i].position = tap_below(&seed, 20);
+			dc_tally_add(&members, voices[i].centre);
+		}
+		dc_level_needs((DcLevel) tap_below(&seed, DC_LEVELS), &members,
+					   voices[0].centre, &needs);
+		reached = dc_level_reached(&needs, voices, count, &scratch);
+		right &=
+			reached == 0 || reached_by_count(&needs, voices, count, reached);
+		right &= !reached_by_count(&needs, voices, count, reached + 1);
+		least &= dc_tally_least(&needs) >= 1 &&
+				 (reached == 0 || dc_tally_least(&needs) <= count);
+		none += reached == 0;
+	}
+	ok(right, "the position reached is the greatest that meets the level");
+	ok(least, "no level needs fewer than one node, or more than there are");
+	ok(none > 0, "and some levels reach nothing");
+}
+
 int
 main(void)
 {
@@ -222,5 +274,6 @@ main(void)
 	test_small_clusters();
 	test_large_clusters();
 	test_few_nodes();
+	test_reached();
 	return tap_done();
 }

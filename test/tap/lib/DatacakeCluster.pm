@@ -240,7 +240,9 @@ sub sql_all
 sub session
 {
 	my ($self, $i, %params) = @_;
-	return $self->node($i)->background_psql($self->{database}, %params);
+	my $session = $self->node($i)->background_psql($self->{database}, %params);
+	$session->set_query_timer_restart; # a session may live longer than a query
+	return $session;
 }
 
 # begin($i, $query): an open psql in which the query has been sent but need not
