@@ -273,10 +273,10 @@ demo-stop:
 	@test/demo/stop
 
 bench:
-	@bench/run
+	@bench/run && bench/join
 
 bench-quick:
-	@bench/run --quick
+	@bench/run --quick && bench/join --quick
 
 soak:
 	@test/soak $(PARTS)

@@ -24,6 +24,7 @@
 #include "utils/wait_event.h"
 
 #include "clock.h"
+#include "copy_join.h"
 #include "guc.h"
 #include "metadata.h"
 #include "seal.h"
@@ -243,6 +244,7 @@ wake_node(void)
 	load_identity(&identity);
 	dc_standing_found(identity.incarnation);
 	dc_vector_load();
+	dc_copy_load(identity.incarnation);
 	dc_worker_commit();
 	clock = Max(clock, identity.bound);
 	dc_metadata_reset();

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "copy_join.h"
 #include "guc.h"
 #include "heal.h"
 #include "metadata.h"
@@ -312,10 +313,12 @@ compare_with_donor(int slot, uint32 donor)
 static void
 join(void)
 {
-	uint64 life = dc_standing_life();
+	uint64 life;
 	bool done = true;
 	uint32 donor;
 
+	dc_copy_run(dc_worker_check);
+	life = dc_standing_life();
 	dc_standing_compare(false);
 	if (life == 0 || !dc_standing_pulled(&donor))
 		return;

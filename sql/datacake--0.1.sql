@@ -144,6 +144,23 @@ CREATE TABLE datacake.unrealized (
 );
 COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, and why';
 
+CREATE TABLE datacake.copy (
+    incarnation bigint NOT NULL,
+    donor integer NOT NULL,
+    donor_incarnation bigint NOT NULL,
+    plan bytea NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    keyspaces_done integer NOT NULL DEFAULT 0,
+    file bigint NOT NULL DEFAULT 0,
+    block bigint NOT NULL DEFAULT 0,
+    line integer NOT NULL DEFAULT 0,
+    rows bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+COMMENT ON TABLE datacake.copy IS 'how far this node came when it copied another one, while it was empty: one row, of the last copy';
+COMMENT ON COLUMN datacake.copy.plan IS 'what the donor told at the beginning: its version vector and its keyspaces';
+COMMENT ON COLUMN datacake.copy.file IS 'of the donor''s table that is being copied; block and line are of the next row';
+
 CREATE TABLE datacake.orphan (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -265,6 +282,9 @@ COMMENT ON FUNCTION datacake.peer_register(bytea) IS 'for peers: this node''s vo
 CREATE FUNCTION datacake.peer_repair(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_repair' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_repair(bytea) IS 'for peers: answers a question of a repair; takes and returns sealed messages';
+CREATE FUNCTION datacake.peer_copy(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_copy' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_copy(bytea) IS 'for peers: answers a question of an empty node that copies this one; takes and returns sealed messages';
 
 CREATE FUNCTION datacake.peer_call(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_call' LANGUAGE C STRICT;
@@ -550,6 +570,12 @@ CREATE VIEW datacake.peers AS
       FROM datacake.show_peers() p LEFT JOIN datacake.show_nodes() n USING (node_id) ORDER BY node_id;
 COMMENT ON VIEW datacake.peers IS 'the links to the other nodes: what was sent, acknowledged, how far behind, and what went wrong last';
 
+CREATE FUNCTION datacake.show_progress(OUT phase text, OUT node_id integer, OUT keyspace regclass, OUT rows_done bigint,
+    OUT rows_estimated bigint, OUT bytes bigint, OUT bytes_per_s float8, OUT started_at timestamptz)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_progress' LANGUAGE C VOLATILE;
+CREATE VIEW datacake.progress AS SELECT * FROM datacake.show_progress();
+COMMENT ON VIEW datacake.progress IS 'what takes long: copying node_id while this node is empty, or sending node_id what it lacks; the keyspace at hand, rows and bytes of all';
+
 CREATE FUNCTION datacake.show_keyspaces(OUT id bigint, OUT relation regclass, OUT entries bigint, OUT live bigint, OUT dead bigint,
     OUT bytes bigint, OUT sum bigint, OUT captured bigint, OUT applied bigint, OUT conflicts bigint)
     RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_keyspaces' LANGUAGE C VOLATILE;
@@ -611,9 +637,9 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.last_commit_stamp(), datacake.last_commit(), datacake.await(text, interval),
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
-GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
+GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.progress, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
-GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_keyspaces(), datacake.show_workers(),
+GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_progress(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), datacake.drop_keyspace(text),
     datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text, boolean), datacake.leave(), datacake.force_members(integer[], text),
@@ -623,4 +649,4 @@ GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), data
     datacake.register_selector(text, regprocedure), datacake.unregister_selector(text),
     datacake.call(integer, text, jsonb, interval), datacake.call_many(text, jsonb, text, interval) TO datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
-    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_call(bytea), datacake.peer_read(bytea) TO datacake_peer;
+    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea), datacake.peer_read(bytea) TO datacake_peer;

@@ -955,7 +955,7 @@ filter_passes(const DcMapFilter *filter, uint64_t word)
 {
 	DcEntry entry = entry_of(word);
 
-	if (filter->above != NULL &&
+	if (filter->above != NULL && !(entry.dead && filter->all_dead) &&
 		entry.stamp <= filter->above->at[entry.stamp & DC_NODE_ID_MAX])
 		return false;
 	if (entry.stamp <= filter->after)

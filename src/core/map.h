@@ -194,6 +194,7 @@ typedef struct DcMapFilter
 	uint64_t order_end; /* the scan ends before this order; 0: no limit */
 	bool skip_live;
 	bool skip_dead;
+	bool all_dead; /* `above` does not count for dead entries */
 } DcMapFilter;
 
 typedef struct DcMapItem

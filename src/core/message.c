@@ -13,7 +13,8 @@ enum
 	WELCOME_ALONE = 2,
 	WELCOME_KNOWN = 4,
 	WELCOME_GHOSTS = 8,
-	WELCOME_FLAGS_END = 16
+	WELCOME_COPYING = 16,
+	WELCOME_FLAGS_END = 32
 };
 
 static void
@@ -182,6 +183,7 @@ dc_welcome_encode(DcWriter *w, const DcWelcome *welcome)
 	write_incoming(w, welcome->incoming);
 	dc_write_u8(w, (uint8_t) ((welcome->joining ? WELCOME_JOINING : 0) |
 							  (welcome->ghosts ? WELCOME_GHOSTS : 0) |
+							  (welcome->copying ? WELCOME_COPYING : 0) |
 							  (welcome->alone ? WELCOME_ALONE : 0) |
 							  (welcome->known ? WELCOME_KNOWN : 0)));
 	dc_write_u8(w, (uint8_t) welcome->before);
@@ -201,6 +203,7 @@ read_standing(DcReader *r, DcWelcome *welcome)
 		dc_reader_fail(r, DC_MALFORMED);
 	welcome->joining = (flags & WELCOME_JOINING) != 0;
 	welcome->ghosts = (flags & WELCOME_GHOSTS) != 0;
+	welcome->copying = (flags & WELCOME_COPYING) != 0;
 	welcome->alone = (flags & WELCOME_ALONE) != 0;
 	welcome->known = (flags & WELCOME_KNOWN) != 0;
 	welcome->before = (DcMemberState) before;

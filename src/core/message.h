@@ -68,6 +68,7 @@ typedef struct DcWelcome
 	DcVv vector;
 	bool incoming[DC_NODE_IDS];
 	bool joining;         /* it pulls; it wants entries of its own source too */
+	bool copying;         /* empty, it copies somebody first: links wait */
 	bool ghosts;          /* joining, it must compare with somebody */
 	bool alone;           /* it knew no other member before this hello */
 	bool known;           /* its list named the caller's incarnation, present */

@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "bulk.h"
 #include "capture.h"
 #include "changes.h"
 #include "clock.h"
@@ -44,6 +45,8 @@
 #include "sql.h"
 #include "table.h"
 #include "vector.h"
+
+#define PREFETCH 8 /* keys ahead of a lookup */
 
 /* --- one row --- */
 
@@ -179,6 +182,26 @@ apply_stored(DcApplySet *set, DcTable *table, DcIncoming *item)
 	note(set, item);
 }
 
+/* Chooses how rows are written; how many are not by themselves. */
+static int
+choose_bulk(DcApplySet *set, DcIncoming *items, int count)
+{
+	bool suits = !set->by_row && count >= DC_BULK_ROWS_MIN &&
+				 dc_bulk_suits(items->target);
+	int chosen = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (suits && i + PREFETCH < count)
+			dc_metadata_prefetch(items->target->slot,
+								 items[i + PREFETCH].key.hash);
+		items[i].bulk = suits ? dc_bulk_choose(set, &items[i]) : DC_BULK_NOT;
+		chosen += items[i].bulk != DC_BULK_NOT;
+		set->result.stale += items[i].bulk == DC_BULK_HERE;
+	}
+	return chosen;
+}
+
 /* Items of one table, in the current (sub)transaction. */
 static void
 apply_table(DcApplySet *set, DcIncoming *items, int count)
@@ -186,15 +209,19 @@ apply_table(DcApplySet *set, DcIncoming *items, int count)
 	DcTarget *target = items->target;
 	DcRole role = dc_role_begin(target->rel->owner, true);
 	DcTable table;
+	int bulk;
 
 	dc_change_decide(target->slot);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	dc_table_open(&table, target->relation, target->rel, false);
+	bulk = choose_bulk(set, items, count);
 	for (int pass = 0; pass < (target->unique ? 2 : 1); pass++)
 	{
-		for (int i = 0; i < count; i++)
+		for (int i = 0; i < count && bulk < count; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
+			if (items[i].bulk != DC_BULK_NOT)
+				continue;
 			if (pass == 0)
 				apply_item(set, &table, &items[i]);
 			else
@@ -202,6 +229,8 @@ apply_table(DcApplySet *set, DcIncoming *items, int count)
 			ResetPerTupleExprContext(table.estate);
 		}
 	}
+	if (bulk > 0)
+		dc_bulk_store(set, &table, items, count);
 	dc_table_close(&table);
 	PopActiveSnapshot();
 	dc_role_end(role);
@@ -381,6 +410,11 @@ apply_range(DcApplySet *set, DcIncoming *items, int count)
 {
 	ErrorData *error = try_in_subtransaction(apply_table, set, items, count);
 
+	if (error != NULL && !set->by_row && count >= DC_BULK_ROWS_MIN)
+	{
+		set->by_row = true;
+		error = try_in_subtransaction(apply_table, set, items, count);
+	}
 	if (error == NULL)
 		return;
 	if (count == 1 && set->retry && judge(set, items, error))
@@ -602,7 +636,7 @@ dc_apply_run(DcApplySet *set)
 	PG_END_TRY();
 	dc_conflict_record(set);
 	dc_incoming_close(set);
-	if (set->result.stale > 0)
+	if (set->result.stale > 0 && !set->copied)
 		dc_flush_all(); /* what was here already must last as well */
 	dc_count(DC_COUNT_APPLIED_BATCHES, 1);
 	return set->result;

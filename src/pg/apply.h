@@ -33,6 +33,12 @@ extern DcApplySet *dc_apply_begin(bool retry);
  */
 extern void dc_apply_again(DcApplySet *set);
 
+/*
+ * What a copy brings: what the entries say is here is not compared with its
+ * row, and what was here need not be flushed now.
+ */
+extern void dc_apply_copied(DcApplySet *set);
+
 /* `exact`: the changes say what they replaced, so conflicts can be seen. */
 extern void dc_apply_add(DcApplySet *set, DcSlice batch, bool exact);
 

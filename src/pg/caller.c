@@ -32,6 +32,7 @@ struct DcAsk
 	MemoryContext context;
 	MemoryContextCallback on_delete;
 	List *replies; /* of DcReply */
+	List *idle;    /* of DcDialog: its own, for changes */
 	DcAskStats stats;
 	TimestampTz check_at;
 };
@@ -66,14 +67,14 @@ is_ready(const DcDialog *dialog)
 	return look.fd >= 0 && poll(&look, 1, 0) > 0;
 }
 
-/* A connection from the pool to that peer, or NULL; broken ones go. */
+/* One of these connections, to that peer, or NULL; broken ones go. */
 static DcDialog *
-take_dialog(const DcAskPlan *plan, const DcPeer *peer)
+take_dialog(List **dialogs, const DcAskPlan *plan, const DcPeer *peer)
 {
 	DcDialog *found = NULL;
 	ListCell *cell;
 
-	foreach (cell, pool)
+	foreach (cell, *dialogs)
 	{
 		DcDialog *dialog = lfirst(cell);
 
@@ -82,13 +83,13 @@ take_dialog(const DcAskPlan *plan, const DcPeer *peer)
 		if (dc_dialog_phase(dialog) == DC_DIALOG_BROKEN ||
 			dc_dialog_old(dialog))
 		{
-			pool = foreach_delete_current(pool, cell);
+			*dialogs = foreach_delete_current(*dialogs, cell);
 			dc_dialog_close(dialog);
 		}
 		else if (found == NULL && dc_dialog_phase(dialog) == DC_DIALOG_IDLE &&
 				 dc_dialog_fits(dialog, peer, plan->kind, plan->role))
 		{
-			pool = foreach_delete_current(pool, cell);
+			*dialogs = foreach_delete_current(*dialogs, cell);
 			found = dialog;
 		}
 	}
@@ -139,7 +140,10 @@ find_dialog(DcAsk *ask, DcReply *reply)
 					  reply->node_id, complaint);
 		return;
 	}
-	dialog = take_dialog(&ask->plan, &peer);
+	reply->incarnation = peer.incarnation;
+	dialog =
+		take_dialog(ask->plan.kind == DC_SESSION_QUESTIONS ? &pool : &ask->idle,
+					&ask->plan, &peer);
 	if (dialog == NULL)
 		dialog = dc_dialog_open(&peer, ask->plan.kind, ask->plan.role);
 	dc_dialog_ask(dialog, ask->plan.function, reply);
@@ -157,7 +161,16 @@ release(DcAsk *ask, DcReply *reply, DcDialog *dialog)
 		ask->stats.received_bytes += reply->received_bytes;
 		ask->stats.round_trips++;
 	}
-	give_dialog(&ask->plan, dialog, false);
+	if (ask->plan.kind == DC_SESSION_QUESTIONS ||
+		dc_dialog_phase(dialog) != DC_DIALOG_IDLE)
+		give_dialog(&ask->plan, dialog, false);
+	else
+	{
+		MemoryContext old = MemoryContextSwitchTo(ask->context);
+
+		ask->idle = lappend(ask->idle, dialog);
+		MemoryContextSwitchTo(old);
+	}
 }
 
 /* Gives up waiting for a reply; closing the connection cancels the question. */
@@ -231,6 +244,9 @@ leave(DcAsk *ask, bool let_finish)
 			give_dialog(&ask->plan, reply->dialog, let_finish);
 		reply->dialog = NULL;
 	}
+	foreach (cell, ask->idle)
+		dc_dialog_close(lfirst(cell));
+	ask->idle = NIL;
 }
 
 static void
@@ -446,19 +462,25 @@ dc_ask_end(DcAsk *ask, bool let_finish)
 	MemoryContextDelete(ask->context);
 }
 
-DcSlice
-dc_ask_one(DcAsk *ask, uint32 node_id, const void *question, Size length)
+DcReply *
+dc_ask_answer(DcAsk *ask, uint32 node_id)
 {
 	DcReply *reply;
 
-	dc_ask_node(ask, node_id, question, length);
 	do
 		reply = dc_ask_next(ask);
 	while (reply != NULL && reply->node_id != node_id);
 	Assert(reply != NULL);
 	if (reply->state != DC_REPLY_GIVEN)
 		dc_reply_raise(reply);
-	return reply->answer;
+	return reply;
+}
+
+DcSlice
+dc_ask_one(DcAsk *ask, uint32 node_id, const void *question, Size length)
+{
+	dc_ask_node(ask, node_id, question, length);
+	return dc_ask_answer(ask, node_id)->answer;
 }
 
 const DcAskStats *

@@ -16,7 +16,8 @@
  * that gossip takes for dead meanwhile is not waited for.
  *
  * Connections for questions (DC_SESSION_QUESTIONS) are kept for this process
- * and used again; a few, for about a minute: the peer closes them then.
+ * and used again; a few, for about a minute: the peer closes them then.  Those
+ * for changes are kept by the ask, so that one session hears all of it.
  *
  * An ask lives in the memory context in which it was begun and ends with it:
  * an ERROR leaves nothing behind.
@@ -87,6 +88,9 @@ extern long dc_ask_sockets(DcAsk *ask, void (*add)(int, short, void *),
  * connections closed, which cancels them.
  */
 extern void dc_ask_end(DcAsk *ask, bool let_finish);
+
+/* Waits for the reply of a node that was asked; ERROR without an answer. */
+extern DcReply *dc_ask_answer(DcAsk *ask, uint32 node_id);
 
 /* Asks one node and waits; ERROR without an answer. */
 extern DcSlice dc_ask_one(DcAsk *ask, uint32 node_id, const void *question,

@@ -11,6 +11,9 @@
  *	 live, waits in the quarantine      -> the change that waits
  *	 live, truncated by now             -> nothing: its death is the floor
  *	 else: a commit is visible and not merged yet -> looked at again later
+ *
+ * A copy (copy.h) reads the rows of a table in the order of the heap instead,
+ * and then the entries that changed meanwhile, and all dead ones, like this.
  */
 #include "catchup.h"
 
@@ -20,9 +23,11 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -54,7 +59,8 @@ struct DcCatchup
 	MemoryContext scratch;
 	DcVv above;
 	DcVv base;
-	int *slots; /* in the order of sending */
+	bool all_dead; /* `above` does not count for dead entries */
+	int *slots;    /* in the order of sending */
 	uint64 *ids;
 	int slot_count;
 	int at;
@@ -99,6 +105,21 @@ dc_catchup_begin(MemoryContext context, const DcVv *above, const DcVv *base)
 	}
 	dc_metadata_scan_begin(&catchup->cursor);
 	return catchup;
+}
+
+DcCatchup *
+dc_catchup_begin_changed(MemoryContext context, const DcVv *above)
+{
+	DcCatchup *catchup = dc_catchup_begin(context, above, above);
+
+	catchup->all_dead = true;
+	return catchup;
+}
+
+uint64
+dc_catchup_keyspace(const DcCatchup *catchup)
+{
+	return catchup->at < catchup->slot_count ? catchup->ids[catchup->at] : 0;
 }
 
 DcCatchupMark
@@ -481,19 +502,19 @@ fetch_items(DcCatchup *catchup)
 		return false;
 	catchup->item_at = 0;
 	catchup->item_count =
-		dc_metadata_scan(slot, &catchup->cursor, limit_of(catchup),
-						 catchup->items, CHUNK_ITEMS, catchup->keys,
-						 sizeof(catchup->keys));
+		(catchup->all_dead ?
+			 dc_metadata_scan_changed :
+			 dc_metadata_scan)(slot, &catchup->cursor, limit_of(catchup),
+							   catchup->items, CHUNK_ITEMS, catchup->keys,
+							   sizeof(catchup->keys));
 	catchup->scanned = catchup->item_count == 0;
 	return !catchup->scanned || floor_is_due(catchup);
 }
 
-DcCatchupResult
-dc_catchup_next(DcCatchup *catchup, StringInfo call, uint32 *rows)
+/* Goes to the next items; false: there are none. */
+static bool
+find_items(DcCatchup *catchup)
 {
-	MemoryContext old;
-	bool done;
-
 	while (catchup->at < catchup->slot_count && !fetch_items(catchup))
 	{
 		catchup->at++;
@@ -501,10 +522,34 @@ dc_catchup_next(DcCatchup *catchup, StringInfo call, uint32 *rows)
 		catchup->floor_sent = false;
 		dc_metadata_scan_begin(&catchup->cursor);
 	}
-	if (catchup->at == catchup->slot_count)
-		return DC_CATCHUP_END;
+	return catchup->at < catchup->slot_count;
+}
 
-	old = CurrentMemoryContext;
+/* What a read of the chunk came to: `done`, or a table was locked. */
+static DcCatchupResult
+end_chunk(DcCatchup *catchup, bool done, uint32 rows)
+{
+	if (!done)
+		return DC_CATCHUP_LATER;
+	if (catchup->again == NIL && catchup->item_at == catchup->item_count)
+	{
+		catchup->mark.at = catchup->at;
+		catchup->mark.cursor = catchup->cursor;
+	}
+	else if (rows == 0)
+		return DC_CATCHUP_LATER; /* until a commit has been merged */
+	dc_flush_all(); /* rows are visible before their commit is flushed (P9) */
+	return DC_CATCHUP_CHUNK;
+}
+
+DcCatchupResult
+dc_catchup_next(DcCatchup *catchup, StringInfo call, uint32 *rows)
+{
+	MemoryContext old = CurrentMemoryContext;
+	bool done;
+
+	if (!find_items(catchup))
+		return DC_CATCHUP_END;
 	StartTransactionCommand();
 	/* newer than the entries just read */
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -516,15 +561,147 @@ dc_catchup_next(DcCatchup *catchup, StringInfo call, uint32 *rows)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(catchup->scratch);
-	if (!done)
-		return DC_CATCHUP_LATER;
-	if (catchup->again == NIL && catchup->item_at == catchup->item_count)
+	return end_chunk(catchup, done, *rows);
+}
+
+DcCatchupResult
+dc_catchup_next_here(DcCatchup *catchup, StringInfo call, uint32 *rows)
+{
+	bool done;
+
+	if (!find_items(catchup))
+		return DC_CATCHUP_END;
+	PushActiveSnapshot(GetLatestSnapshot());
+	done = read_chunk(catchup, catchup->slots[catchup->at], call, rows);
+	PopActiveSnapshot();
+	return end_chunk(catchup, done, *rows);
+}
+
+/* --- a table in the order of its heap --- */
+
+/* Where the scan begins; the floor, if there is one, goes first. */
+static void
+begin_range(Chunk *chunk, DcCopyPlace *place)
+{
+	uint32 file = chunk->relation->rd_rel->relfilenode;
+	DcHlc floor = dc_floor(chunk->slot);
+
+	if (place->file != file) /* rewritten since: rows stand elsewhere */
+		*place = (DcCopyPlace){.file = file};
+	if (place->block == 0 && place->offset == 0 && floor != DC_HLC_NONE)
+		append_floor(chunk, floor);
+}
+
+static TableScanDesc
+begin_range_scan(Chunk *chunk, const DcCopyPlace *place)
+{
+	ItemPointerData first;
+	ItemPointerData last;
+
+	ItemPointerSet(&first, place->block, Max(place->offset, FirstOffsetNumber));
+	ItemPointerSet(&last, InvalidBlockNumber - 1, MaxOffsetNumber);
+	return table_beginscan_tidrange(chunk->relation, GetActiveSnapshot(),
+									&first, &last);
+}
+
+/* A row without a stamp is the scrub's affair. */
+static void
+append_heap_row(Chunk *chunk, StringInfo key)
+{
+	DcHlc stamp;
+
+	slot_getallattrs(chunk->row);
+	stamp = dc_rel_stamp(chunk->rel, chunk->row);
+	if (stamp == DC_HLC_NONE || stamp <= dc_floor(chunk->slot))
+		return;
+	resetStringInfo(key);
+	dc_rel_key(chunk->rel, chunk->row->tts_values, chunk->row->tts_isnull, key);
+	append_row(chunk,
+			   (DcKey){.data = (uint8 *) key->data, .length = (Size) key->len},
+			   stamp);
+}
+
+static bool
+read_range(Chunk *chunk, DcCopyPlace *place, int bytes_max)
+{
+	StringInfo key = makeStringInfo();
+	TableScanDesc scan;
+	bool more;
+
+	begin_range(chunk, place);
+	scan = begin_range_scan(chunk, place);
+	while ((more = table_scan_getnextslot_tidrange(scan, ForwardScanDirection,
+												   chunk->row)) &&
+		   chunk->batch.len < bytes_max)
 	{
-		catchup->mark.at = catchup->at;
-		catchup->mark.cursor = catchup->cursor;
+		CHECK_FOR_INTERRUPTS();
+		append_heap_row(chunk, key);
 	}
-	else if (*rows == 0)
-		return DC_CATCHUP_LATER; /* until a commit has been merged */
-	dc_flush_all(); /* rows are visible before their commit is flushed (P9) */
-	return DC_CATCHUP_CHUNK;
+	if (more)
+	{
+		place->block = ItemPointerGetBlockNumber(&chunk->row->tts_tid);
+		place->offset = ItemPointerGetOffsetNumber(&chunk->row->tts_tid);
+	}
+	table_endscan(scan);
+	return !more;
+}
+
+DcCatchupResult
+dc_catchup_range(int slot, DcCopyPlace *place, int bytes_max, StringInfo call,
+				 uint32 *rows)
+{
+	Chunk chunk = {.slot = slot};
+	bool end = true;
+
+	if (!open_chunk(&chunk))
+		return DC_CATCHUP_LATER;
+	if (chunk.rel != NULL &&
+		chunk.relation->rd_tableam->scan_set_tidrange == NULL)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("table \"%s\" cannot be read in ranges",
+							   RelationGetRelationName(chunk.relation))));
+	if (chunk.rel != NULL)
+	{
+		/* as dc_catchup_rows() does */
+		DcRole role = dc_role_begin(chunk.rel->owner, true);
+
+		end = read_range(&chunk, place, bytes_max);
+		dc_role_end(role);
+	}
+	close_chunk(&chunk, call, rows);
+	return end ? DC_CATCHUP_END : DC_CATCHUP_CHUNK;
+}
+
+/* --- what waits --- */
+
+DcSlice
+dc_catchup_waiting(int slot, DcSlice after, StringInfo call)
+{
+	Oid types[2] = {INT8OID, BYTEAOID};
+	Datum values[2];
+	DcSlice last = {NULL, 0};
+
+	values[0] = Int64GetDatum((int64) dc_keyspace(slot)->id);
+	values[1] =
+		PointerGetDatum(cstring_to_text_with_len((const char *) after.data,
+												 (int) after.length));
+	if (SPI_execute_with_args("SELECT key, change FROM datacake.quarantine "
+							  "WHERE keyspace = $1 AND key > $2 "
+							  "ORDER BY key LIMIT 100",
+							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the quarantine");
+	for (uint64 i = 0; i < SPI_processed && call->len < CHUNK_BYTES; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		bool null;
+		bytea *key = DatumGetByteaPP(
+			SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &null));
+		bytea *change = DatumGetByteaPP(
+			SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &null));
+
+		dc_call_append(call, DC_PART_CATCHUP, VARDATA_ANY(change),
+					   VARSIZE_ANY_EXHDR(change));
+		last = (DcSlice){(uint8 *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)};
+	}
+	return last;
 }

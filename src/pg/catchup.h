@@ -14,6 +14,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "copy.h"
 #include "metadata.h"
 
 typedef struct DcCatchup DcCatchup;
@@ -46,6 +47,33 @@ extern DcCatchup *dc_catchup_begin(MemoryContext context, const DcVv *above,
  */
 extern DcCatchupResult dc_catchup_next(DcCatchup *catchup, StringInfo call,
 									   uint32 *rows);
+
+/* The keyspace at hand. */
+extern uint64 dc_catchup_keyspace(const DcCatchup *catchup);
+
+/*
+ * A copy's second part: entries above `above`, and all dead ones.  Its chunks
+ * are read in the running transaction (SPI connected), not in one of its own.
+ */
+extern DcCatchup *dc_catchup_begin_changed(MemoryContext context,
+										   const DcVv *above);
+extern DcCatchupResult dc_catchup_next_here(DcCatchup *catchup, StringInfo call,
+											uint32 *rows);
+
+/*
+ * Appends the rows of a table from `place` on, in the order of the heap, as
+ * the active snapshot shows them, until there are `bytes_max`; the place moves
+ * on.  In a transaction; the caller flushes WAL before any of it leaves.
+ */
+extern DcCatchupResult dc_catchup_range(int slot, DcCopyPlace *place,
+										int bytes_max, StringInfo call,
+										uint32 *rows);
+
+/*
+ * Appends some of the changes that wait here, those with keys behind `after`;
+ * returns the last key, empty: there were none.  Likewise.
+ */
+extern DcSlice dc_catchup_waiting(int slot, DcSlice after, StringInfo call);
 
 /*
  * P15.  The place up to which everything was appended to calls; and going on

@@ -27,6 +27,7 @@ typedef struct Change
 	SubTransactionId subid;
 	bool superseded; /* a later change of the same key, or a TRUNCATE, stands */
 	bool floor;      /* a TRUNCATE: no key */
+	bool absent;     /* its key was not known here */
 	bool prepared;   /* its merge cannot fail any more */
 	bool reserved;   /* because of a reserved slot; else of a pin */
 	bool announced;  /* its death was announced */
@@ -93,6 +94,7 @@ static Transaction xact;
 
 #define ARENA_BLOCK   (256 * 1024)
 #define LARGE_CHANGES 100000
+#define PREFETCH      8 /* keys ahead of a merge */
 
 static void
 arena_init(Arena *arena, const char *name)
@@ -386,6 +388,12 @@ dc_change_own_death(int slot, DcKey key)
 }
 
 void
+dc_change_apply_new(int slot, DcKey key, DcEntry entry)
+{
+	add(slot, key, entry, DC_HLC_NONE)->absent = true;
+}
+
+void
 dc_change_decide(int slot)
 {
 	for (int i = 0; i < xact.reading_count; i++)
@@ -543,8 +551,8 @@ reserve_and_announce(void)
 			continue;
 		insert = change->dictionary >= 0 && !change->entry.dead &&
 				 change->replaced == DC_HLC_NONE;
-		change->reserved =
-			dc_metadata_reserve(change->slot, key_of(change), insert);
+		change->reserved = dc_metadata_reserve(change->slot, key_of(change),
+											   insert || change->absent);
 		change->prepared = true;
 		if (insert)
 			change->buried = dc_metadata_death(change->slot, key_of(change));
@@ -622,6 +630,7 @@ pre_commit(void)
 	write_tombstones();
 	reserve_and_announce();
 	reserve_queue();
+	dc_settling_begin();
 	MemoryContextSwitchTo(old);
 }
 
@@ -684,6 +693,8 @@ settle(void)
 	{
 		Change *change = &xact.changes[i];
 
+		if (i + PREFETCH < xact.count)
+			dc_metadata_prefetch(change[PREFETCH].slot, change[PREFETCH].hash);
 		if (dc_keyspace(change->slot)->generation != change->generation)
 			continue; /* closed since our locks went */
 		if (!change->superseded)
@@ -698,6 +709,7 @@ settle(void)
 		dc_level_committed(number, xact.stamps[xact.stamp_count - 1]);
 	}
 	end_readings(); /* after the merges: keys to be mended are queued */
+	dc_settling_end();
 	if (xact.stamp_count > 0)
 		dc_slot_clear();
 	if (xact.has_queued)
@@ -745,6 +757,7 @@ at_abort(void)
 		for (int64 i = 0; i < xact.count; i++)
 			give_back(&xact.changes[i]);
 		end_readings();
+		dc_settling_end();
 		if (xact.queued != DC_QUEUE_NONE)
 			dc_queue_abandon(xact.queued);
 		if (xact.stamp_count > 0)

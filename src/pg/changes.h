@@ -46,6 +46,9 @@ extern void dc_change_capture(DcRel *rel, DcKey key, DcEntry entry,
 /* Notes a change made elsewhere; `replaced` as above. */
 extern void dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced);
 
+/* The same where nothing was known of the key a moment ago. */
+extern void dc_change_apply_new(int slot, DcKey key, DcEntry entry);
+
 /*
  * This transaction truncates the table: a floor above all it wrote to it and
  * below all that it will write; its stamp.  `known`: what is known here of the

@@ -8,6 +8,7 @@
 #include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -18,6 +19,8 @@
 #include "guc.h"
 #include "rules.h"
 #include "standing.h"
+
+#define SETTLING_MS 1 /* until a commit under way is looked at again */
 
 /*
  * A life that may not know what an earlier one stamped is silent until its own
@@ -209,6 +212,56 @@ dc_slot_clear(void)
 	pg_write_barrier(); /* what was merged is seen before the slot is empty */
 	pg_atomic_write_u64(&dc_shared->slots[MyProc->pgprocno].lower_bound,
 						DC_HLC_NONE);
+}
+
+/* Only this process writes its own. */
+static void
+turn_settling(bool odd)
+{
+	pg_atomic_uint32 *mark = &dc_shared->slots[MyProc->pgprocno].settling;
+	uint32 value = pg_atomic_read_u32(mark);
+
+	if (value % 2 == odd)
+		return;
+	pg_memory_barrier();
+	pg_atomic_write_u32(mark, value + 1);
+	pg_memory_barrier();
+}
+
+void
+dc_settling_begin(void)
+{
+	turn_settling(true);
+}
+
+void
+dc_settling_end(void)
+{
+	turn_settling(false);
+}
+
+void
+dc_settling_await(void)
+{
+	uint32 *marks = palloc(sizeof(uint32) * (Size) dc_shared->slot_count);
+
+	pg_memory_barrier();
+	for (int i = 0; i < dc_shared->slot_count; i++)
+		marks[i] = pg_atomic_read_u32(&dc_shared->slots[i].settling);
+	for (int i = 0; i < dc_shared->slot_count; i++)
+	{
+		while (marks[i] % 2 == 1 &&
+			   pg_atomic_read_u32(&dc_shared->slots[i].settling) == marks[i])
+		{
+			(void) WaitLatch(MyLatch,
+							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 SETTLING_MS, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+		}
+	}
+	pg_memory_barrier();
+	pfree(marks);
 }
 
 bool

@@ -56,6 +56,20 @@ extern void dc_slot_publish(void);
 /* Empties the slot of this backend; safe anywhere, cannot fail. */
 extern void dc_slot_clear(void);
 
+/*
+ * R6: from here on the transaction may become visible before its entries are
+ * merged; to be ended when they are, or when it aborts: cannot fail, and may
+ * be ended without having begun.
+ */
+extern void dc_settling_begin(void);
+extern void dc_settling_end(void);
+
+/*
+ * Waits until all that any snapshot so far can have shown is merged.  That
+ * takes as long as commits under way, never as long as open transactions.
+ */
+extern void dc_settling_await(void);
+
 /* Is no transaction in flight that may have a stamp at or below this one? */
 extern bool dc_slots_above(DcHlc stamp);
 

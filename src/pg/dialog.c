@@ -16,7 +16,7 @@
 #include "seal.h"
 #include "standing.h"
 
-/* The peer closes a session that was idle for a minute (peer.c). */
+/* The peer closes a session for questions that was idle for a minute. */
 #define IDLE_MS 45000
 
 struct DcDialog
@@ -562,7 +562,8 @@ dc_dialog_sent(const DcDialog *dialog)
 bool
 dc_dialog_old(const DcDialog *dialog)
 {
-	return dialog->phase == DC_DIALOG_IDLE &&
+	return dialog->kind == DC_SESSION_QUESTIONS &&
+		   dialog->phase == DC_DIALOG_IDLE &&
 		   TimestampDifferenceExceeds(dialog->used_at, GetCurrentTimestamp(),
 									  IDLE_MS);
 }

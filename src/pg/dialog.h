@@ -38,8 +38,9 @@ typedef struct DcReply
 {
 	uint32 node_id;
 	DcReplyState state;
-	bool asked;     /* the question has left this server */
-	DcSlice answer; /* if it was given */
+	bool asked;         /* the question has left this server */
+	DcSlice answer;     /* if it was given */
+	uint64 incarnation; /* of the node that gave it */
 
 	/* otherwise: why not; palloc'd, NULL where there is nothing to say */
 	int sqlstate;

@@ -27,6 +27,7 @@ int datacake_consistency_timeout_ms;
 char *datacake_selector;
 bool datacake_capture;
 int datacake_gossip_interval_ms;
+int datacake_join_rate_kb;
 int datacake_repair_interval_s;
 int datacake_max_clock_drift_ms;
 int datacake_metadata_memory_mb;
@@ -253,6 +254,11 @@ define_network(void)
 	define_int("datacake.gossip_interval", "Time between gossip rounds.",
 			   &datacake_gossip_interval_ms, 250, 20, 60000, PGC_SIGHUP,
 			   GUC_UNIT_MS);
+	define_int("datacake.join_rate",
+			   "What an empty node takes of another one in a second while it "
+			   "copies it; 0: as much as it can.",
+			   &datacake_join_rate_kb, 0, 0, 1024 * 1024, PGC_SIGHUP,
+			   GUC_UNIT_KB);
 	define_int("datacake.repair_interval",
 			   "Time between comparisons with a peer, one peer after the "
 			   "other; 0 turns them off.",

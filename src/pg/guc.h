@@ -23,6 +23,7 @@ extern int datacake_consistency_timeout_ms;
 extern char *datacake_selector;
 extern bool datacake_capture;
 extern int datacake_gossip_interval_ms;
+extern int datacake_join_rate_kb;
 extern int datacake_repair_interval_s;
 extern int datacake_max_clock_drift_ms;
 extern int datacake_metadata_memory_mb;

@@ -35,6 +35,13 @@ dc_apply_again(DcApplySet *set)
 	set->below_horizon = true;
 }
 
+void
+dc_apply_copied(DcApplySet *set)
+{
+	set->copied = true;
+	set->below_horizon = true; /* R5: a scan of a donor that reaches it */
+}
+
 /* --- reading --- */
 
 static void
@@ -361,22 +368,12 @@ dc_incoming_close(DcApplySet *set)
 
 /* --- one item --- */
 
-void
-dc_incoming_image(DcTable *table, const DcIncoming *item, bool over_local)
+/* Over the values that the slot has. */
+static void
+decode(const DcIncoming *item, TupleTableSlot *slot)
 {
-	TupleTableSlot *slot = table->remote;
 	DcTarget *target = item->target;
 
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true, sizeof(bool) * target->rel->natts);
-	if (over_local)
-	{
-		slot_getallattrs(table->local);
-		memcpy(slot->tts_values, table->local->tts_values,
-			   sizeof(Datum) * target->rel->natts);
-		memcpy(slot->tts_isnull, table->local->tts_isnull,
-			   sizeof(bool) * target->rel->natts);
-	}
 	dc_rel_image_decode(target->columns, target->image_columns,
 						item->change.image.data, item->change.image.length,
 						slot->tts_values, slot->tts_isnull);
@@ -384,6 +381,32 @@ dc_incoming_image(DcTable *table, const DcIncoming *item, bool over_local)
 		Int64GetDatum((int64) item->change.entry.stamp);
 	slot->tts_isnull[target->rel->stamp_attnum - 1] = false;
 	ExecStoreVirtualTuple(slot);
+}
+
+void
+dc_incoming_decode(const DcIncoming *item, TupleTableSlot *slot)
+{
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, sizeof(bool) * item->target->rel->natts);
+	decode(item, slot);
+}
+
+void
+dc_incoming_image(DcTable *table, const DcIncoming *item, bool over_local)
+{
+	TupleTableSlot *slot = table->remote;
+	int natts = item->target->rel->natts;
+
+	if (!over_local)
+	{
+		dc_incoming_decode(item, slot);
+		return;
+	}
+	ExecClearTuple(slot);
+	slot_getallattrs(table->local);
+	memcpy(slot->tts_values, table->local->tts_values, sizeof(Datum) * natts);
+	memcpy(slot->tts_isnull, table->local->tts_isnull, sizeof(bool) * natts);
+	decode(item, slot);
 }
 
 bytea *

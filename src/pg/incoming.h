@@ -35,6 +35,13 @@ typedef struct DcTarget
 	bool unique;           /* has unique indexes beside its key */
 } DcTarget;
 
+typedef enum DcBulk
+{
+	DC_BULK_NOT,   /* by itself */
+	DC_BULK_STORE, /* together with others (bulk.h) */
+	DC_BULK_HERE   /* not at all: its entry says that it is here */
+} DcBulk;
+
 typedef struct DcIncoming
 {
 	DcTarget *target;
@@ -45,6 +52,7 @@ typedef struct DcIncoming
 	DcHlc row;     /* stamp of the locked row, once found */
 	DcEntry entry; /* as it stood after the row was locked */
 	DcApply decision;
+	DcBulk bulk;       /* how its row is written */
 	bool floor;        /* a TRUNCATE: no key */
 	bool judged;       /* P3: settled against another row */
 	bool judged_stays; /* and it is this one that stays */
@@ -59,8 +67,10 @@ struct DcApplySet
 	List *floors; /* DcIncoming, of TRUNCATEs; not among the items */
 	DcHlc latest;
 	uint64 definition; /* for realize() */
-	bool retry; /* changes that waited: their entries are there already */
-	bool again; /* equal stamps: the row is written anew */
+	bool retry;  /* changes that waited: their entries are there already */
+	bool again;  /* equal stamps: the row is written anew */
+	bool copied; /* entries suffice to say what is here */
+	bool by_row; /* many at a time failed */
 	bool below_horizon; /* R5: takes what the horizon would have refused */
 	DcApplied result;
 	DcVv vector;     /* as it was when the set began */
@@ -87,6 +97,9 @@ extern void dc_incoming_close(DcApplySet *set);
 
 /* Only the columns, of a table that the caller has opened. */
 extern void dc_incoming_map(DcTarget *target, DcRel *rel);
+
+/* The image of an item, with its stamp, into a slot; the rest is null. */
+extern void dc_incoming_decode(const DcIncoming *item, TupleTableSlot *slot);
 
 /* The image of an item into table->remote, over the local row or alone. */
 extern void dc_incoming_image(DcTable *table, const DcIncoming *item,

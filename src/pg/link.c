@@ -18,8 +18,10 @@
 #include "advice.h"
 #include "catchup.h"
 #include "clock.h"
+#include "copy_join.h"
 #include "guc.h"
 #include "message.h"
+#include "progress.h"
 #include "queue.h"
 #include "seal.h"
 #include "shmem.h"
@@ -32,6 +34,7 @@
 #define RETRY_MIN_MS  100
 #define RETRY_MAX_MS  5000
 #define RELAY_MS      1000 /* least time between two catch-ups for relaying */
+#define COPIES_MS     200  /* until a node that copies is asked again */
 #define LATER_MS      50   /* until a locked table is tried again */
 #define ASK_AGAIN_MS  2000 /* how a joiner's peers stand */
 #define CONNECT_MS    10000
@@ -140,6 +143,8 @@ set_phase(DcLink *link, DcLinkPhase phase, const char *error)
 		stats->stranger = false;
 		if (stats->phase != phase)
 			stats->since = GetCurrentTimestamp();
+		if (phase != DC_LINK_CATCHUP)
+			stats->catchup.node_id = 0;
 		stats->phase = phase;
 		if (error != NULL)
 		{
@@ -176,6 +181,20 @@ dc_link_note_stranger(uint32 node_id, const char *error)
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 
+/* link->catchup NULL: that was its end. */
+static void
+show_catchup(const DcLink *link, DcProgress *progress, uint32 rows, Size bytes)
+{
+	if (link->catchup == NULL)
+	{
+		progress->node_id = 0;
+		return;
+	}
+	progress->keyspace = dc_catchup_keyspace(link->catchup);
+	progress->rows_done += rows;
+	progress->bytes += bytes;
+}
+
 static void
 count_sent(DcLink *link, const Message *message, Size bytes, bool catchup)
 {
@@ -189,7 +208,10 @@ count_sent(DcLink *link, const Message *message, Size bytes, bool catchup)
 		stats->sent_rows += message->rows;
 		stats->sent_bytes += bytes;
 		if (catchup)
+		{
+			show_catchup(link, &stats->catchup, message->rows, bytes);
 			stats->catchup_rows += message->rows;
+		}
 		stats->queued = dc_queue_head() - link->stream.position;
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
@@ -541,6 +563,16 @@ relay_is_owed(DcLink *link)
 	return owed;
 }
 
+/* The peer copies somebody first, and takes nothing; soon again. */
+static void
+wait_for_copy(DcLink *link)
+{
+	link->retry_ms = COPIES_MS;
+	dc_link_close(link, NULL);
+	link->retry_ms = RETRY_MIN_MS;
+	set_phase(link, DC_LINK_DOWN, "the peer copies another node first");
+}
+
 static void
 take_welcome(DcLink *link)
 {
@@ -567,6 +599,13 @@ take_welcome(DcLink *link)
 	if (refusal != NULL)
 	{
 		dc_link_close(link, refusal);
+		return;
+	}
+	if (dc_copy_wanted())
+		dc_worker_wake(DC_WORKER_REPAIRER); /* there is somebody to copy */
+	if (welcome->copying)
+	{
+		wait_for_copy(link);
 		return;
 	}
 	link->peer_joins = link->peer_joined_too = welcome->joining;
@@ -915,7 +954,10 @@ begin_catchup(DcLink *link)
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
 	stats = find_stats(link->node_id);
 	if (stats != NULL)
+	{
 		stats->catchups++;
+		dc_progress_begin(&stats->catchup, link->node_id, "sending changes");
+	}
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 

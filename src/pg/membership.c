@@ -8,8 +8,11 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "guc.h"
@@ -20,6 +23,9 @@ DC_SQL_FUNCTION(datacake_leave);
 DC_SQL_FUNCTION(datacake_remove_node);
 DC_SQL_FUNCTION(datacake_force_members);
 DC_SQL_FUNCTION(datacake_epoch);
+
+#define JOIN_MS 3000 /* until join() says that nobody answers */
+#define LOOK_MS 10
 
 const DcJobKind dc_members_job = {.worker = DC_WORKER_REGISTRAR,
 								  .plan_bytes = sizeof(DcMembersPlan),
@@ -84,6 +90,58 @@ add_seed(const char *address)
 						errmsg("there are %d seeds already", DC_SEEDS)));
 }
 
+/* Is another node alive?  *complaint: what gossip says against this one. */
+static bool
+hears_somebody(char complaint[DC_ERROR_BYTES])
+{
+	bool heard = false;
+
+	complaint[0] = '\0';
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+	{
+		const DcNode *node = &dc_shared->nodes[i];
+
+		heard |=
+			node->node_id != 0 && !node->local && node->state == DC_NODE_ALIVE;
+		if (node->node_id != 0 && node->local)
+			strlcpy(complaint, node->complaint, DC_ERROR_BYTES);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return heard;
+}
+
+/* Who types a wrong address, or has another key, is told. */
+static void
+warn_of_silence(const char *address)
+{
+	TimestampTz deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), JOIN_MS);
+	char complaint[DC_ERROR_BYTES];
+
+	while (!hears_somebody(complaint))
+	{
+		if (GetCurrentTimestamp() < deadline)
+		{
+			(void) WaitLatch(MyLatch,
+							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 LOOK_MS, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+			continue;
+		}
+		ereport(WARNING,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("no node answers at \"%s\" yet", address),
+				 complaint[0] != '\0' ? errdetail("%s.", complaint) : 0,
+				 errhint("Is that the \"datacake.port\" of a node that runs, "
+						 "reached by UDP?  Do \"datacake.cluster_id\", the "
+						 "cluster key and the version agree?  This node goes "
+						 "on trying; see datacake.nodes.complaint on both.")));
+		return;
+	}
+}
+
 /*
  * datacake.join('host:port', replace): another seed, kept until the next
  * start.  A node that was removed or left comes back as a new life; `replace`
@@ -116,6 +174,7 @@ datacake_join(PG_FUNCTION_ARGS)
 	}
 	dc_worker_wake(DC_WORKER_GOSSIP);
 	dc_worker_wake(DC_WORKER_REGISTRAR);
+	warn_of_silence(address);
 	PG_RETURN_VOID();
 }
 

@@ -363,6 +363,18 @@ dc_metadata_get(int slot, DcKey key)
 	return dc_rule_above_floor(entry, dc_floor(slot));
 }
 
+void
+dc_metadata_prefetch(int slot, uint64 hash)
+{
+	int partition = partition_of(hash);
+	LWLock *lock = partition_lock(slot, partition);
+
+	if (!LWLockConditionalAcquire(lock, LW_SHARED))
+		return;
+	dc_map_prefetch(&dc_keyspace(slot)->maps[partition], map_env(), hash);
+	LWLockRelease(lock);
+}
+
 DcHlc
 dc_metadata_death(int slot, DcKey key)
 {
@@ -572,11 +584,10 @@ dc_metadata_scan_begin(DcMetadataCursor *cursor)
 	memset(cursor, 0, sizeof(*cursor));
 }
 
-int
-dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
-				 DcMapItem *items, int max, uint8 *arena, Size arena_bytes)
+static int
+scan(int slot, DcMetadataCursor *cursor, const DcMapFilter *filter,
+	 DcMapItem *items, int max, uint8 *arena, Size arena_bytes)
 {
-	DcMapFilter filter = {.above = above, .after = dc_floor(slot)};
 	DcMapRoom room = {.items = items,
 					  .items_max = (size_t) max,
 					  .bytes = arena,
@@ -590,7 +601,7 @@ dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
 
 		LWLockAcquire(lock, LW_SHARED);
 		n = dc_map_scan(&dc_keyspace(slot)->maps[cursor->partition], map_env(),
-						&cursor->cursor, &filter, &room);
+						&cursor->cursor, filter, &room);
 		LWLockRelease(lock);
 		if (cursor->cursor.done)
 		{
@@ -601,6 +612,27 @@ dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
 			return (int) n;
 	}
 	return 0;
+}
+
+int
+dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
+				 DcMapItem *items, int max, uint8 *arena, Size arena_bytes)
+{
+	DcMapFilter filter = {.above = above, .after = dc_floor(slot)};
+
+	return scan(slot, cursor, &filter, items, max, arena, arena_bytes);
+}
+
+int
+dc_metadata_scan_changed(int slot, DcMetadataCursor *cursor, const DcVv *above,
+						 DcMapItem *items, int max, uint8 *arena,
+						 Size arena_bytes)
+{
+	DcMapFilter filter = {.above = above,
+						  .after = dc_floor(slot),
+						  .all_dead = true};
+
+	return scan(slot, cursor, &filter, items, max, arena, arena_bytes);
 }
 
 int

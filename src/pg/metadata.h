@@ -130,6 +130,12 @@ extern DcHlc dc_death_after(int slot, DcKey key, DcHlc stamp);
 /* The entry as it counts: at or below the floor a death at the floor. */
 extern DcEntry dc_metadata_get(int slot, DcKey key);
 
+/*
+ * Some keys ahead of one of the above or a merge: what it will look at comes
+ * into the processor's cache.  Cannot fail.
+ */
+extern void dc_metadata_prefetch(int slot, uint64 hash);
+
 /* The death of the key, if that is the last that is known; else NONE. */
 extern DcHlc dc_metadata_death(int slot, DcKey key);
 
@@ -193,6 +199,11 @@ extern void dc_metadata_scan_begin(DcMetadataCursor *cursor);
 extern int dc_metadata_scan(int slot, DcMetadataCursor *cursor,
 							const DcVv *above, DcMapItem *items, int max,
 							uint8 *arena, Size arena_bytes);
+
+/* The same, and in any case what is dead. */
+extern int dc_metadata_scan_changed(int slot, DcMetadataCursor *cursor,
+									const DcVv *above, DcMapItem *items,
+									int max, uint8 *arena, Size arena_bytes);
 
 /*
  * R8.  Who reads entries, decides by them and acts on that later, enters

@@ -25,6 +25,7 @@
 #include "apply.h"
 #include "clock.h"
 #include "compat.h"
+#include "copy_join.h"
 #include "guc.h"
 #include "level_wait.h"
 #include "message.h"
@@ -366,6 +367,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	memcpy(welcome->nonce, hello.nonce, DC_NONCE_BYTES);
 	if (session.kind == DC_SESSION_CHANGES)
 	{
+		welcome->copying = dc_copy_wanted();
 		dc_vector_read(&welcome->vector);
 		copy_incoming(welcome->incoming);
 	}

@@ -87,12 +87,18 @@ init_shared(void)
 	pg_atomic_init_u32(&dc_shared->leaving, 0);
 	pg_atomic_init_u64(&dc_shared->horizon, 0);
 	pg_atomic_init_u64(&dc_shared->horizon_durable, 0);
+	pg_atomic_init_u32(&dc_shared->copies_served, 0);
+	pg_atomic_init_u64(&dc_shared->copy_over, 0);
+	pg_atomic_init_u32(&dc_shared->copy_begun, 0);
 	for (int i = 0; i < (int) DC_NODE_IDS; i++)
 		pg_atomic_init_u32(&dc_shared->calls[i], 0);
 	for (int i = 0; i < (int) lengthof(dc_shared->counters); i++)
 		pg_atomic_init_u64(&dc_shared->counters[i], 0);
 	for (int i = 0; i < slot_count(); i++)
+	{
 		pg_atomic_init_u64(&dc_shared->slots[i].lower_bound, 0);
+		pg_atomic_init_u32(&dc_shared->slots[i].settling, 0);
+	}
 	dc_clock_anchor();
 }
 

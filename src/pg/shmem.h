@@ -143,6 +143,19 @@ typedef struct DcNode
 	char complaint[DC_ERROR_BYTES];   /* identity clash, clock skew, ... */
 } DcNode;
 
+/* Something that takes long; node_id 0: nothing does (progress.h). */
+typedef struct DcProgress
+{
+	uint32 node_id;
+	char phase[DC_NAME_BYTES];
+	uint64 keyspace;
+	uint64 rows_done;
+	uint64 rows_estimated; /* 0: unknown */
+	uint64 bytes;
+	uint64 bytes_before; /* of an earlier attempt, which count for no rate */
+	TimestampTz started_at;
+} DcProgress;
+
 /* Log2 histogram of lag: bucket b counts [2^b, 2^(b+1)) microseconds. */
 #define DC_LAG_BUCKETS 40
 
@@ -169,6 +182,7 @@ typedef struct DcLinkStats
 	uint64 acked_batches;
 	uint64 catchups;
 	uint64 catchup_rows;
+	DcProgress catchup;
 	uint64 queued; /* batches not yet sent */
 	bool level;    /* looked at when leaving: the peer has all other sources */
 	uint64 lag_last_us;
@@ -178,10 +192,14 @@ typedef struct DcLinkStats
 	TimestampTz last_error_at;
 } DcLinkStats;
 
-/* A transaction in flight (R1): lower bound of its stamps; own cache line. */
+/* A transaction in flight; own cache line. */
 typedef union DcSlot
 {
-	pg_atomic_uint64 lower_bound; /* DC_HLC_NONE: empty */
+	struct
+	{
+		pg_atomic_uint64 lower_bound; /* of its stamps (R1); NONE: empty */
+		pg_atomic_uint32 settling;    /* odd: between PRE_COMMIT and merge */
+	};
 	char pad[PG_CACHE_LINE_SIZE];
 } DcSlot;
 
@@ -313,6 +331,12 @@ typedef struct DcShared
 
 	/* last event that was notified; the maintainer's (watch.h) */
 	uint64 events_told;
+
+	/* copying another node (copy_join.h) */
+	pg_atomic_uint32 copies_served; /* sessions of nodes that copy this one */
+	pg_atomic_uint64 copy_over;     /* life + 1 in which it is not wanted */
+	pg_atomic_uint32 copy_begun;    /* what is here came by it */
+	DcProgress copy_progress;       /* DC_LOCK_LINKS */
 
 	int slot_count;
 	int node_count; /* = datacake.max_nodes */
