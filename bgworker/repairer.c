@@ -2,10 +2,10 @@
  * repairer.c
  *		Compares this node with the others, one at a time.
  *
- * Jobs of datacake.repair() come first, then keys that readers found stale.  By itself, each
- * datacake.repair_interval, it compares all keyspaces with one peer, another
- * one each time.  Entries cost what differs.  Reading tables costs what
- * exists: scrub and images are due for a keyspace after a hundred times the
+ * Jobs of datacake.repair() come first, then keys that readers found stale.
+ * By itself, each datacake.repair_interval, it compares all keyspaces with one
+ * peer, another one each time.  Entries cost what differs.  Reading tables costs
+ * what exists: scrub and images are due for a keyspace after a hundred times the
  * time that the last ones took, so they take at most a hundredth of it, and
  * not before six intervals.
  *

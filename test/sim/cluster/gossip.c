@@ -314,7 +314,8 @@ gossip_start(Sim *sim, Node *node)
 	DcGossipConfig config = {.node_id = node_id(node),
 							 .incarnation = node->mem.incarnation,
 							 .cluster_hash = 1,
-							 .wire_version = dc_versions_pack(dc_versions_own()),
+							 .wire_version =
+								 dc_versions_pack(dc_versions_own()),
 							 .interval_us =
 								 (uint64_t) sim->config.round_us * SCALE,
 							 .phi_suspect = DC_GOSSIP_PHI_SUSPECT,
