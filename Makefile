@@ -293,7 +293,7 @@ matrix:
 	@echo "\"make $@\" is not there yet" >&2
 	@exit 1
 
-C_FILES := $(sort $(wildcard src/*/*.[ch] bgworker/*.[ch] test/*/*.[ch] test/sim/gossip/*.[ch] bench/*.[ch]))
+C_FILES := $(sort $(wildcard src/*/*.[ch] bgworker/*.[ch] test/*/*.[ch] test/sim/*/*.[ch] bench/*.[ch]))
 CLANG_FORMAT ?= clang-format-14
 CLANG_TIDY ?= clang-tidy-14
 TIDY_CHECKS := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-macro-parentheses,clang-analyzer-*,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
