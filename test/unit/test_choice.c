@@ -226,8 +226,6 @@ spreads_evenly(const Shape *shape, DcLevel level)
 	{
 		for (uint32_t k = 0; k < i; k++)
 		{
-			uint32_t difference =
-				asked[i] > asked[k] ? asked[i] - asked[k] : asked[k] - asked[i];
 			bool alike = groups ? shape->at[i].centre == shape->at[k].centre :
 								  (shape->at[i].centre == shape->own) ==
 									  (shape->at[k].centre == shape->own);
