@@ -273,7 +273,7 @@ demo-stop:
 	@test/demo/stop
 
 bench:
-	@bench/run && bench/join
+	@bench/run && bench/join && bench/levels
 
 bench-quick:
 	@bench/run --quick && bench/join --quick
