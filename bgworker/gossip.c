@@ -33,6 +33,7 @@
 #include "guc.h"
 #include "message.h"
 #include "seal.h"
+#include "sql.h"
 #include "standing.h"
 #include "udp.h"
 #include "watch.h"
@@ -98,14 +99,6 @@ static GossipWorker *worker;
 
 /* ---- log ---------------------------------------------------------------- */
 
-static int
-sqlstate_of(DcStatus status)
-{
-	const char *s = dc_status_sqlstate(status);
-
-	return MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]);
-}
-
 static const char *
 name_of(uint32 node_id)
 {
@@ -123,7 +116,7 @@ log_refusal(const DcGossipEvent *event)
 	worker->refusal_until_us = dc_now_us() + MINUTE_US;
 	if (event->status == DC_CLUSTER)
 		ereport(WARNING,
-				(errcode(sqlstate_of(event->status)),
+				(errcode(dc_sqlstate(event->status)),
 				 errmsg("datagrams of node %u at %s are refused: they belong "
 						"to another cluster",
 						event->node_id, event->address),
@@ -131,14 +124,14 @@ log_refusal(const DcGossipEvent *event)
 						 "nodes; clusters should not share a key.")));
 	else if (event->status == DC_VERSION)
 		ereport(WARNING,
-				(errcode(sqlstate_of(event->status)),
+				(errcode(dc_sqlstate(event->status)),
 				 errmsg("datagrams from %s are refused: they are of wire "
 						"version %llu, this server speaks %d",
 						event->address, (unsigned long long) event->value,
 						DC_GOSSIP_WIRE_VERSION)));
 	else
 		ereport(WARNING,
-				(errcode(sqlstate_of(event->status)),
+				(errcode(dc_sqlstate(event->status)),
 				 errmsg("datagrams from %s are refused: %s", event->address,
 						dc_status_text(event->status))));
 }
@@ -149,7 +142,7 @@ log_identity(const DcGossipEvent *event)
 	bool own = event->node_id == (uint32) datacake_node_id;
 
 	ereport(WARNING,
-			(errcode(sqlstate_of(DC_IDENTITY)),
+			(errcode(dc_sqlstate(DC_IDENTITY)),
 			 errmsg("another server speaks as node %u%s", event->node_id,
 					own ? ", the id of this one" : ""),
 			 errdetail("Its incarnation is %llu, its address \"%s\".",
@@ -267,7 +260,7 @@ complain_clock(DcNode *shown, NodeNote *note, int64 ahead_us)
 			 ahead_us > 0 ? "ahead of" : "behind");
 	if (!note->clock_told)
 		ereport(WARNING,
-				(errcode(sqlstate_of(DC_CLOCK_SKEW)),
+				(errcode(dc_sqlstate(DC_CLOCK_SKEW)),
 				 errmsg("clock of node %u \"%s\" runs %lld ms %s this node's",
 						shown->node_id, shown->name,
 						(long long) Abs(ahead_us) / 1000,
@@ -511,7 +504,7 @@ count_forged(const char *from)
 		return;
 	worker->forged_told_at_us = now;
 	ereport(LOG,
-			(errcode(sqlstate_of(DC_FORGED)),
+			(errcode(dc_sqlstate(DC_FORGED)),
 			 errmsg("datagrams from %s do not authenticate", from),
 			 errdetail("%llu came since the last such message, from there or "
 					   "elsewhere.",

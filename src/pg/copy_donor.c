@@ -14,6 +14,7 @@
 #include "guc.h"
 #include "map.h"
 #include "shmem.h"
+#include "sql.h"
 #include "standing.h"
 
 #define PROBES_MAX 4       /* members that are asked how they are */
@@ -52,7 +53,6 @@ dc_copy_receive(DcAsk *asking, uint32 node_id, DcCopyKind kind,
 	Size length = reply->answer.length;
 	uint8 *bytes = MemoryContextAllocHuge(CurrentMemoryContext, length + 1);
 	DcStatus status;
-	const char *s;
 
 	memcpy(bytes, reply->answer.data, length);
 	status = dc_copy_answer_decode(bytes, length, answer);
@@ -60,8 +60,7 @@ dc_copy_receive(DcAsk *asking, uint32 node_id, DcCopyKind kind,
 		status = DC_MALFORMED;
 	if (status == DC_OK)
 		return reply->incarnation;
-	s = dc_status_sqlstate(status);
-	ereport(ERROR, (errcode(MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4])),
+	ereport(ERROR, (errcode(dc_sqlstate(status)),
 					errmsg("answer of a copy is refused: %s",
 						   dc_status_text(status))));
 }

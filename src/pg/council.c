@@ -215,14 +215,12 @@ static void
 describe(const Council *council, DcStatus status, DcJobEnd *end)
 {
 	const DcProposer *p = &council->proposer;
-	const char *state = dc_status_sqlstate(status);
 	const char *hint = "";
 
 	memset(end, 0, sizeof(*end));
 	if (status == DC_OK)
 		return;
-	end->sqlstate =
-		MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+	end->sqlstate = dc_sqlstate(status);
 	switch (status)
 	{
 		case DC_NO_MAJORITY:

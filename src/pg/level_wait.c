@@ -26,6 +26,7 @@
 #include "guc.h"
 #include "level_wait.h"
 #include "shmem.h"
+#include "sql.h"
 #include "status.h"
 #include "tools.h"
 
@@ -54,14 +55,6 @@ typedef struct LastCommit
 } LastCommit;
 
 static LastCommit last;
-
-static int
-sqlstate_of(DcStatus status)
-{
-	const char *s = dc_status_sqlstate(status);
-
-	return MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]);
-}
 
 /* --- asked for --- */
 
@@ -130,7 +123,7 @@ require_member(void)
 	if (member && !joining && dc_phase() == DC_PHASE_READY)
 		return;
 	ereport(ERROR,
-			(errcode(sqlstate_of(DC_LEVEL_UNMET)),
+			(errcode(dc_sqlstate(DC_LEVEL_UNMET)),
 			 errmsg("consistency level \"%s\" cannot be met", names_of(asked)),
 			 errdetail("%s", joining ? "This node is joining the cluster." :
 									   "This node is not an agreed member of "
@@ -169,7 +162,7 @@ refuse(const DcVoters *voters, DcLevel level, const DcTally *needs)
 			append_node(&missing, voter->node_id);
 	}
 	ereport(ERROR,
-			(errcode(sqlstate_of(DC_LEVEL_UNMET)),
+			(errcode(dc_sqlstate(DC_LEVEL_UNMET)),
 			 errmsg("consistency level \"%s\" cannot be met",
 					dc_level_name(level)),
 			 errdetail("Nodes needed: %u; members: %d; not alive or joining: "
@@ -290,7 +283,7 @@ warn_late(void)
 	Roll roll = call_the_roll();
 
 	ereport(WARNING,
-			(errcode(sqlstate_of(DC_LEVEL_LATE)),
+			(errcode(dc_sqlstate(DC_LEVEL_LATE)),
 			 errmsg("consistency level \"%s\" was not reached within %d ms",
 					names_of(last.levels), datacake_consistency_timeout_ms),
 			 errdetail("%s", detail_of(&roll)), errhint(HINT_LATER)));
@@ -321,7 +314,7 @@ warn_canceled(void)
 
 	QueryCancelPending = false;
 	ereport(WARNING,
-			(errcode(sqlstate_of(DC_LEVEL_LATE)),
+			(errcode(dc_sqlstate(DC_LEVEL_LATE)),
 			 errmsg("canceling the wait for consistency level \"%s\" due to "
 					"user request",
 					names_of(last.levels)),
@@ -408,7 +401,7 @@ fail_open(DcLevelSet levels)
 {
 	Roll roll = call_the_roll();
 
-	ereport(ERROR, (errcode(sqlstate_of(DC_LEVEL_OPEN)),
+	ereport(ERROR, (errcode(dc_sqlstate(DC_LEVEL_OPEN)),
 					errmsg("%s: consistency level \"%s\" was not reached in "
 						   "time",
 						   dc_status_text(DC_LEVEL_OPEN), names_of(levels)),

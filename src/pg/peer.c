@@ -60,10 +60,8 @@ static Session session;
 void
 dc_peer_refuse(DcStatus status, const char *hint)
 {
-	const char *s = dc_status_sqlstate(status);
-
 	ereport(ERROR,
-			(errcode(MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4])),
+			(errcode(dc_sqlstate(status)),
 			 errmsg("call of a peer is refused: %s", dc_status_text(status)),
 			 hint != NULL ? errhint("%s", hint) : 0));
 	pg_unreachable();
@@ -457,6 +455,29 @@ uint32
 dc_peer_node(void)
 {
 	return session.peer;
+}
+
+bytea *
+dc_peer_respond(bytea *sealed, bytea *(*answer_question)(DcSlice question))
+{
+	MemoryContext caller = CurrentMemoryContext;
+	DcSlice question;
+	bytea *answer;
+	bytea *result;
+	DcRole role;
+
+	dc_require_loaded();
+	question = dc_peer_open(sealed, DC_SESSION_CHANGES);
+	if (dc_standing_joining())
+		dc_peer_refuse(DC_REBUILDING, "This node is joining the cluster.");
+	SPI_connect();
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	answer = answer_question(question);
+	result = MemoryContextAlloc(caller, VARSIZE(answer));
+	memcpy(result, answer, VARSIZE(answer));
+	dc_role_end(role);
+	SPI_finish();
+	return result;
 }
 
 /* Reads all parts before anything is done about one. */

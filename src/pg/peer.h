@@ -25,6 +25,14 @@ extern DcSlice dc_peer_open(bytea *sealed, DcSessionKind kind);
 extern bytea *dc_peer_seal(const void *plain, Size length);
 
 /*
+ * The frame of a function that answers members in a session for changes:
+ * opens the question, has it answered (sealed) as superuser inside SPI, and
+ * returns the answer.  ERROR YD024 while this node joins.
+ */
+extern bytea *dc_peer_respond(bytea *sealed,
+							  bytea *(*answer_question)(DcSlice question));
+
+/*
  * A question that only members may ask: ERROR YD034 if the caller is none.
  * Sessions for changes are opened for members only.
  */

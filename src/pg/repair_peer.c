@@ -273,23 +273,5 @@ answer_question(DcSlice question)
 Datum
 datacake_peer_repair(PG_FUNCTION_ARGS)
 {
-	bytea *sealed = PG_GETARG_BYTEA_PP(0);
-	MemoryContext caller = CurrentMemoryContext;
-	DcSlice question;
-	DcRole role;
-	bytea *answer;
-	bytea *result;
-
-	dc_require_loaded();
-	question = dc_peer_open(sealed, DC_SESSION_CHANGES);
-	if (dc_standing_joining())
-		dc_peer_refuse(DC_REBUILDING, "This node is joining the cluster.");
-	SPI_connect();
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	answer = answer_question(question);
-	result = MemoryContextAlloc(caller, VARSIZE(answer));
-	memcpy(result, answer, VARSIZE(answer));
-	dc_role_end(role);
-	SPI_finish();
-	PG_RETURN_BYTEA_P(result);
+	PG_RETURN_BYTEA_P(dc_peer_respond(PG_GETARG_BYTEA_PP(0), answer_question));
 }

@@ -101,11 +101,9 @@ ask(Run *run, const DcWriter *w, DcRepairKind kind, DcReader *answer)
 static void
 require_good(const Run *run, DcStatus status)
 {
-	const char *s = dc_status_sqlstate(status);
-
 	if (status == DC_OK)
 		return;
-	ereport(ERROR, (errcode(MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4])),
+	ereport(ERROR, (errcode(dc_sqlstate(status)),
 					errmsg("answer of node %u is refused: %s",
 						   run->plan->node_id, dc_status_text(status))));
 }

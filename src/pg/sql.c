@@ -53,6 +53,14 @@ dc_sql_text(uint64 row, int column)
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
+int
+dc_sqlstate(DcStatus status)
+{
+	const char *s = dc_status_sqlstate(status);
+
+	return MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]);
+}
+
 void
 dc_set_option(const char *name, const char *value)
 {

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "status.h"
+
 /*
  * Inside SPI_connect(): runs one command with text arguments (NULL allowed)
  * and returns the number of rows; results are in SPI_tuptable.
@@ -19,6 +21,9 @@ extern const char *dc_sql_number(uint64 number);
 
 /* Column of a result row as text, palloc'd, or NULL. */
 extern char *dc_sql_text(uint64 row, int column);
+
+/* The code of a status of the core, for errcode(). */
+extern int dc_sqlstate(DcStatus status);
 
 /* Sets a configuration variable for the rest of the session. */
 extern void dc_set_option(const char *name, const char *value);
