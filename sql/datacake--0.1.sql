@@ -235,9 +235,11 @@ CREATE TABLE datacake.keyspace (
     columns jsonb NOT NULL,
     primary_key text[] NOT NULL,
     constraints jsonb,
+    history jsonb NOT NULL DEFAULT '{}',
     _stamp datacake.hlc NOT NULL
 );
 COMMENT ON TABLE datacake.keyspace IS 'definitions of all keyspaces; itself a keyspace, replicated like any other';
+COMMENT ON COLUMN datacake.keyspace.history IS 'columns that were renamed, dropped or given another type: before which stamp, and which column that is now';
 
 -- ---------------------------------------------------------------------------
 -- Capture
@@ -262,6 +264,22 @@ ALTER TABLE datacake.keyspace
     ENABLE ALWAYS TRIGGER "~datacake_stamp",
     ENABLE ALWAYS TRIGGER "!datacake_capture",
     ENABLE ALWAYS TRIGGER "!datacake_truncate";
+
+-- ---------------------------------------------------------------------------
+-- DDL
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.follow_ddl() RETURNS event_trigger
+    AS 'MODULE_PATHNAME', 'datacake_follow_ddl' LANGUAGE C;
+COMMENT ON FUNCTION datacake.follow_ddl() IS 'event trigger: refuses what a replicated table cannot bear, keeps its definition as the table is, has waiting changes tried again';
+CREATE EVENT TRIGGER datacake_ddl_end ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'ALTER TRIGGER', 'ALTER INDEX', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'CREATE TABLE', 'CREATE INDEX',
+                 'CREATE SCHEMA', 'CREATE TYPE', 'CREATE DOMAIN', 'CREATE EXTENSION', 'CREATE FUNCTION', 'DROP INDEX', 'DROP TRIGGER')
+    EXECUTE FUNCTION datacake.follow_ddl();
+CREATE EVENT TRIGGER datacake_ddl_drop ON sql_drop EXECUTE FUNCTION datacake.follow_ddl();
+ALTER EVENT TRIGGER datacake_ddl_end ENABLE ALWAYS;
+ALTER EVENT TRIGGER datacake_ddl_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER datacake_ddl_end IS 'looks at what a command has made of replicated tables';
+COMMENT ON EVENT TRIGGER datacake_ddl_drop IS 'ends the keyspaces of tables that are dropped';
 
 -- ---------------------------------------------------------------------------
 -- Between nodes
@@ -566,9 +584,11 @@ CREATE FUNCTION datacake.show_peers(OUT node_id integer, OUT state text, OUT sin
 CREATE VIEW datacake.peers AS
     SELECT p.node_id, n.name, p.state, p.since, p.incoming, p.acked_watermark, p.taken, p.queued, p.sent_batches, p.sent_rows,
            p.sent_bytes, p.acked_batches, p.catchups, p.catchup_rows, p.lag_ms, p.lag_p50_ms, p.lag_p99_ms, p.lag_max_ms,
-           p.last_error, p.last_error_at
+           p.last_error, p.last_error_at,
+           (SELECT count(*) FROM datacake.quarantine q WHERE datacake.node_of(q.stamp) = p.node_id) AS waiting
       FROM datacake.show_peers() p LEFT JOIN datacake.show_nodes() n USING (node_id) ORDER BY node_id;
 COMMENT ON VIEW datacake.peers IS 'the links to the other nodes: what was sent, acknowledged, how far behind, and what went wrong last';
+COMMENT ON COLUMN datacake.peers.waiting IS 'changes of that node that cannot be applied here yet; datacake.quarantine says why';
 
 CREATE FUNCTION datacake.show_progress(OUT phase text, OUT node_id integer, OUT keyspace regclass, OUT rows_done bigint,
     OUT rows_estimated bigint, OUT bytes bigint, OUT bytes_per_s float8, OUT started_at timestamptz)

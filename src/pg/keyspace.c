@@ -32,6 +32,8 @@
 
 #include "changes.h"
 #include "compat.h"
+#include "guc.h"
+#include "mend.h"
 #include "rel.h"
 #include "sql.h"
 
@@ -99,6 +101,24 @@ remember(int slot, bool is_dissolved)
 	p->subid = GetCurrentSubTransactionId();
 	pending = lappend(pending, p);
 	MemoryContextSwitchTo(old);
+}
+
+bool dc_own_ddl = false;
+
+/* Commands of our own: alter.c leaves them alone. */
+static void
+ddl(const char *command)
+{
+	dc_own_ddl = true;
+	PG_TRY();
+	{
+		dc_sql(command, 0, NULL);
+	}
+	PG_FINALLY();
+	{
+		dc_own_ddl = false;
+	}
+	PG_END_TRY();
 }
 
 static char *
@@ -227,33 +247,27 @@ add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 
 	if (!has_stamp_column(relid))
 	{
-		dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
-						"DEFAULT '%llu'",
-						table, DC_STAMP_COLUMN, (unsigned long long) stamp),
-			   0, NULL);
-		dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
-						DC_STAMP_COLUMN),
-			   0, NULL);
+		ddl(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
+					 "DEFAULT '%llu'",
+					 table, DC_STAMP_COLUMN, (unsigned long long) stamp));
+		ddl(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+					 DC_STAMP_COLUMN));
 	}
-	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE "
-					"ON %s FOR EACH ROW EXECUTE FUNCTION "
-					"datacake.stamp_row()",
-					DC_STAMP_TRIGGER, table),
-		   0, NULL);
-	dc_sql(psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE "
-					"ON %s FOR EACH ROW EXECUTE FUNCTION "
-					"datacake.capture_row('%llu')",
-					DC_CAPTURE_TRIGGER, table, (unsigned long long) id),
-		   0, NULL);
-	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE TRUNCATE ON %s FOR EACH "
-					"STATEMENT EXECUTE FUNCTION datacake.capture_truncate()",
-					DC_TRUNCATE_TRIGGER, table),
-		   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE "
-					"ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
-					table, DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER,
-					DC_TRUNCATE_TRIGGER),
-		   0, NULL);
+	ddl(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE "
+				 "ON %s FOR EACH ROW EXECUTE FUNCTION "
+				 "datacake.stamp_row()",
+				 DC_STAMP_TRIGGER, table));
+	ddl(psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE "
+				 "ON %s FOR EACH ROW EXECUTE FUNCTION "
+				 "datacake.capture_row('%llu')",
+				 DC_CAPTURE_TRIGGER, table, (unsigned long long) id));
+	ddl(psprintf("CREATE TRIGGER \"%s\" BEFORE TRUNCATE ON %s FOR EACH "
+				 "STATEMENT EXECUTE FUNCTION datacake.capture_truncate()",
+				 DC_TRUNCATE_TRIGGER, table));
+	ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE "
+				 "ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
+				 table, DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER,
+				 DC_TRUNCATE_TRIGGER));
 	dc_role_end(role);
 	CommandCounterIncrement();
 }
@@ -376,6 +390,37 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 			   "ON n.oid = c.relnamespace WHERE c.oid = $2::oid",
 			   3, arguments) != 1)
 		elog(ERROR, "could not write the definition of relation %u", relid);
+	dc_role_end(role);
+}
+
+void
+dc_keyspace_redefine(Oid relid, uint64 id, const char *history,
+					 const char *forgotten)
+{
+	const char *arguments[4] = {dc_sql_number(id), dc_sql_number(relid),
+								history, forgotten};
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+
+	dc_sql("UPDATE datacake.keyspace k SET schema_name = d.nspname, "
+		   "table_name = d.relname, owner = d.owner, columns = d.columns, "
+		   "primary_key = d.primary_key, constraints = d.constraints, "
+		   "history = d.history "
+		   "FROM (SELECT o.schema_name, o.table_name, n.nspname, c.relname, "
+		   "  pg_catalog.pg_get_userbyid(c.relowner)::text AS owner, " DEFINITION_COLUMNS
+		   " AS columns, " DEFINITION_KEY
+		   " AS primary_key, " DEFINITION_CONSTRAINTS " AS constraints, "
+		   "  (o.history || $3::jsonb) - $4::text[] AS history "
+		   "  FROM pg_catalog.pg_class c "
+		   "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, "
+		   "  datacake.keyspace o WHERE c.oid = $2::oid "
+		   "  AND o.id = $1::bigint) d "
+		   "WHERE k.schema_name = d.schema_name "
+		   "AND k.table_name = d.table_name "
+		   "AND (k.schema_name, k.table_name, k.owner, k.columns, "
+		   "  k.primary_key, k.constraints, k.history) IS DISTINCT FROM "
+		   "  (d.nspname, d.relname, d.owner, d.columns, d.primary_key, "
+		   "  d.constraints, d.history)",
+		   4, arguments);
 	dc_role_end(role);
 }
 
@@ -502,7 +547,7 @@ create_table(const Definition *definition, Oid owner)
 		dc_role_end(role);
 	}
 	role = dc_role_begin(owner, true);
-	dc_sql(definition->create, 0, NULL);
+	ddl(definition->create);
 	if (strcmp(definition->kind, "keyspace") == 0)
 	{
 		dc_role_end(role);
@@ -558,6 +603,16 @@ check_table(Oid relid, uint64 id, const Definition *definition)
 	relation_close(relation, NoLock);
 }
 
+/* Its table is here, under whatever name. */
+static bool
+is_real(uint64 id)
+{
+	int slot = dc_keyspace_by_id(id);
+
+	return slot >= 0 && OidIsValid(dc_keyspace(slot)->relid) &&
+		   get_rel_name(dc_keyspace(slot)->relid) != NULL;
+}
+
 void
 dc_keyspace_realize(uint64 id)
 {
@@ -568,7 +623,9 @@ dc_keyspace_realize(uint64 id)
 	Relation relation;
 	uint64 here;
 
-	if (id == DC_CATALOGUE_ID || !read_definition(id, &definition))
+	dc_retry_soon(); /* what waits may fit a new definition */
+	if (id == DC_CATALOGUE_ID || is_real(id) ||
+		!read_definition(id, &definition))
 		return;
 	schema = get_namespace_oid(definition.schema, true);
 	if (OidIsValid(schema))
@@ -609,12 +666,10 @@ drop_stamp_and_triggers(Oid relid)
 										   DC_TRUNCATE_TRIGGER};
 
 	for (int i = 0; i < (int) lengthof(triggers); i++)
-		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", triggers[i],
-						table),
-			   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
-					DC_STAMP_COLUMN),
-		   0, NULL);
+		ddl(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", triggers[i],
+					 table));
+	ddl(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
+				 DC_STAMP_COLUMN));
 	dc_role_end(role);
 }
 
@@ -650,6 +705,35 @@ dc_keyspace_dissolve(uint64 id)
 	remember(slot, true);
 }
 
+/* Deletes a definition, and those of other nodes under its name. */
+static void
+delete_definition(uint64 id)
+{
+	const char *arguments[1] = {dc_sql_number(id)};
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+
+	dc_sql("DELETE FROM datacake.keyspace k USING datacake.keyspace o "
+		   "WHERE o.id = $1::bigint AND k.schema_name = o.schema_name "
+		   "AND k.table_name = o.table_name",
+		   1, arguments);
+	dc_role_end(role);
+}
+
+void
+dc_keyspace_dropped(Oid relid)
+{
+	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	{
+		uint64 id = dc_keyspace(slot)->id;
+
+		if (id == 0 || id == DC_CATALOGUE_ID ||
+			dc_keyspace(slot)->relid != relid)
+			continue;
+		delete_definition(id);
+		dc_keyspace_dissolve(id);
+	}
+}
+
 /* SELECT datacake.unreplicate_table('orders') */
 Datum
 datacake_unreplicate_table(PG_FUNCTION_ARGS)
@@ -657,8 +741,6 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 	Oid relid = PG_GETARG_OID(0);
 	Relation relation;
 	uint64 id;
-	const char *arguments[1];
-	DcRole role;
 
 	dc_require_loaded();
 	dc_require_ready();
@@ -671,14 +753,8 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 	id = dc_keyspace(dc_rel(relation)->slot)->id;
 	relation_close(relation, NoLock);
 
-	arguments[0] = dc_sql_number(id);
 	SPI_connect();
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	dc_sql("DELETE FROM datacake.keyspace k USING datacake.keyspace o "
-		   "WHERE o.id = $1::bigint AND k.schema_name = o.schema_name "
-		   "AND k.table_name = o.table_name",
-		   1, arguments);
-	dc_role_end(role);
+	delete_definition(id);
 	dc_keyspace_dissolve(id);
 	SPI_finish();
 	PG_RETURN_VOID();

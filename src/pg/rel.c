@@ -12,6 +12,7 @@
 #include "commands/trigger.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "parser/parse_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -93,14 +94,40 @@ fixed_width(Oid type)
 	}
 }
 
+/* How values of column->type become bytes. */
 static void
-describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+describe_type(DcColumn *column, MemoryContext context)
 {
 	Oid function;
 	bool is_varlena;
 	HeapTuple tuple;
 	Form_pg_type type;
 
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(column->type));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", column->type);
+	type = (Form_pg_type) GETSTRUCT(tuple);
+	column->binary = OidIsValid(type->typsend) && OidIsValid(type->typreceive);
+	ReleaseSysCache(tuple);
+
+	if (column->binary)
+	{
+		getTypeBinaryOutputInfo(column->type, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeBinaryInputInfo(column->type, &function, &column->ioparam);
+	}
+	else
+	{
+		getTypeOutputInfo(column->type, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeInputInfo(column->type, &function, &column->ioparam);
+	}
+	fmgr_info_cxt(function, &column->input, context);
+}
+
+static void
+describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+{
 	column->attnum = att->attnum;
 	column->type = att->atttypid;
 	column->typmod = att->atttypmod;
@@ -115,26 +142,20 @@ describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
 				 errmsg("type of column \"%s\" has a name longer than %d "
 						"bytes",
 						column->name, DC_BATCH_NAME_BYTES_MAX)));
-	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(att->atttypid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", att->atttypid);
-	type = (Form_pg_type) GETSTRUCT(tuple);
-	column->binary = OidIsValid(type->typsend) && OidIsValid(type->typreceive);
-	ReleaseSysCache(tuple);
+	describe_type(column, context);
+}
 
-	if (column->binary)
-	{
-		getTypeBinaryOutputInfo(att->atttypid, &function, &is_varlena);
-		fmgr_info_cxt(function, &column->output, context);
-		getTypeBinaryInputInfo(att->atttypid, &function, &column->ioparam);
-	}
-	else
-	{
-		getTypeOutputInfo(att->atttypid, &function, &is_varlena);
-		fmgr_info_cxt(function, &column->output, context);
-		getTypeInputInfo(att->atttypid, &function, &column->ioparam);
-	}
-	fmgr_info_cxt(function, &column->input, context);
+DcColumn *
+dc_rel_column_as(const DcColumn *column, const char *type_name)
+{
+	DcColumn *other = palloc(sizeof(DcColumn));
+
+	*other = *column;
+	parseTypeString(type_name, &other->type, &other->typmod, true);
+	if (!OidIsValid(other->type))
+		return NULL;
+	describe_type(other, CurrentMemoryContext);
+	return other;
 }
 
 static DcColumn *

@@ -329,6 +329,8 @@ typedef struct DcShared
 	DcJob repair_job;  /* DcRepairPlan, DcRepairOutcome */
 	DcJob members_job; /* DcMembersPlan */
 
+	pg_atomic_uint32 retry_wanted; /* what waits may fit now (mend.h) */
+
 	/* last event that was notified; the maintainer's (watch.h) */
 	uint64 events_told;
 
