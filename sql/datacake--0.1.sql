@@ -144,6 +144,26 @@ CREATE TABLE datacake.unrealized (
 );
 COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, and why';
 
+CREATE TABLE datacake.ddl_log (
+    id datacake.hlc PRIMARY KEY,
+    founder bigint NOT NULL,
+    number bigint NOT NULL,
+    origin integer,
+    role text,
+    superuser boolean,
+    search_path text,
+    command text,
+    state text NOT NULL CHECK (state IN ('proposed', 'decided', 'done', 'joining')),
+    error text,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tries integer NOT NULL DEFAULT 0,
+    retry_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE datacake.ddl_log IS 'commands of datacake.ddl() on this node, by number; the row without a command stands for those before this node came';
+COMMENT ON COLUMN datacake.ddl_log.founder IS 'names the line of member lists that decided';
+COMMENT ON COLUMN datacake.ddl_log.state IS 'proposed: kept, in case that it is decided; decided: to be run here; done; joining: counts as run until this node has joined';
+COMMENT ON COLUMN datacake.ddl_log.error IS 'why it could not be run here when it was tried last; it is tried again';
+
 CREATE TABLE datacake.copy (
     incarnation bigint NOT NULL,
     donor integer NOT NULL,
@@ -268,6 +288,13 @@ ALTER TABLE datacake.keyspace
 -- ---------------------------------------------------------------------------
 -- DDL
 -- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.ddl(command text, timeout interval DEFAULT '1 min', OUT node_id integer, OUT status text, OUT error text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_ddl' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION datacake.ddl(text, interval) IS
+    'runs one command of DDL on all members, as the current role, or on none; who is away runs it when it returns, before it takes newer rows';
+CREATE FUNCTION datacake.peer_command(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_command' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_command(bytea) IS 'for peers: holds a command of the cluster open, keeps its text, tells what was run; takes and returns sealed messages';
 CREATE FUNCTION datacake.follow_ddl() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'datacake_follow_ddl' LANGUAGE C;
 COMMENT ON FUNCTION datacake.follow_ddl() IS 'event trigger: refuses what a replicated table cannot bear, keeps its definition as the table is, has waiting changes tried again';
@@ -658,15 +685,15 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
 GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.progress, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
-    datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
+    datacake.quarantine, datacake.unrealized, datacake.ddl_log, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_progress(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), datacake.drop_keyspace(text),
     datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text, boolean), datacake.leave(), datacake.force_members(integer[], text),
     datacake.remove_node(integer), datacake.verify(interval),
-    datacake.pause(integer), datacake.resume(integer), datacake.retry(),
+    datacake.pause(integer), datacake.resume(integer), datacake.retry(), datacake.ddl(text, interval),
     datacake.repair(regclass, integer), datacake.register_service(text, regprocedure), datacake.unregister_service(text),
     datacake.register_selector(text, regprocedure), datacake.unregister_selector(text),
     datacake.call(integer, text, jsonb, interval), datacake.call_many(text, jsonb, text, interval) TO datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
-    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea), datacake.peer_read(bytea) TO datacake_peer;
+    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea), datacake.peer_read(bytea), datacake.peer_command(bytea) TO datacake_peer;

@@ -720,7 +720,7 @@ delete_definition(uint64 id)
 }
 
 void
-dc_keyspace_dropped(Oid relid)
+dc_keyspace_dropped(Oid relid, bool everywhere)
 {
 	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
 	{
@@ -729,7 +729,8 @@ dc_keyspace_dropped(Oid relid)
 		if (id == 0 || id == DC_CATALOGUE_ID ||
 			dc_keyspace(slot)->relid != relid)
 			continue;
-		delete_definition(id);
+		if (everywhere)
+			delete_definition(id);
 		dc_keyspace_dissolve(id);
 	}
 }

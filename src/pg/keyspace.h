@@ -38,8 +38,8 @@ extern void dc_keyspace_dissolve(uint64 id);
 extern void dc_keyspace_redefine(Oid relid, uint64 id, const char *history,
 								 const char *forgotten);
 
-/* The table was dropped here: the keyspace ends, on all nodes. */
-extern void dc_keyspace_dropped(Oid relid);
+/* The table was dropped here: the keyspace ends, here or on all nodes. */
+extern void dc_keyspace_dropped(Oid relid, bool everywhere);
 
 /* True while this backend runs DDL of our own, which nobody has to follow. */
 extern bool dc_own_ddl;

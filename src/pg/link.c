@@ -18,6 +18,7 @@
 #include "advice.h"
 #include "catchup.h"
 #include "clock.h"
+#include "command.h"
 #include "copy_join.h"
 #include "guc.h"
 #include "message.h"
@@ -601,6 +602,13 @@ take_welcome(DcLink *link)
 		dc_link_close(link, refusal);
 		return;
 	}
+	if (dc_commands_missing(&welcome->at, &welcome->members))
+	{
+		link->retry_ms = RETRY_MIN_MS;
+		dc_link_close(link, "this node has commands of the cluster to run "
+							"first");
+		return;
+	}
 	if (dc_copy_wanted())
 		dc_worker_wake(DC_WORKER_REPAIRER); /* there is somebody to copy */
 	if (welcome->copying)
@@ -708,7 +716,8 @@ take_error(DcLink *link, const PGresult *result)
 	/* these pass by themselves, soon */
 	if (state != NULL &&
 		(strcmp(state, "YD024") == 0 || strcmp(state, "YD025") == 0 ||
-		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0))
+		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0 ||
+		 strcmp(state, "YD038") == 0))
 		link->retry_ms = RETRY_MIN_MS;
 	if (state != NULL && strcmp(state, "YD029") == 0)
 		dc_standing_set_removed();
@@ -1156,6 +1165,8 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 	{
 		if (send_members(link))
 			continue;
+		if (dc_commands_missing(NULL, NULL))
+			break;
 		if (dc_standing_joining() && !link->peer_joins)
 		{
 			link->partial = true; /* it pulls, and helps others who do */

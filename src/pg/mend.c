@@ -333,6 +333,10 @@ make_due(void)
 	dc_sql("UPDATE datacake.unrealized "
 		   "SET retry_at = pg_catalog.clock_timestamp()",
 		   0, NULL);
+	dc_sql("UPDATE datacake.ddl_log "
+		   "SET retry_at = pg_catalog.clock_timestamp() "
+		   "WHERE state <> 'done'",
+		   0, NULL);
 	return waiting;
 }
 

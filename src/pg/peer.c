@@ -24,6 +24,7 @@
 
 #include "apply.h"
 #include "clock.h"
+#include "command.h"
 #include "compat.h"
 #include "copy_join.h"
 #include "guc.h"
@@ -187,6 +188,8 @@ check_caller(uint32 node_id, uint64 incarnation, DcSessionKind kind)
 		dc_peer_refuse(removed ? DC_REMOVED : DC_IDENTITY, complaint);
 	if (kind == DC_SESSION_CHANGES && dc_standing_refuses(node_id))
 		dc_peer_refuse(DC_SESSION, "This node compares what it has, to join.");
+	if (kind == DC_SESSION_CHANGES && dc_commands_missing(NULL, NULL))
+		dc_peer_refuse(DC_BEHIND, "See datacake.ddl_log on that node.");
 	if (dc_paused(node_id))
 		dc_peer_refuse(DC_PAUSED, "Use SELECT datacake.resume().");
 	if (dc_phase() != DC_PHASE_READY &&

@@ -11,6 +11,7 @@
 #include "utils/snapmgr.h"
 
 #include "clock.h"
+#include "command.h"
 #include "compat.h"
 #include "guc.h"
 #include "roster.h"
@@ -604,6 +605,8 @@ dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 	standing()->counted |= update->counted;
 	standing()->floor = standing()->joining ? DC_HLC_NONE : update->floor;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (dc_commands_missing(NULL, NULL))
+		dc_worker_wake(DC_WORKER_REGISTRAR);
 	/* what was loaded first is not news */
 	if (epoch != 0 && epoch != update->epoch)
 		dc_watch_members(&before, &update->members, update->epoch);

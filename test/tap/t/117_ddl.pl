@@ -105,4 +105,25 @@ $c->replicate('u', 3);
 $c->sql(1, q{INSERT INTO u VALUES (1, 'anew')});
 $c->await_all('SELECT v FROM u', 'anew', 'a table of that name can be replicated again');
 
+# ---- datacake.ddl(): one command for all nodes ------------------------------------
+
+sub ddl
+{
+	my ($i, $command) = @_;
+	return $c->sql($i, qq{SELECT string_agg(node_id || ' ' || status, ', ' ORDER BY node_id) FROM datacake.ddl(\$ddl\$$command\$ddl\$)});
+}
+
+sub refused
+{
+	my ($i, $command, $pattern, $name) = @_;
+	my ($rc, undef, $err) = $c->try_sql($i, qq{SELECT * FROM datacake.ddl(\$ddl\$$command\$ddl\$)});
+	return like($rc == 3 ? $err : '', $pattern, $name);
+}
+
+my $all = '1 done, 2 done, 3 done';
+is(ddl(1, 'CREATE TABLE v (id int PRIMARY KEY, a text)'), $all, 'ddl() creates a table on all nodes');
+is($c->sql($_, q{SELECT to_regclass('v') IS NOT NULL}), 't', "it is there when ddl() returns, node $_") foreach 1 .. 3;
+$c->replicate('v', 2);
+$c->sql(3, q{INSERT INTO v SELECT g, 'old' FROM generate_series(1, 1000) g});
+$c->await_all('SELECT count(*) FROM v', 1000, 'and can be replicated');
 done_testing();
