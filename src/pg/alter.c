@@ -141,6 +141,8 @@ check(Oid relid, uint64 id)
 static void
 add_past(StringInfo history, const char *name, const char *now)
 {
+	if (dc_defined_elsewhere)
+		return;
 	appendStringInfoChar(history, history->len == 1 ? ' ' : ',');
 	escape_json(history, name);
 	appendStringInfo(history, ": {\"before\": \"%llu\", \"now\": ",

@@ -58,6 +58,7 @@ typedef struct Call
 	TimestampTz deadline;
 	DcAsk *try;
 	DcAsk *keep;
+	char *busy; /* who was busy, last; NULL: nobody */
 } Call;
 
 /* --- which commands --- */
@@ -205,6 +206,12 @@ end_asks(Call *call, bool let_finish)
 	call->try = call->keep = NULL;
 }
 
+static bool
+is_over(const Call *call)
+{
+	return GetCurrentTimestamp() >= call->deadline;
+}
+
 /* It passes by itself: another command is being run, or was just agreed on. */
 static bool
 is_busy(const DcReply *reply)
@@ -253,6 +260,11 @@ await_members(Call *call)
 		int unasked;
 
 		if (over != NULL && is_busy(over))
+		{
+			call->busy = psprintf("Node %u: %s.", over->node_id, over->message);
+			return false;
+		}
+		if (call->busy != NULL && is_over(call))
 			return false;
 		if (over != NULL)
 			raise_failure(over);
@@ -265,12 +277,6 @@ await_members(Call *call)
 		else
 			dc_ask_wait_for(call->keep, LOOK_MS);
 	}
-}
-
-static bool
-is_over(const Call *call)
-{
-	return GetCurrentTimestamp() >= call->deadline;
 }
 
 /* False: try again. */
@@ -320,6 +326,7 @@ pause_a_while(const Call *call)
 	if (is_over(call))
 		ereport(ERROR, (errcode(dc_sqlstate(DC_BUSY)),
 						errmsg("other commands are being run"),
+						call->busy != NULL ? errdetail("%s", call->busy) : 0,
 						errhint("Look at datacake.ddl_log on all nodes, and "
 								"repeat it.")));
 	(void) pg_strong_random(&chance, sizeof(chance));

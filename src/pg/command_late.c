@@ -299,6 +299,18 @@ run_next(const DcRegister *reg, uint64 done, void (*check)(void))
 	return found && due && run(&copy);
 }
 
+/* A session runs one, perhaps the very next: it is not late. */
+static bool
+is_busy(void)
+{
+	bool busy;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_COMMANDS), LW_SHARED);
+	busy = dc_shared->commands.running != DC_HLC_NONE;
+	LWLockRelease(DC_LOCK(DC_LOCK_COMMANDS));
+	return busy;
+}
+
 void
 dc_commands_catch_up(void (*check)(void))
 {
@@ -310,7 +322,8 @@ dc_commands_catch_up(void (*check)(void))
 		return;
 	concerned = count_done(reg, &done);
 	pg_atomic_write_u64(&dc_shared->commands.done, done);
-	while (concerned && done < reg->list.commands && run_next(reg, done, check))
+	while (concerned && done < reg->list.commands && !is_busy() &&
+		   run_next(reg, done, check))
 	{
 		done++;
 		check();

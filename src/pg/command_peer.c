@@ -20,7 +20,6 @@
 #include "utils/wait_event.h"
 
 #include "alter.h"
-#include "clock.h"
 #include "command.h"
 #include "compat.h"
 #include "guc.h"
@@ -115,7 +114,8 @@ keep(const DcCommand *command)
 	}
 	dc_set_option("synchronous_commit", "on");
 	dc_command_keep(command, "proposed");
-	return psprintf("\"%llu\"", (unsigned long long) dc_clock_draw());
+	return psprintf("\"%llu\"", (unsigned long long) pg_atomic_read_u64(
+									&dc_shared->clock_last));
 }
 
 /* An array of commands, by number; those only kept are for who knows the id. */
