@@ -208,49 +208,53 @@ dc_command_note(const DcCommand *command)
 
 /* --- what is agreed on, and what was done --- */
 
-static void
-read_list(DcPosition *at, uint64 *commands, DcHlc *last)
+DcCommandCount
+dc_commands_of(const DcPosition *at, const DcMembers *list)
 {
+	return (DcCommandCount){.founder = at->founder,
+							.number = list->commands,
+							.last = list->command};
+}
+
+static DcCommandCount
+read_list(void)
+{
+	DcCommandCount count;
+
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
-	*at = dc_shared->standing.at;
-	*commands = dc_shared->standing.members.commands;
-	*last = dc_shared->standing.members.command;
+	count =
+		dc_commands_of(&dc_shared->standing.at, &dc_shared->standing.members);
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	return count;
 }
 
 bool
 dc_command_decided(const DcCommand *command, bool *overtaken)
 {
-	DcPosition at;
-	uint64 commands;
-	DcHlc last;
+	DcCommandCount list = read_list();
 
-	read_list(&at, &commands, &last);
-	*overtaken = at.founder != command->founder || commands > command->number ||
-				 (commands == command->number && last != command->id);
-	return !*overtaken && commands == command->number;
+	*overtaken = list.founder != command->founder ||
+				 list.number > command->number ||
+				 (list.number == command->number && list.last != command->id);
+	return !*overtaken && list.number == command->number;
 }
 
 bool
-dc_commands_missing(const DcPosition *at, const DcMembers *list)
+dc_commands_missing(const DcCommandCount *known)
 {
 	uint64 done = pg_atomic_read_u64(&dc_shared->commands.done);
-	uint64 commands;
-	DcPosition own;
-	DcHlc last;
+	DcCommandCount list = read_list();
 	bool runs;
 
-	read_list(&own, &commands, &last);
-	if (list != NULL && at->founder == own.founder && list->commands > commands)
-	{
-		commands = list->commands;
-		last = list->command;
-	}
-	if (commands <= done || dc_standing_joining() ||
+	if (known != NULL &&
+		(list.founder == 0 || known->founder == list.founder) &&
+		known->number > list.number)
+		list = *known;
+	if (list.number <= done || dc_standing_joining() ||
 		pg_atomic_read_u64(&dc_shared->commands.failed) == done + 1)
 		return false;
 	LWLockAcquire(DC_LOCK(DC_LOCK_COMMANDS), LW_SHARED);
-	runs = dc_shared->commands.running == last && commands == done + 1;
+	runs = dc_shared->commands.running == list.last && list.number == done + 1;
 	LWLockRelease(DC_LOCK(DC_LOCK_COMMANDS));
 	return !runs;
 }

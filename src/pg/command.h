@@ -71,11 +71,22 @@ extern void dc_command_keep(const DcCommand *command, const char *state);
 /* Does the list name it as its last command; is it one beyond that? */
 extern bool dc_command_decided(const DcCommand *command, bool *overtaken);
 
+/* How many commands a list of this founder names; the last of them. */
+typedef struct DcCommandCount
+{
+	uint64 founder;
+	uint64 number;
+	DcHlc last;
+} DcCommandCount;
+
+extern DcCommandCount dc_commands_of(const DcPosition *at,
+									 const DcMembers *list);
+
 /*
- * Are there commands that were neither run nor tried here?  `list` NULL: by
- * the list as last published.
+ * Are there commands that were neither run nor tried here?  By the list as
+ * last published, and another one that is known of (NULL: none).
  */
-extern bool dc_commands_missing(const DcPosition *at, const DcMembers *list);
+extern bool dc_commands_missing(const DcCommandCount *known);
 
 /* Registrar: the job of a backend that calls ddl(). */
 extern void dc_command_propose(uint64 number, DcHlc id, DcJobEnd *end,

@@ -237,9 +237,32 @@ observe(const DcReply *reply)
 				 NULL, 10));
 }
 
-static void
-raise_failure(const DcReply *reply)
+/* Who has not got so far that it only waits for the decision; 0: nobody. */
+static uint32
+slowest(const Call *call)
 {
+	for (int i = 0; i < call->voters->count; i++)
+	{
+		const DcReply *kept =
+			dc_ask_reply(call->keep, call->voters->at[i].node_id);
+
+		if (kept != NULL && kept->state != DC_REPLY_GIVEN)
+			return call->voters->at[i].node_id;
+	}
+	return 0;
+}
+
+static void
+raise_failure(const Call *call, const DcReply *reply)
+{
+	if (reply->deadline && slowest(call) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("command was not run on node %u in time",
+						slowest(call)),
+				 errdetail("It is rolled back on all nodes."),
+				 errhint("See there, in pg_stat_activity, whom it waits for, "
+						 "or give it more time.")));
 	ereport(ERROR, (errcode(reply->sqlstate),
 					errmsg("command failed on node %u: %s", reply->node_id,
 						   reply->message),
@@ -267,9 +290,9 @@ await_members(Call *call)
 		if (call->busy != NULL && is_over(call))
 			return false;
 		if (over != NULL)
-			raise_failure(over);
+			raise_failure(call, over);
 		if (kept != NULL && kept->state != DC_REPLY_GIVEN)
-			raise_failure(kept);
+			raise_failure(call, kept);
 		if (kept != NULL)
 			observe(kept);
 		else if (dc_ask_awaited(call->keep, &unasked) == 0)

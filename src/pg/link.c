@@ -579,6 +579,7 @@ take_welcome(DcLink *link)
 {
 	DcWelcome *welcome =
 		MemoryContextAllocZero(link->scratch, sizeof(DcWelcome));
+	DcCommandCount known;
 	const char *refusal;
 	DcSlice plain;
 
@@ -602,7 +603,8 @@ take_welcome(DcLink *link)
 		dc_link_close(link, refusal);
 		return;
 	}
-	if (dc_commands_missing(&welcome->at, &welcome->members))
+	known = dc_commands_of(&welcome->at, &welcome->members);
+	if (dc_commands_missing(&known))
 	{
 		link->retry_ms = RETRY_MIN_MS;
 		dc_link_close(link, "this node has commands of the cluster to run "
@@ -1165,7 +1167,7 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 	{
 		if (send_members(link))
 			continue;
-		if (dc_commands_missing(NULL, NULL))
+		if (dc_commands_missing(NULL))
 			break;
 		if (dc_standing_joining() && !link->peer_joins)
 		{
