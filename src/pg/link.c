@@ -81,6 +81,8 @@ struct DcLink
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
+	DcVv told;            /* V of the peer, as it said last */
+	uint64 weighed;       /* own vector's version when the two were compared */
 	bool peer_joins;      /* it wants everything, its own past too */
 	bool peer_joined_too; /* when it said welcome */
 	TimestampTz ask_at;   /* while joining: when to look again how it stands */
@@ -618,6 +620,8 @@ take_welcome(DcLink *link)
 	dc_acks_meet(link->node_id, link->incarnation,
 				 welcome->joining ? welcome->clock : DC_HLC_NONE);
 	link->version = welcome->version;
+	link->told = welcome->vector;
+	link->weighed = 0;
 	note_incoming(link, welcome->incoming);
 	(void) dc_stream_hello(&link->stream, &welcome->vector,
 						   link->stream.position);
@@ -645,16 +649,38 @@ note_level(DcLink *link, const DcVv *peer)
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 
+/* Does the peer lack something that only this node can bring? */
+static void
+weigh_vectors(DcLink *link)
+{
+	uint64 version = dc_vector_version();
+	TimestampTz now = GetCurrentTimestamp();
+	DcVv *own;
+
+	if (version == link->weighed || now < link->relay_at)
+		return;
+	if (!link->stream.catchup_running)
+		link->weighed = version;
+	if (relay_is_owed(link))
+	{
+		dc_stream_owe(&link->stream);
+		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+	}
+	own = MemoryContextAlloc(link->scratch, sizeof(DcVv));
+	dc_vector_read(own);
+	if (dc_stream_peer_vector(&link->stream, &link->told, own, link->covered,
+							  (uint32) datacake_node_id))
+		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+}
+
 static void
 take_ack(DcLink *link, const Message *message)
 {
-	DcAck *ack = MemoryContextAllocZero(link->scratch, sizeof(DcAck));
-	DcVv *own = MemoryContextAlloc(link->scratch, sizeof(DcVv));
-	TimestampTz now = GetCurrentTimestamp();
+	static DcAck ack; /* large, and most of it is seldom sent */
 	DcSlice plain;
 
 	if (!open_answer(link, 'A', message->sequence, &plain) ||
-		dc_ack_decode(plain.data, plain.length, ack) != DC_OK)
+		dc_ack_decode(plain.data, plain.length, &ack) != DC_OK)
 	{
 		dc_link_close(link, "an ack of the peer does not authenticate");
 		return;
@@ -666,20 +692,15 @@ take_ack(DcLink *link, const Message *message)
 		link->acked_mark = message->mark;
 	if (message->closes != 0)
 		link->closed_epoch = message->closes;
-	note_incoming(link, ack->incoming);
-	if (pg_atomic_read_u32(&dc_shared->leaving) == 1)
-		note_level(link, &ack->vector);
-	if (now < link->relay_at)
-		return;
-	if (relay_is_owed(link))
+	if (!ack.unchanged)
 	{
-		dc_stream_owe(&link->stream);
-		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+		link->told = ack.vector;
+		link->weighed = 0;
+		note_incoming(link, ack.incoming);
 	}
-	dc_vector_read(own);
-	if (dc_stream_peer_vector(&link->stream, &ack->vector, own, link->covered,
-							  (uint32) datacake_node_id))
-		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+	if (pg_atomic_read_u32(&dc_shared->leaving) == 1)
+		note_level(link, &link->told);
+	weigh_vectors(link);
 }
 
 /* The oldest message was carried out and committed at the peer. */
@@ -809,16 +830,20 @@ begin_call(DcLink *link, StringInfo call)
 	appendBinaryStringInfo(call, (char *) head, (int) w.length);
 }
 
+/* *next: the batch at the link's position, if there is one. */
 static DcStreamView
-view_of(DcLink *link, const DcStreamView *watermark, bool watermark_due)
+view_of(DcLink *link, const DcStreamView *watermark, bool watermark_due,
+		DcQueued *next)
 {
 	DcStreamView view = *watermark;
 	uint64 position = link->stream.position;
+	DcQueueView queue = dc_queue_look(position);
 
-	view.head = dc_queue_head();
-	view.oldest = link->detached ? view.head : dc_queue_oldest();
+	*next = queue.batch;
+	view.head = queue.head;
+	view.oldest = link->detached ? queue.head : queue.oldest;
 	view.gap = position < view.head && position >= view.oldest &&
-			   dc_queue_read(position).data == NULL;
+			   queue.batch.data == NULL;
 	if (!watermark_due)
 		view.watermark = DC_HLC_NONE;
 	if (dc_standing_joining())
@@ -859,11 +884,10 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 	{
 		DcQueued queued;
 
-		view = view_of(link, watermark, watermark_due);
+		view = view_of(link, watermark, watermark_due, &queued);
 		action = dc_stream_next(&link->stream, &view);
 		if (action != DC_STREAM_SEND_BATCH)
 			break;
-		queued = dc_queue_read(link->stream.position);
 		if (queued.data == NULL ||
 			(draft.batches > 0 &&
 			 (Size) call.len + queued.length > MESSAGE_BYTES))
@@ -1068,7 +1092,8 @@ fenced_is_heard(void)
 static bool
 send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 {
-	DcStreamView view = view_of(link, watermark, watermark_due);
+	DcQueued queued;
+	DcStreamView view = view_of(link, watermark, watermark_due, &queued);
 	uint64 sequence = link->sequence;
 
 	link->detached = false;
@@ -1116,7 +1141,7 @@ ask_again(DcLink *link)
 }
 
 void
-dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
+dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation, bool ready,
 			 const DcStreamView *watermark, bool watermark_due)
 {
 	bool moved = strcmp(conninfo, link->conninfo) != 0;
@@ -1143,8 +1168,12 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 		return;
 	}
 	if (link->unflushed)
+	{
 		flush_socket(link);
-	if (link->conn != NULL)
+		ready = true; /* libpq may have read while it could not write */
+	}
+	/* now and then without being told: TLS may hold what the socket has not */
+	if (link->conn != NULL && (ready || watermark_due))
 		read_answers(link);
 	if (link->conn != NULL && dc_standing_joining())
 		ask_again(link);
