@@ -193,6 +193,8 @@ dc_link_take_welcome(DcLink *link)
 	dc_acks_meet(link->node_id, link->incarnation,
 				 welcome->joining ? welcome->clock : DC_HLC_NONE);
 	link->version = welcome->version;
+	link->told = welcome->vector;
+	link->weighed = 0;
 	dc_link_note_incoming(link, welcome->incoming);
 	(void) dc_stream_hello(&link->stream, &welcome->vector,
 						   link->stream.position);
