@@ -12,6 +12,7 @@
 #include "guc.h"
 #include "keyspace.h"
 #include "shmem.h"
+#include "utility.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -27,6 +28,7 @@ _PG_init(void)
 	dc_shmem_request();
 	dc_keyspace_init();
 	dc_changes_init();
+	dc_utility_init();
 	dc_launcher_register();
 	dc_api_publish();
 }
