@@ -10,6 +10,7 @@
 #include "api.h"
 #include "changes.h"
 #include "guc.h"
+#include "insert_check.h"
 #include "keyspace.h"
 #include "shmem.h"
 #include "utility.h"
@@ -29,6 +30,7 @@ _PG_init(void)
 	dc_keyspace_init();
 	dc_changes_init();
 	dc_utility_init();
+	dc_insert_check_init();
 	dc_launcher_register();
 	dc_api_publish();
 }

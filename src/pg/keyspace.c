@@ -225,16 +225,18 @@ add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 	char *table = quoted(relid);
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
-	if (!has_stamp_column(relid))
-	{
-		dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
-						"DEFAULT '%llu'",
-						table, DC_STAMP_COLUMN, (unsigned long long) stamp),
-			   0, NULL);
-		dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+	/* stamps of another life, as of a copy, may lie where all is forgotten */
+	if (has_stamp_column(relid))
+		dc_sql(psprintf("ALTER TABLE %s DROP COLUMN %s", table,
 						DC_STAMP_COLUMN),
 			   0, NULL);
-	}
+	dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
+					"DEFAULT '%llu'",
+					table, DC_STAMP_COLUMN, (unsigned long long) stamp),
+		   0, NULL);
+	dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+					DC_STAMP_COLUMN),
+		   0, NULL);
 	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE "
 					"ON %s FOR EACH ROW EXECUTE FUNCTION "
 					"datacake.stamp_row()",
