@@ -11,8 +11,8 @@
  * Key bytes: a single column of fixed width as it is; otherwise varint length
  * and bytes of each column.
  * Image: for each column varint length + 1 and bytes, or 0 for NULL.  The
- * bytes are those of the type's send function, or its text where it has none;
- * text in the encoding of the database, whatever the client's is.  Whoever
+ * bytes are those of the type's send function, or its text where that would
+ * mean something else elsewhere (type.h); text in the encoding of the database, whatever the client's is.  Whoever
  * decodes runs in a session whose client encoding is the database's.
  */
 #ifndef DATACAKE_REL_H
@@ -42,10 +42,10 @@ typedef struct DcColumn
 	AttrNumber attnum;
 	Oid type;
 	int32 typmod;
-	bool generated;
-	bool binary; /* send and receive exist */
+	bool varlena;
+	bool binary; /* by send and receive; else as text (type.h) */
 	char *name;
-	char *type_name; /* as format_type prints it, schema-qualified */
+	char *type_name; /* as nodes compare it (type.h) */
 	FmgrInfo output; /* send or output */
 	FmgrInfo input;  /* receive or input */
 	Oid ioparam;
@@ -66,6 +66,9 @@ typedef struct DcRel
 	DcColumn **keys;
 	int column_count; /* without the stamp and generated columns */
 	DcColumn *columns;
+	bool has_texts;    /* a column that is not binary */
+	List *type_hashes; /* of the types that this rests on, and ... */
+	List *type_relids; /* ... of relations, for composite ones (type.h) */
 	int natts;
 	Datum *values; /* scratch of natts */
 	bool *nulls;
@@ -74,7 +77,8 @@ typedef struct DcRel
 
 /*
  * The description of an open relation; NULL if it is no keyspace.  Stays
- * valid until the relation's lock is released.
+ * valid until the relation's lock is released; its columns, should a later
+ * call describe the relation anew, until the transaction ends.
  */
 extern DcRel *dc_rel(Relation relation);
 
@@ -87,9 +91,12 @@ extern void dc_rel_dictionary(DcRel *rel, StringInfo out);
 /* Appends the key of a row, given as values by attribute. */
 extern void dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out);
 
-/* Appends the image of a row. */
+/* Appends the image of a row; ERROR if it is too large (DC_BATCH_BYTES_MAX). */
 extern void dc_rel_image(DcRel *rel, Datum *values, bool *nulls,
 						 StringInfo out);
+
+/* ERROR if the image of the row would be too large. */
+extern void dc_rel_check_size(DcRel *rel, Datum *values, bool *nulls);
 
 /* Key bytes -> values of the key columns; ERROR if malformed. */
 extern void dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length,
