@@ -11,6 +11,7 @@
 #include "changes.h"
 #include "guc.h"
 #include "keyspace.h"
+#include "partition.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -27,6 +28,7 @@ _PG_init(void)
 	dc_shmem_request();
 	dc_keyspace_init();
 	dc_changes_init();
+	dc_partition_init();
 	dc_launcher_register();
 	dc_api_publish();
 }
