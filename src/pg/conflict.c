@@ -286,21 +286,6 @@ all_known_until(DcHlc stamp)
 	return known;
 }
 
-/* The other row with a unique value of table->remote, into table->local. */
-static bool
-find_rival(DcTable *table)
-{
-	ItemPointerData tid;
-
-	ItemPointerSetInvalid(&tid);
-	if (ExecCheckIndexConstraints(table->result, table->remote, table->estate,
-								  &tid, NIL))
-		return false;
-	return ItemPointerIsValid(&tid) &&
-		   table_tuple_fetch_row_version(table->relation, &tid, SnapshotAny,
-										 table->local);
-}
-
 /* The incoming row is the older one: its key dies everywhere. */
 static void
 reject_incoming(DcApplySet *set, DcTable *table, DcIncoming *item, DcHlc rival)
@@ -345,7 +330,7 @@ judge(DcApplySet *set, DcTable *table, DcIncoming *item)
 	if (row >= incoming)
 		return false; /* the ordinary retry finds it stale */
 	dc_incoming_image(table, item, false);
-	if (row != DC_HLC_NONE || !find_rival(table))
+	if (row != DC_HLC_NONE || !dc_table_find_rival(table))
 		return false;
 	rival = dc_rel_stamp(table->rel, table->local);
 	if (!all_known_until(Max(incoming, rival)))
