@@ -12,8 +12,8 @@
 bool
 dc_rival_outranks(DcRival row, DcRival other)
 {
-	size_t common = row.key.length < other.key.length ? row.key.length :
-														other.key.length;
+	size_t common =
+		row.key.length < other.key.length ? row.key.length : other.key.length;
 	int order;
 
 	if (DC_CANARY(DC_CANARY_P3))

@@ -121,13 +121,13 @@ look(Node *node)
 	for (int key = 0; key < KEYS; key++)
 	{
 		Aside *aside = &node->aside[key];
-		DcRivalWaiting waiting = {
-			.stamp = aside->stamp,
-			.entry = node->last[key].entry,
-			.other = aside->other_stamp,
-			.other_entry = node->last[aside->other].entry,
-			.other_put_aside =
-				node->aside[aside->other].stamp == aside->other_stamp};
+		DcRivalWaiting waiting = {.stamp = aside->stamp,
+								  .entry = node->last[key].entry,
+								  .other = aside->other_stamp,
+								  .other_entry = node->last[aside->other].entry,
+								  .other_put_aside =
+									  node->aside[aside->other].stamp ==
+									  aside->other_stamp};
 
 		if (aside->stamp == DC_HLC_NONE || dc_rival_waits(&waiting))
 			continue;
@@ -305,8 +305,9 @@ test_order(void)
 
 	ok(dc_rival_outranks(newer, second) && !dc_rival_outranks(second, newer),
 	   "P3: the greater stamp is before");
-	ok(dc_rival_outranks(second, longer) && !dc_rival_outranks(longer, second) &&
-		   dc_rival_outranks(longer, a) && !dc_rival_outranks(a, longer),
+	ok(dc_rival_outranks(second, longer) &&
+		   !dc_rival_outranks(longer, second) && dc_rival_outranks(longer, a) &&
+		   !dc_rival_outranks(a, longer),
 	   "P3: of equal stamps the greater key is");
 	ok(!dc_rival_outranks(a, a), "P3: no row is before itself");
 }
