@@ -521,11 +521,12 @@ append_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 	}
 }
 
-typedef void (*Append)(DcRel *rel, Datum *values, bool *nulls, StringInfo out);
+typedef void (*AppendRow)(DcRel *rel, Datum *values, bool *nulls,
+						  StringInfo out);
 
 /* Send functions convert text to the encoding of the client. */
 static void
-append_unconverted(Append append, int client, DcRel *rel, Datum *values,
+append_unconverted(AppendRow append, int client, DcRel *rel, Datum *values,
 				   bool *nulls, StringInfo out)
 {
 	PG_TRY();
@@ -533,11 +534,13 @@ append_unconverted(Append append, int client, DcRel *rel, Datum *values,
 		SetClientEncoding(GetDatabaseEncoding());
 		append(rel, values, nulls, out);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		SetClientEncoding(client);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	SetClientEncoding(client);
 }
 
 /*
@@ -545,7 +548,7 @@ append_unconverted(Append append, int client, DcRel *rel, Datum *values,
  * the encoding of the database, and see type.h.
  */
 static void
-append_alike(Append append, DcRel *rel, Datum *values, bool *nulls,
+append_alike(AppendRow append, DcRel *rel, Datum *values, bool *nulls,
 			 StringInfo out)
 {
 	int client = pg_get_client_encoding();
