@@ -186,17 +186,10 @@ check_key_types(Relation relation, Oid pk)
 	{
 		Form_pg_attribute att =
 			TupleDescAttr(desc, index->rd_index->indkey.values[i] - 1);
-		int32 typmod = att->atttypmod;
-		Oid type = getBaseTypeAndTypmod(att->atttypid, &typmod);
 
-		if (dc_type_names_object(type))
+		if (dc_type_names_object(getBaseType(att->atttypid)))
 			refuse(relation, "its primary key names objects of this node",
 				   "Use the name of the object, as text.");
-		if (type == BPCHAROID && typmod < 0)
-			refuse(relation,
-				   "equal values of its primary key can have different "
-				   "numbers of blanks at the end",
-				   "Use text, or character with a length.");
 	}
 	index_close(index, AccessShareLock);
 }
@@ -322,9 +315,10 @@ drop_stamp_and_triggers(Oid relid)
 						table),
 			   0, NULL);
 	foreach (cell, dc_partition_leaves(relid, AccessExclusiveLock))
-		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
-						DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
-			   0, NULL);
+		if (lfirst_oid(cell) != relid)
+			dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
+							DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
+				   0, NULL);
 	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
 					DC_STAMP_COLUMN),
 		   0, NULL);
