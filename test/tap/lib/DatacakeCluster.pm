@@ -30,6 +30,9 @@ use Time::HiRes qw(time usleep);
 
 our $timeout = $PostgreSQL::Test::Utils::timeout_default;
 
+# Why a test died is shown as well: by itself that goes to its log only.
+$SIG{__DIE__} = sub { diag @_ if defined $^S && !$^S; };
+
 # Processes that freeze() stopped.  A test may die before thaw(), and a stopped
 # server does not obey a shutdown: this END runs before that of Cluster.pm.
 my %frozen;
