@@ -9,7 +9,7 @@
  * One non-blocking libpq connection in pipeline mode.  Each message is a
  * statement and a sync of its own, so each is one transaction at the peer,
  * and its ack follows the flush there.  What is sent next is decided by
- * DcStream; this file moves the bytes.
+ * DcStream; the files of the link (link_parts.h) move the bytes.
  */
 #ifndef DATACAKE_LINK_H
 #define DATACAKE_LINK_H
