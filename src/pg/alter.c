@@ -119,7 +119,11 @@ check(Oid relid, uint64 id)
 			   "  JOIN (VALUES " OUR_TRIGGERS ") o(name, function) "
 			   "  ON t.tgname = o.name AND t.tgfoid = o.function "
 			   "  WHERE t.tgrelid = c.oid AND t.tgenabled = 'A') <> 3 "
-			   "  THEN 'triggers' "
+			   "  OR EXISTS (SELECT FROM pg_partition_tree(c.oid) p "
+			   "  JOIN pg_trigger t ON t.tgrelid = p.relid "
+			   "  WHERE t.tgenabled <> 'A' AND t.tgfoid IN "
+			   "  ('datacake.stamp_row()'::regprocedure, "
+			   "  'datacake.capture_row()'::regprocedure)) THEN 'triggers' "
 			   "WHEN c.relpersistence <> 'p' THEN 'unlogged' "
 			   "WHEN c.relforcerowsecurity THEN 'forced' "
 			   "WHEN EXISTS (SELECT FROM pg_index i "
@@ -245,7 +249,7 @@ begin_history(StringInfo history, StringInfo forgotten)
 #define KEYSPACE_TRIGGER                                                       \
 	"t.tgfoid = 'datacake.capture_row()'::regprocedure "                       \
 	"AND t.tgrelid <> 'datacake.keyspace'::regclass "                          \
-	"AND NOT t.tgisinternal"
+	"AND t.tgparentid = 0"
 #define KEYSPACE_ID "split_part(encode(t.tgargs, 'escape'), E'\\\\000', 1)"
 
 /* Keyspaces that the command concerns, directly or by a type or schema. */
@@ -257,7 +261,9 @@ after_command(Node *command)
 			   " FROM pg_event_trigger_ddl_commands() d, pg_trigger t "
 			   "JOIN pg_class c ON c.oid = t.tgrelid "
 			   "WHERE " KEYSPACE_TRIGGER " AND CASE d.classid "
-			   "WHEN 'pg_class'::regclass THEN d.objid = t.tgrelid OR d.objid IN "
+			   "WHEN 'pg_class'::regclass THEN d.objid = t.tgrelid "
+			   "  OR t.tgrelid IN (SELECT relid FROM pg_partition_ancestors(d.objid)) "
+			   "  OR d.objid IN "
 			   "  (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = t.tgrelid) "
 			   "WHEN 'pg_trigger'::regclass THEN d.objid IN "
 			   "  (SELECT o.oid FROM pg_trigger o WHERE o.tgrelid = t.tgrelid) "
