@@ -293,8 +293,16 @@ after_command(Node *command)
 	dc_retry_soon();
 }
 
+/* A trigger goes with its table, and with a partition that is detached. */
+static bool
+drops_trigger(Node *command)
+{
+	return IsA(command, DropStmt) &&
+		   ((DropStmt *) command)->removeType == OBJECT_TRIGGER;
+}
+
 static void
-follow_dropped_tables(void)
+follow_dropped_tables(Node *command)
 {
 	uint64 rows =
 		dc_sql("SELECT t.objid::text, s.relid::text "
@@ -305,8 +313,11 @@ follow_dropped_tables(void)
 			   "LATERAL (SELECT to_regclass(format('%I.%I', d.address_names[1], "
 			   "  d.address_names[2]))::oid AS relid) s "
 			   "WHERE d.object_type = 'trigger' "
-			   "AND d.address_names[3] IN ('" DC_STAMP_TRIGGER
-			   "', '" DC_CAPTURE_TRIGGER "', '" DC_TRUNCATE_TRIGGER "')",
+			   "AND (d.address_names[3] = '" DC_CAPTURE_TRIGGER
+			   "' OR d.address_names[3] IN ('" DC_STAMP_TRIGGER
+			   "', '" DC_TRUNCATE_TRIGGER "') AND EXISTS (SELECT "
+			   "  FROM pg_trigger t WHERE t.tgrelid = s.relid "
+			   "  AND t.tgfoid = 'datacake.capture_row()'::regprocedure))",
 			   0, NULL);
 	SPITupleTable *found = SPI_tuptable;
 
@@ -315,7 +326,7 @@ follow_dropped_tables(void)
 		char *dropped = SPI_getvalue(found->vals[i], found->tupdesc, 1);
 		char *relid = SPI_getvalue(found->vals[i], found->tupdesc, 2);
 
-		if (dropped == NULL && relid != NULL)
+		if (dropped == NULL && relid != NULL && drops_trigger(command))
 			refuse((Oid) strtoul(relid, NULL, 10), "triggers");
 		if (dropped == NULL)
 			continue;
@@ -372,7 +383,7 @@ datacake_follow_ddl(PG_FUNCTION_ARGS)
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 	if (strcmp(event->event, "sql_drop") == 0)
 	{
-		follow_dropped_tables();
+		follow_dropped_tables(event->parsetree);
 		follow_dropped_columns();
 	}
 	else
