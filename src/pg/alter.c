@@ -81,6 +81,9 @@ refuse(Oid relid, const char *name)
 }
 
 /*
+ * Triggers of ours are looked at where they may have been disabled; who may
+ * leave rows out of the capture may do it in that way, too.
+ *
  * The key is the same if its columns have the same types and, unless they
  * were renamed, the same names as in the definition.
  */
@@ -104,10 +107,44 @@ refuse(Oid relid, const char *name)
 	"      AND a.attrelid = c.oid AND a.attname = p.name "                     \
 	"      AND NOT a.attisdropped)))"
 
-static void
-check(Oid relid, uint64 id)
+/*
+ * Might it disable one of ours?  What brings them back, as a dump does one
+ * after the other, may leave others as they are.
+ */
+static bool
+touches_triggers(Node *command)
 {
-	const char *arguments[2] = {dc_sql_number(relid), dc_sql_number(id)};
+	ListCell *cell;
+
+	if (IsA(command, RenameStmt))
+		return ((RenameStmt *) command)->renameType == OBJECT_TRIGGER;
+	if (!IsA(command, AlterTableStmt))
+		return false;
+	foreach (cell, ((AlterTableStmt *) command)->cmds)
+	{
+		switch (lfirst_node(AlterTableCmd, cell)->subtype)
+		{
+			case AT_EnableTrig:
+			case AT_EnableReplicaTrig:
+			case AT_DisableTrig:
+			case AT_EnableTrigAll:
+			case AT_DisableTrigAll:
+			case AT_EnableTrigUser:
+			case AT_DisableTrigUser:
+				return true;
+			default:
+				break;
+		}
+	}
+	return false;
+}
+
+static void
+check(Oid relid, uint64 id, bool triggers)
+{
+	const char *arguments[3] = {dc_sql_number(relid), dc_sql_number(id),
+								triggers && datacake_capture ? "true" :
+															   "false"};
 	char *name;
 
 	if (dc_sql("SELECT CASE "
@@ -115,7 +152,7 @@ check(Oid relid, uint64 id)
 			   "  WHERE a.attrelid = c.oid AND a.attname = '" DC_STAMP_COLUMN
 			   "' AND a.atttypid = 'datacake.hlc'::regtype "
 			   "  AND a.attnotnull AND NOT a.atthasdef) THEN 'stamp' "
-			   "WHEN (SELECT count(*) FROM pg_trigger t "
+			   "WHEN $3::boolean AND ((SELECT count(*) FROM pg_trigger t "
 			   "  JOIN (VALUES " OUR_TRIGGERS ") o(name, function) "
 			   "  ON t.tgname = o.name AND t.tgfoid = o.function "
 			   "  WHERE t.tgrelid = c.oid AND t.tgenabled = 'A') <> 3 "
@@ -123,7 +160,7 @@ check(Oid relid, uint64 id)
 			   "  JOIN pg_trigger t ON t.tgrelid = p.relid "
 			   "  WHERE t.tgenabled <> 'A' AND t.tgfoid IN "
 			   "  ('datacake.stamp_row()'::regprocedure, "
-			   "  'datacake.capture_row()'::regprocedure)) THEN 'triggers' "
+			   "  'datacake.capture_row()'::regprocedure))) THEN 'triggers' "
 			   "WHEN c.relpersistence <> 'p' THEN 'unlogged' "
 			   "WHEN c.relforcerowsecurity THEN 'forced' "
 			   "WHEN EXISTS (SELECT FROM pg_index i "
@@ -131,12 +168,11 @@ check(Oid relid, uint64 id)
 			   "  AND NOT i.indimmediate) THEN 'deferrable' "
 			   "WHEN " KEY_CHANGED " THEN 'key' "
 			   "END FROM pg_class c WHERE c.oid = $1::oid",
-			   2, arguments) != 1)
+			   3, arguments) != 1)
 		return;
 	name = dc_sql_text(0, 1);
-	if (name == NULL || (strcmp(name, "triggers") == 0 && !datacake_capture))
-		return; /* who may leave rows out may do it in this way, too */
-	refuse(relid, name);
+	if (name != NULL)
+		refuse(relid, name);
 }
 
 /* --- the history --- */
@@ -285,12 +321,14 @@ after_command(Node *command)
 		StringInfoData history;
 		StringInfoData forgotten;
 
-		check(relid, id);
+		check(relid, id, touches_triggers(command));
 		begin_history(&history, &forgotten);
 		read_command(relid, command, &history, &forgotten);
 		redefine(relid, id, &history, &forgotten);
 	}
-	dc_retry_soon();
+	if (rows > 0 ||
+		dc_sql("SELECT FROM datacake.unrealized LIMIT 1", 0, NULL) > 0)
+		dc_retry_soon();
 }
 
 /* A trigger goes with its table, and with a partition that is detached. */
@@ -357,7 +395,7 @@ follow_dropped_columns(void)
 		StringInfoData history;
 		StringInfoData forgotten;
 
-		check(relid, id);
+		check(relid, id, false);
 		begin_history(&history, &forgotten);
 		add_past(&history, SPI_getvalue(found->vals[i], found->tupdesc, 3),
 				 NULL);

@@ -99,6 +99,29 @@ runs_alone(Node *command)
 	}
 }
 
+/* It would stand in the log of each node for everybody who may read that. */
+static bool
+has_password(Node *command)
+{
+	List *options = NIL;
+	ListCell *cell;
+
+	if (IsA(command, CreateRoleStmt))
+		options = ((CreateRoleStmt *) command)->options;
+	else if (IsA(command, AlterRoleStmt))
+		options = ((AlterRoleStmt *) command)->options;
+	else if (IsA(command, CreateUserMappingStmt))
+		options = ((CreateUserMappingStmt *) command)->options;
+	else if (IsA(command, AlterUserMappingStmt))
+		options = ((AlterUserMappingStmt *) command)->options;
+	foreach (cell, options)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, "password") == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 check_command(const char *text)
 {
@@ -112,6 +135,8 @@ check_command(const char *text)
 	if (runs_alone(command))
 		refuse("what cannot be rolled back",
 			   "Run the command on each node by itself.");
+	if (has_password(command))
+		refuse("a command with a password", "Set it on each node by itself.");
 	if (GetCommandLogLevel(command) != LOGSTMT_DDL)
 		refuse("what is no DDL", "Rows that are written replicate by "
 								 "themselves; settings are those of a node.");

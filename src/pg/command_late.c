@@ -28,6 +28,9 @@
 
 #define FETCH_MS 5000
 
+/* Turns without anybody who has the text; then rows need not wait for it. */
+#define PATIENCE_TURNS 10
+
 /* --- the job of a backend --- */
 
 /* On disk here as well before it is decided. */
@@ -273,6 +276,7 @@ run(const DcCommand *command)
 static bool
 run_next(const DcRegister *reg, uint64 done, void (*check)(void))
 {
+	static uint32 turns_without;
 	MemoryContext context = CurrentMemoryContext;
 	DcCommand *command = NULL;
 	DcCommand copy;
@@ -296,6 +300,9 @@ run_next(const DcRegister *reg, uint64 done, void (*check)(void))
 			break;
 		fetch(reg, done, check);
 	}
+	turns_without = found ? 0 : turns_without + 1;
+	if (turns_without == PATIENCE_TURNS)
+		pg_atomic_write_u64(&dc_shared->commands.failed, done + 1);
 	return found && due && run(&copy);
 }
 

@@ -80,6 +80,13 @@ ALTER TABLE orders ENABLE TRIGGER "~datacake_stamp";
 ALTER TRIGGER "~datacake_stamp" ON orders RENAME TO stamp;
 DROP TRIGGER "!datacake_truncate" ON orders;
 DROP TRIGGER "!datacake_capture" ON orders;
+-- a superuser who leaves rows out of the capture may; a dump brings them back one by one
+SET datacake.capture = off;
+ALTER TABLE orders DISABLE TRIGGER ALL;
+RESET datacake.capture;
+ALTER TABLE orders ENABLE ALWAYS TRIGGER "!datacake_capture";
+ALTER TABLE orders ENABLE ALWAYS TRIGGER "!datacake_truncate";
+ALTER TABLE orders ENABLE ALWAYS TRIGGER "~datacake_stamp";
 
 -- keys are compared between nodes
 ALTER TABLE orders DROP CONSTRAINT orders_pkey;
