@@ -7,7 +7,7 @@
  *	      WAITING   changes that wait in its quarantine
  *	      ROWS      ranges of its table       each with the place, in one
  *	   CHANGED      entries above V, and dead ones            transaction
- *	END: g --> adopt V and g --> links, ordinary catch-ups, comparing (R13)
+ *	END: V, g --> adopt them --> links, ordinary catch-ups, comparing (R13)
  *
  * The question for the next range is sent before the last one is written, so
  * both nodes work at once.  A transaction of a range need not be flushed by
@@ -430,7 +430,7 @@ copy_changed(Copy *copy)
 }
 
 /*
- * R6: everything of the donor's V is here.  Of an empty node's own V nothing
+ * R6: everything of the V that END tells is here.  Of an empty node's own V nothing
  * is asked.  A node that should join and does not yet know waits for that.
  */
 static bool
@@ -446,7 +446,7 @@ adopt(Copy *copy)
 		return false;
 	dc_vv_init(base);
 	begin_transaction(true);
-	dc_vector_plan_adopt(0, &copy->plan->vector, base, &answer->horizon);
+	dc_vector_plan_adopt(0, &answer->vector, base, &answer->horizon);
 	save_place(copy); /* so that something is committed, and flushed */
 	dc_transaction_commit(copy->context);
 	return true;
