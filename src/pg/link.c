@@ -149,7 +149,7 @@ read_answers(DcLink *link)
 /* --- a turn --- */
 
 void
-dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
+dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation, bool ready,
 			 const DcStreamView *watermark, bool watermark_due)
 {
 	bool moved = strcmp(conninfo, link->conninfo) != 0;
@@ -176,8 +176,12 @@ dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
 		return;
 	}
 	if (link->unflushed)
+	{
 		dc_link_flush(link);
-	if (link->conn != NULL)
+		ready = true; /* libpq may have read while it could not write */
+	}
+	/* now and then without being told: TLS may hold what the socket has not */
+	if (link->conn != NULL && (ready || watermark_due))
 		read_answers(link);
 	if (link->conn != NULL && dc_standing_joining())
 		dc_link_ask_again(link);

@@ -33,16 +33,38 @@ count_flushed(DcLink *link, const DcLinkMessage *message)
 	dc_acks_note(link->node_id, message->epoch, link->acked.position);
 }
 
+/* Does the peer lack something that only this node can bring? */
+static void
+weigh_vectors(DcLink *link)
+{
+	uint64 version = dc_vector_version();
+	TimestampTz now = GetCurrentTimestamp();
+	DcVv *own;
+
+	if (version == link->weighed || now < link->relay_at)
+		return;
+	if (!link->stream.catchup_running)
+		link->weighed = version;
+	if (dc_link_relay_is_owed(link))
+	{
+		dc_stream_owe(&link->stream);
+		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+	}
+	own = MemoryContextAlloc(link->scratch, sizeof(DcVv));
+	dc_vector_read(own);
+	if (dc_stream_peer_vector(&link->stream, &link->told, own, link->covered,
+							  (uint32) datacake_node_id))
+		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+}
+
 void
 dc_link_take_ack(DcLink *link, const DcLinkMessage *message)
 {
-	DcAck *ack = MemoryContextAllocZero(link->scratch, sizeof(DcAck));
-	DcVv *own = MemoryContextAlloc(link->scratch, sizeof(DcVv));
-	TimestampTz now = GetCurrentTimestamp();
+	static DcAck ack; /* large, and most of it is seldom sent */
 	DcSlice plain;
 
 	if (!dc_link_open(link, 'A', message->sequence, &plain) ||
-		dc_ack_decode(plain.data, plain.length, ack) != DC_OK)
+		dc_ack_decode(plain.data, plain.length, &ack) != DC_OK)
 	{
 		dc_link_close(link, "an ack of the peer does not authenticate");
 		return;
@@ -54,34 +76,33 @@ dc_link_take_ack(DcLink *link, const DcLinkMessage *message)
 		link->acked_mark = message->mark;
 	if (message->closes != 0)
 		link->closed_epoch = message->closes;
-	dc_link_note_incoming(link, ack->incoming);
-	if (pg_atomic_read_u32(&dc_shared->leaving) == 1)
-		dc_link_note_level(link, &ack->vector);
-	if (now < link->relay_at)
-		return;
-	if (dc_link_relay_is_owed(link))
+	if (!ack.unchanged)
 	{
-		dc_stream_owe(&link->stream);
-		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+		link->told = ack.vector;
+		link->weighed = 0;
+		dc_link_note_incoming(link, ack.incoming);
 	}
-	dc_vector_read(own);
-	if (dc_stream_peer_vector(&link->stream, &ack->vector, own, link->covered,
-							  (uint32) datacake_node_id))
-		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
+	if (pg_atomic_read_u32(&dc_shared->leaving) == 1)
+		dc_link_note_level(link, &link->told);
+	weigh_vectors(link);
 }
 
 /* --- sending --- */
 
+/* *next: the batch at the link's position, if there is one. */
 static DcStreamView
-view_of(DcLink *link, const DcStreamView *watermark, bool watermark_due)
+view_of(DcLink *link, const DcStreamView *watermark, bool watermark_due,
+		DcQueued *next)
 {
 	DcStreamView view = *watermark;
 	uint64 position = link->stream.position;
+	DcQueueView queue = dc_queue_look(position);
 
-	view.head = dc_queue_head();
-	view.oldest = link->detached ? view.head : dc_queue_oldest();
+	*next = queue.batch;
+	view.head = queue.head;
+	view.oldest = link->detached ? queue.head : queue.oldest;
 	view.gap = position < view.head && position >= view.oldest &&
-			   dc_queue_read(position).data == NULL;
+			   queue.batch.data == NULL;
 	if (!watermark_due)
 		view.watermark = DC_HLC_NONE;
 	if (dc_standing_joining())
@@ -122,11 +143,10 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 	{
 		DcQueued queued;
 
-		view = view_of(link, watermark, watermark_due);
+		view = view_of(link, watermark, watermark_due, &queued);
 		action = dc_stream_next(&link->stream, &view);
 		if (action != DC_STREAM_SEND_BATCH)
 			break;
-		queued = dc_queue_read(link->stream.position);
 		if (queued.data == NULL ||
 			(draft.batches > 0 &&
 			 (Size) call.len + queued.length > MESSAGE_BYTES))
@@ -202,7 +222,8 @@ fenced_is_heard(void)
 static bool
 send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 {
-	DcStreamView view = view_of(link, watermark, watermark_due);
+	DcQueued queued;
+	DcStreamView view = view_of(link, watermark, watermark_due, &queued);
 	uint64 sequence = link->sequence;
 
 	link->detached = false;

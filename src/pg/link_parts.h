@@ -72,6 +72,8 @@ struct DcLink
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
+	DcVv told;            /* V of the peer, as it said last */
+	uint64 weighed;       /* own vector's version when the two were compared */
 	bool peer_joins;      /* it wants everything, its own past too */
 	bool peer_joined_too; /* when it said welcome */
 	TimestampTz ask_at;   /* while joining: when to look again how it stands */
