@@ -240,6 +240,7 @@ CREATE TABLE datacake.keyspace (
     columns jsonb NOT NULL,
     primary_key text[] NOT NULL,
     constraints jsonb,
+    partitions jsonb,
     _stamp datacake.hlc NOT NULL
 );
 COMMENT ON TABLE datacake.keyspace IS 'definitions of all keyspaces; itself a keyspace, replicated like any other';

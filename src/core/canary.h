@@ -74,6 +74,7 @@
 #define DC_CANARY_ROTATE  (UINT64_C(1) << 30) /* always the same digests */
 #define DC_CANARY_AGE     (UINT64_C(1) << 31) /* versions travel without age */
 #define DC_CANARY_ASK     (UINT64_C(1) << 32) /* questions are kept to oneself */
+#define DC_CANARY_NEWS    (UINT64_C(1) << 33) /* heartbeats go before news */
 
 #ifdef DC_CANARIES
 extern uint64_t dc_canaries;

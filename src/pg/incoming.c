@@ -14,6 +14,7 @@
 #include "utils/resowner.h"
 
 #include "batch.h"
+#include "partition.h"
 #include "vector.h"
 
 DcApplySet *
@@ -315,11 +316,28 @@ lock_table(Oid relid)
 	return locked;
 }
 
+/* A partition may have unique indexes of its own. */
+static bool
+has_more_indexes(Relation relation)
+{
+	bool more = false;
+	ListCell *cell;
+
+	foreach (cell,
+			 dc_partition_leaves(RelationGetRelid(relation), RowExclusiveLock))
+	{
+		Relation leaf = relation_open(lfirst_oid(cell), NoLock);
+
+		more |= list_length(RelationGetIndexList(leaf)) > 1;
+		relation_close(leaf, NoLock);
+	}
+	return more;
+}
+
 void
 dc_incoming_open(DcTarget *target)
 {
 	Oid relid;
-	List *indexes;
 
 	target->opened = true;
 	target->slot = dc_keyspace_by_id(target->id);
@@ -347,9 +365,7 @@ dc_incoming_open(DcTarget *target)
 		return;
 	}
 	dc_incoming_map(target, target->rel);
-	indexes = RelationGetIndexList(target->relation);
-	target->unique = list_length(indexes) > 1;
-	list_free(indexes);
+	target->unique = has_more_indexes(target->relation);
 }
 
 void

@@ -132,9 +132,9 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 void
 dc_mend_reissue(DcTable *table)
 {
-	Relation relation = table->relation;
+	Relation relation = table->at->relation;
 	Oid types[1] = {TIDOID};
-	Datum values[1] = {PointerGetDatum(&table->local->tts_tid)};
+	Datum values[1] = {PointerGetDatum(&table->at->local->tts_tid)};
 	char *name = quote_qualified_identifier(get_namespace_name(
 												RelationGetNamespace(relation)),
 											RelationGetRelationName(relation));
