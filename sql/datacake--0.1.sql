@@ -627,7 +627,9 @@ COMMENT ON VIEW datacake.stat_counters IS 'counters of this server since its sta
 -- ---------------------------------------------------------------------------
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA datacake FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA datacake FROM PUBLIC;
+-- who revokes the first takes nothing from the peers
 GRANT USAGE ON SCHEMA datacake TO PUBLIC;
+GRANT USAGE ON SCHEMA datacake TO datacake_peer, datacake_admin, datacake_reader;
 GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hlc), datacake.hlc_recv(internal),
     datacake.hlc_send(datacake.hlc), datacake.hlc_from_bigint(bigint), datacake.hlc_to_timestamptz(datacake.hlc),
     datacake.node_of(datacake.hlc), datacake.hlc_lt(datacake.hlc, datacake.hlc), datacake.hlc_le(datacake.hlc, datacake.hlc),
