@@ -426,21 +426,26 @@ dc_incoming_image(DcTable *table, const DcIncoming *item, bool over_local)
 }
 
 bytea *
-dc_incoming_batch(const DcIncoming *item)
+dc_incoming_batch_of(DcSlice dictionary, const DcChange *change)
 {
-	Size room = item->target->dictionary.length + item->change.key.length +
-				item->change.image.length + 64;
+	Size room =
+		dictionary.length + change->key.length + change->image.length + 64;
 	bytea *batch = palloc(VARHDRSZ + room);
-	DcChange change = item->change;
+	DcChange alone = *change;
 	DcWriter w;
 
-	change.keyspace = 0;
+	alone.keyspace = 0;
 	dc_writer_init(&w, VARDATA(batch), room);
 	dc_batch_begin(&w, 1);
-	dc_write_bytes(&w, item->target->dictionary.data,
-				   item->target->dictionary.length);
-	dc_batch_change(&w, &change);
+	dc_write_bytes(&w, dictionary.data, dictionary.length);
+	dc_batch_change(&w, &alone);
 	dc_batch_end(&w);
 	SET_VARSIZE(batch, VARHDRSZ + w.length);
 	return batch;
+}
+
+bytea *
+dc_incoming_batch(const DcIncoming *item)
+{
+	return dc_incoming_batch_of(item->target->dictionary, &item->change);
 }

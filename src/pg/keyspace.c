@@ -19,6 +19,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -37,6 +38,7 @@
 #include "partition.h"
 #include "rel.h"
 #include "sql.h"
+#include "type.h"
 
 DC_SQL_FUNCTION(datacake_replicate_table);
 DC_SQL_FUNCTION(datacake_unreplicate_table);
@@ -178,6 +180,25 @@ check_immediate(Relation relation)
 	list_free(indexes);
 }
 
+/* What the operator classes of B-trees say nothing of. */
+static void
+check_key_types(Relation relation, Oid pk)
+{
+	Relation index = index_open(pk, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(relation);
+
+	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
+	{
+		Form_pg_attribute att =
+			TupleDescAttr(desc, index->rd_index->indkey.values[i] - 1);
+
+		if (dc_type_names_object(getBaseType(att->atttypid)))
+			refuse(relation, "its primary key names objects of this node",
+				   "Use the name of the object, as text.");
+	}
+	index_close(index, AccessShareLock);
+}
+
 static void
 check_key(Relation relation)
 {
@@ -196,6 +217,7 @@ check_key(Relation relation)
 			   "equal values of its primary key can have different bytes",
 			   "Use key columns of types like bigint, numeric, uuid, timestamp "
 			   "or text with a deterministic collation.");
+	check_key_types(relation, pk);
 }
 
 /* A table, and of a partitioned one each partition. */
@@ -249,16 +271,18 @@ add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 	char *table = quoted(relid);
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
-	if (!has_stamp_column(relid))
-	{
-		dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
-						"DEFAULT '%llu'",
-						table, DC_STAMP_COLUMN, (unsigned long long) stamp),
-			   0, NULL);
-		dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+	/* stamps of another life, as of a copy, may lie where all is forgotten */
+	if (has_stamp_column(relid))
+		dc_sql(psprintf("ALTER TABLE %s DROP COLUMN %s", table,
 						DC_STAMP_COLUMN),
 			   0, NULL);
-	}
+	dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
+					"DEFAULT '%llu'",
+					table, DC_STAMP_COLUMN, (unsigned long long) stamp),
+		   0, NULL);
+	dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+					DC_STAMP_COLUMN),
+		   0, NULL);
 	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE "
 					"ON %s FOR EACH ROW EXECUTE FUNCTION "
 					"datacake.stamp_row()",
@@ -296,9 +320,10 @@ drop_stamp_and_triggers(Oid relid)
 						table),
 			   0, NULL);
 	foreach (cell, dc_partition_leaves(relid, AccessExclusiveLock))
-		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
-						DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
-			   0, NULL);
+		if (lfirst_oid(cell) != relid)
+			dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
+							DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
+				   0, NULL);
 	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
 					DC_STAMP_COLUMN),
 		   0, NULL);
@@ -363,6 +388,7 @@ enter_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 	DcEntry entry = {.stamp = dc_rel_stamp(rel, row), .dead = false};
 	DcEntry found;
 
+	dc_rel_check_size(rel, row->tts_values, row->tts_isnull);
 	if (dc_metadata_try_merge(rel->slot, key, entry, &found) != DC_OK)
 		(void) dc_metadata_reserve(rel->slot, key, true); /* the error */
 }
@@ -409,6 +435,11 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	" 'name', a.attname,"                                                      \
 	" 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),"                \
 	" 'not_null', a.attnotnull,"                                               \
+	" 'collation', (SELECT pg_catalog.format('%I.%I', o.nspname, l.collname)"  \
+	"   FROM pg_catalog.pg_collation l, pg_catalog.pg_namespace o,"            \
+	"   pg_catalog.pg_type t WHERE l.oid = a.attcollation"                     \
+	"   AND o.oid = l.collnamespace AND t.oid = a.atttypid"                    \
+	"   AND t.typcollation <> a.attcollation),"                                \
 	" 'generated', a.attgenerated <> '',"                                      \
 	" 'default', CASE WHEN d.oid IS NULL OR EXISTS (SELECT FROM "              \
 	"   pg_catalog.pg_depend p JOIN pg_catalog.pg_class s ON s.oid = "         \
@@ -565,6 +596,7 @@ read_definition(uint64 id, Definition *definition)
 			   " k.schema_name, k.table_name,"
 			   " (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ',"
 			   "   pg_catalog.quote_ident(e.c->>'name'), e.c->>'type',"
+			   "   'COLLATE ' || (e.c->>'collation'),"
 			   "   CASE WHEN (e.c->>'generated')::boolean"
 			   "     THEN pg_catalog.format('GENERATED ALWAYS AS (%s) STORED',"
 			   "       e.c->>'default')"

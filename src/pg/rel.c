@@ -5,6 +5,7 @@
  */
 #include "rel.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/tableam.h"
@@ -28,6 +29,7 @@
 #include "canonical.h"
 #include "partition.h"
 #include "sql.h"
+#include "type.h"
 
 static HTAB *cache;
 static uint64 generations;
@@ -38,16 +40,28 @@ invalidate(Datum arg, Oid relid)
 	HASH_SEQ_STATUS status;
 	DcRel *rel;
 
-	if (OidIsValid(relid))
-	{
-		rel = hash_search(cache, &relid, HASH_FIND, NULL);
-		if (rel != NULL)
-			rel->valid = false;
-		return;
-	}
 	hash_seq_init(&status, cache);
 	while ((rel = hash_seq_search(&status)) != NULL)
-		rel->valid = false;
+	{
+		if (!OidIsValid(relid) || relid == rel->relid ||
+			list_member_oid(rel->type_relids, relid))
+			rel->valid = false;
+	}
+}
+
+/* A type was changed, whose name or columns are part of the description. */
+static void
+invalidate_type(Datum arg, int cache_id, uint32 hash)
+{
+	HASH_SEQ_STATUS status;
+	DcRel *rel;
+
+	hash_seq_init(&status, cache);
+	while ((rel = hash_seq_search(&status)) != NULL)
+	{
+		if (hash == 0 || list_member_oid(rel->type_hashes, hash))
+			rel->valid = false;
+	}
 }
 
 static void
@@ -57,6 +71,7 @@ create_cache(void)
 
 	cache = hash_create("datacake relations", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, invalidate_type, (Datum) 0);
 }
 
 uint64
@@ -122,32 +137,23 @@ describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
 {
 	Oid function;
 	bool is_varlena;
-	HeapTuple tuple;
-	Form_pg_type type;
 
 	column->attnum = att->attnum;
 	column->type = att->atttypid;
 	column->typmod = att->atttypmod;
+	column->varlena = att->attlen == -1;
 	column->generated = att->attgenerated != '\0';
 	column->base_type = getBaseType(att->atttypid);
 	column->canonical = dc_canonical_differs(column->base_type);
 	column->name = pstrdup(NameStr(att->attname));
-	column->type_name = format_type_extended(att->atttypid, att->atttypmod,
-											 FORMAT_TYPE_TYPEMOD_GIVEN |
-												 FORMAT_TYPE_FORCE_QUALIFY);
+	column->type_name = dc_type_name(att->atttypid, att->atttypmod);
 	if (strlen(column->type_name) > DC_BATCH_NAME_BYTES_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
 				 errmsg("type of column \"%s\" has a name longer than %d "
 						"bytes",
 						column->name, DC_BATCH_NAME_BYTES_MAX)));
-	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(att->atttypid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", att->atttypid);
-	type = (Form_pg_type) GETSTRUCT(tuple);
-	column->binary = OidIsValid(type->typsend) && OidIsValid(type->typreceive);
-	ReleaseSysCache(tuple);
-
+	column->binary = dc_type_is_portable(att->atttypid);
 	if (column->binary)
 	{
 		getTypeBinaryOutputInfo(att->atttypid, &function, &is_varlena);
@@ -204,6 +210,16 @@ describe_key(DcRel *rel, Relation relation)
 	rel->key_bytes = rel->key_count == 1 ? fixed_width(rel->keys[0]->type) : 0;
 }
 
+static void
+add_column(DcRel *rel, Form_pg_attribute att)
+{
+	DcColumn *column = &rel->columns[rel->column_count++];
+
+	describe_column(column, att, rel->context);
+	rel->has_texts |= !column->binary;
+	dc_type_depends(att->atttypid, &rel->type_hashes, &rel->type_relids);
+}
+
 /* The columns of a row's image, in the order of `order`; and the stamp's. */
 static void
 describe_columns(DcRel *rel, TupleDesc order, TupleDesc desc)
@@ -222,8 +238,7 @@ describe_columns(DcRel *rel, TupleDesc order, TupleDesc desc)
 			if (strcmp(NameStr(att->attname), DC_STAMP_COLUMN) == 0)
 				rel->stamp_attnum = att->attnum;
 			else
-				describe_column(&rel->columns[rel->column_count++], att,
-								rel->context);
+				add_column(rel, att);
 		}
 	}
 }
@@ -246,6 +261,7 @@ describe(DcRel *rel, Relation relation, uint64 id, Oid root)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	MemoryContext old;
+	int level = dc_text_begin(); /* for names of types */
 
 	rel->context =
 		AllocSetContextCreate(CacheMemoryContext, "datacake relation",
@@ -267,6 +283,7 @@ describe(DcRel *rel, Relation relation, uint64 id, Oid root)
 	describe_key(rel, relation);
 	if (dc_rel_early_trigger(relation) != NULL)
 		rel->early_trigger = pstrdup(dc_rel_early_trigger(relation));
+	dc_text_end(level);
 	MemoryContextSwitchTo(old);
 }
 
@@ -281,8 +298,9 @@ enter(Relation relation, uint64 id)
 	if (cache == NULL)
 		create_cache();
 	rel = hash_search(cache, &relid, HASH_ENTER, &found);
+	/* who is at work with its columns, as with a batch, finds them still */
 	if (found && rel->context != NULL)
-		MemoryContextDelete(rel->context);
+		MemoryContextSetParent(rel->context, TopTransactionContext);
 	memset(rel, 0, sizeof(*rel));
 	rel->relid = relid;
 	rel->generation = ++generations;
@@ -373,7 +391,7 @@ static bool
 is_raw_varlena(Oid type)
 {
 	return type == TEXTOID || type == VARCHAROID || type == BPCHAROID ||
-		   type == BYTEAOID;
+		   type == BYTEAOID || type == XMLOID;
 }
 
 static void
@@ -488,9 +506,24 @@ append_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 	}
 }
 
+/* Before a buffer that is too small for it complains in its own words. */
+static void
+check_image_size(Size length)
+{
+	if (length <= DC_BATCH_BYTES_MAX)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("row of a replicated table is too large"),
+					errdetail("It takes %zu bytes or more; the limit is %u.",
+							  length, DC_BATCH_BYTES_MAX),
+					errhint("Divide the value among several rows.")));
+}
+
 static void
 append_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 {
+	int start = out->len;
+
 	for (int i = 0; i < rel->column_count; i++)
 	{
 		DcColumn *column = &rel->columns[i];
@@ -499,35 +532,55 @@ append_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 		if (nulls[att])
 			append_varint(out, 0);
 		else
+		{
+			if (column->varlena)
+				check_image_size((Size) (out->len - start) +
+								 toast_raw_datum_size(values[att]) - VARHDRSZ);
 			append_value(column, values[att], 1, out);
+		}
+		check_image_size((Size) (out->len - start));
 	}
 }
 
-/*
- * Send functions convert text to the encoding of the client; between nodes
- * it travels in that of the database.
- */
-static void
-in_database_encoding(void (*append)(DcRel *, Datum *, bool *, StringInfo),
-					 DcRel *rel, Datum *values, bool *nulls, StringInfo out)
-{
-	int client = pg_get_client_encoding();
+typedef void (*AppendRow)(DcRel *rel, Datum *values, bool *nulls,
+						  StringInfo out);
 
-	if (likely(client == GetDatabaseEncoding()))
-	{
-		append(rel, values, nulls, out);
-		return;
-	}
+/* Send functions convert text to the encoding of the client. */
+static void
+append_unconverted(AppendRow append, int client, DcRel *rel, Datum *values,
+				   bool *nulls, StringInfo out)
+{
 	PG_TRY();
 	{
 		SetClientEncoding(GetDatabaseEncoding());
 		append(rel, values, nulls, out);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		SetClientEncoding(client);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	SetClientEncoding(client);
+}
+
+/*
+ * Whatever the settings of the session are, the bytes are the same: text in
+ * the encoding of the database, and see type.h.
+ */
+static void
+append_alike(AppendRow append, DcRel *rel, Datum *values, bool *nulls,
+			 StringInfo out)
+{
+	int client = pg_get_client_encoding();
+	int level = rel->has_texts ? dc_text_begin() : 0;
+
+	if (likely(client == GetDatabaseEncoding()))
+		append(rel, values, nulls, out);
+	else
+		append_unconverted(append, client, rel, values, nulls, out);
+	if (rel->has_texts)
+		dc_text_end(level);
 }
 
 void
@@ -535,7 +588,7 @@ dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 {
 	int start = out->len;
 
-	in_database_encoding(append_key, rel, values, nulls, out);
+	append_alike(append_key, rel, values, nulls, out);
 	if (out->len - start > (int) DC_KEY_BYTES_MAX)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("key of a replicated table is too long"),
@@ -546,14 +599,28 @@ dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 void
 dc_rel_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 {
-	int start = out->len;
+	append_alike(append_image, rel, values, nulls, out);
+}
 
-	in_database_encoding(append_image, rel, values, nulls, out);
-	if ((uint32) (out->len - start) > DC_BATCH_BYTES_MAX)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("row of a replicated table is too large"),
-						errdetail("It takes %d bytes; the limit is %u.",
-								  out->len - start, DC_BATCH_BYTES_MAX)));
+/* Only rows that might be too large are made into images for that. */
+void
+dc_rel_check_size(DcRel *rel, Datum *values, bool *nulls)
+{
+	Size size = 0;
+	StringInfoData image;
+
+	for (int i = 0; i < rel->column_count; i++)
+	{
+		int att = rel->columns[i].attnum - 1;
+
+		if (rel->columns[i].varlena && !nulls[att])
+			size += toast_raw_datum_size(values[att]);
+	}
+	if (size < DC_BATCH_BYTES_MAX / 8)
+		return;
+	initStringInfo(&image);
+	dc_rel_image(rel, values, nulls, &image);
+	pfree(image.data);
 }
 
 void
@@ -624,6 +691,7 @@ dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length, Datum *values,
 				  bool *nulls)
 {
 	DcReader r;
+	int level = rel->has_texts ? dc_text_begin() : 0;
 
 	dc_reader_init(&r, data, length);
 	for (int i = 0; i < rel->key_count; i++)
@@ -639,6 +707,19 @@ dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length, Datum *values,
 	}
 	if (dc_reader_finish(&r) != DC_OK)
 		malformed("key");
+	if (rel->has_texts)
+		dc_text_end(level);
+}
+
+static bool
+has_texts(DcColumn **columns, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (columns[i] != NULL && !columns[i]->binary)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -646,6 +727,8 @@ dc_rel_image_decode(DcColumn **columns, int count, const uint8 *data,
 					Size length, Datum *values, bool *nulls)
 {
 	DcReader r;
+	bool texts = has_texts(columns, count);
+	int level = texts ? dc_text_begin() : 0;
 
 	dc_reader_init(&r, data, length);
 	for (int i = 0; i < count; i++)
@@ -665,6 +748,8 @@ dc_rel_image_decode(DcColumn **columns, int count, const uint8 *data,
 	}
 	if (dc_reader_finish(&r) != DC_OK)
 		malformed("row image");
+	if (texts)
+		dc_text_end(level);
 }
 
 /* --- rows --- */

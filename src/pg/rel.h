@@ -16,9 +16,10 @@
  * and bytes of each column.  Keys are compared as bytes everywhere, so equal
  * values become equal bytes (canonical.h).
  * Image: for each column varint length + 1 and bytes, or 0 for NULL.  The
- * bytes are those of the type's send function, or its text where it has none;
- * text in the encoding of the database, whatever the client's is.  Whoever
- * decodes runs in a session whose client encoding is the database's.
+ * bytes are those of the type's send function, or its text where that would
+ * mean something else elsewhere (type.h); text in the encoding of the database,
+ * whatever the client's is.  Whoever decodes runs in a session whose client
+ * encoding is the database's.
  */
 #ifndef DATACAKE_REL_H
 #define DATACAKE_REL_H
@@ -48,11 +49,12 @@ typedef struct DcColumn
 	Oid type;
 	int32 typmod;
 	bool generated;
-	bool binary;    /* send and receive exist */
+	bool varlena;
+	bool binary;    /* by send and receive; else as text (type.h) */
 	bool canonical; /* equal values can differ; keys hold one form of them */
 	Oid base_type;  /* of a domain */
 	char *name;
-	char *type_name; /* as format_type prints it, schema-qualified */
+	char *type_name; /* as nodes compare it (type.h) */
 	FmgrInfo output; /* send or output */
 	FmgrInfo input;  /* receive or input */
 	Oid ioparam;
@@ -74,6 +76,9 @@ typedef struct DcRel
 	DcColumn **keys;
 	int column_count; /* without the stamp and generated columns */
 	DcColumn *columns;
+	bool has_texts;    /* a column that is not binary */
+	List *type_hashes; /* of the types that this rests on, and ... */
+	List *type_relids; /* ... of relations, for composite ones (type.h) */
 	int natts;
 	struct AttrMap *to_root; /* of a partition; NULL: the same columns */
 	struct AttrMap *from_root;
@@ -86,7 +91,8 @@ typedef struct DcRel
 /*
  * The description of an open relation; NULL if it is no keyspace, although it
  * may bear the triggers of one (restored from a dump).  Stays valid until the
- * relation's lock is released.
+ * relation's lock is released; its columns, should a later call describe the
+ * relation anew, until the transaction ends.
  */
 extern DcRel *dc_rel(Relation relation);
 
@@ -116,9 +122,12 @@ extern void dc_rel_dictionary(DcRel *rel, StringInfo out);
 /* Appends the key of a row, given as values by attribute. */
 extern void dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out);
 
-/* Appends the image of a row. */
+/* Appends the image of a row; ERROR if it is too large (DC_BATCH_BYTES_MAX). */
 extern void dc_rel_image(DcRel *rel, Datum *values, bool *nulls,
 						 StringInfo out);
+
+/* ERROR if the image of the row would be too large. */
+extern void dc_rel_check_size(DcRel *rel, Datum *values, bool *nulls);
 
 /* Key bytes -> values of the key columns; ERROR if malformed. */
 extern void dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length,

@@ -166,6 +166,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 			dc_shared->paused[id / 32] &= ~bit;
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	dc_nodes_changed();
 	dc_worker_wake(DC_WORKER_REPLICATOR);
 }
 
