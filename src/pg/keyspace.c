@@ -147,6 +147,11 @@ check_kind(Relation relation)
 	if (form->relhassubclass && !dc_is_partitioned(relation))
 		refuse(relation, "other tables inherit from it",
 			   "Replicate tables without children.");
+	if (dc_rel_early_trigger(relation) != NULL)
+		refuse(relation,
+			   psprintf("its trigger \"%s\" would fire before changes are noted",
+						dc_rel_early_trigger(relation)),
+			   "Give the trigger a name that begins with a letter.");
 	if (RelationGetNamespace(relation) == get_namespace_oid("datacake", true))
 		refuse(relation, "it belongs to Datacake", "Use a table of your own.");
 	if (IsCatalogRelation(relation))

@@ -11,6 +11,7 @@
 #include "access/tableam.h"
 #include "access/tupconvert.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -87,6 +88,23 @@ dc_rel_keyspace_id(Relation relation)
 			return strtoull(trigger->tgargs[0], NULL, 10);
 	}
 	return 0;
+}
+
+const char *
+dc_rel_early_trigger(Relation relation)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
+			TRIGGER_FOR_AFTER(trigger->tgtype) &&
+			strcmp(trigger->tgname, DC_CAPTURE_TRIGGER) < 0)
+			return trigger->tgname;
+	}
+	return NULL;
 }
 
 /* Width of the bytes of a type, if all its values have the same; else 0. */
@@ -234,6 +252,7 @@ describe_partition(DcRel *rel, Relation relation, Oid root_id)
 
 	describe_columns(rel, RelationGetDescr(root), desc);
 	rel->to_root = build_attrmap_by_name_if_req(desc, RelationGetDescr(root));
+	rel->from_root = build_attrmap_by_name_if_req(RelationGetDescr(root), desc);
 	relation_close(root, NoLock);
 }
 
@@ -262,6 +281,8 @@ describe(DcRel *rel, Relation relation, uint64 id, Oid root)
 	else
 		describe_partition(rel, relation, root);
 	describe_key(rel, relation);
+	if (dc_rel_early_trigger(relation) != NULL)
+		rel->early_trigger = pstrdup(dc_rel_early_trigger(relation));
 	dc_text_end(level);
 	MemoryContextSwitchTo(old);
 }

@@ -82,7 +82,8 @@ typedef struct DcRel
 	int natts;
 	struct AttrMap *to_root; /* of a partition; NULL: the same columns */
 	struct AttrMap *from_root;
-	Datum *values; /* scratch of natts */
+	char *early_trigger; /* or NULL */
+	Datum *values;       /* scratch of natts */
 	bool *nulls;
 	MemoryContext context;
 } DcRel;
@@ -100,6 +101,13 @@ extern DcRel *dc_rel_adopt(Relation relation);
 
 /* Does the cluster know a keyspace of this id?  In a transaction. */
 extern bool dc_rel_is_defined(uint64 id);
+
+/*
+ * A trigger that fires after a row was written, and before we see it; NULL:
+ * none.  What it writes to the same row would be overtaken by what we note
+ * after that.
+ */
+extern const char *dc_rel_early_trigger(Relation relation);
 
 /* A row of a partition, as a row of the root; materialized. */
 extern void dc_rel_to_root(const DcRel *partition, TupleTableSlot *from,
