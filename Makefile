@@ -237,6 +237,11 @@ BENCH_PROGRAMS := $(BENCH_SRCS:bench/%.c=build/bench/%)
 build/bench/%: bench/%.c $(CORE_OBJS)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -g -O2 $(WARNINGS) $(WERROR) $(CORE_CPPFLAGS) $(DEPFLAGS) -MF $@.d -o $@ $< $(CORE_OBJS) -lm
+
+# A client.
+build/bench/lag: bench/lag.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -g -O2 $(WARNINGS) $(WERROR) $(CPPFLAGS) -I$(libpq_srcdir) $(DEPFLAGS) -MF $@.d -o $@ $< $(libpq)
 -include $(BENCH_PROGRAMS:=.d)
 
 .PHONY: build-bench build-unit build-sim build-fuzz list-unit list-fuzz
@@ -273,10 +278,10 @@ demo-stop:
 	@test/demo/stop
 
 bench:
-	@bench/run && bench/join && bench/levels
+	@bench/run && bench/join && bench/levels && bench/rivals && bench/rivals --peers 2
 
 bench-quick:
-	@bench/run --quick && bench/join --quick
+	@bench/rivals --quick
 
 soak:
 	@test/soak $(PARTS)
@@ -320,7 +325,7 @@ help:
 	@echo '                     (T=NAME: only tests whose name contains NAME; V=1: show'
 	@echo '                     all output; KEEP=1: keep the data directories)'
 	@echo 'make installcheck    regression and isolation tests in a running server'
-	@echo 'make bench           measure; bench-quick: the same, smaller'
+	@echo 'make bench           measure, everything; bench-quick: against the rivals, smaller'
 	@echo 'make format          format the C files; format-check: only look'
 	@echo 'make tidy            clang-tidy'
 	@echo 'make clean           remove what was built'

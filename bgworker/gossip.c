@@ -413,6 +413,7 @@ show_nodes(void)
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_EXCLUSIVE);
 	memcpy(dc_shared->nodes, worker->shown, sizeof(DcNode) * count);
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	dc_nodes_changed();
 	dc_watch_nodes(before, worker->shown, count, worker->epoch);
 }
 

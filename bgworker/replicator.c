@@ -2,12 +2,12 @@
  * replicator.c
  *		Sends what this node committed, and what its peers lack, to all peers.
  *
- * One process, one link per peer.  A turn: look at the members, compute the
- * watermark if one is due, give every link its turn, release what the queue
- * no longer has to keep, sleep until a backend has committed, a socket is
- * ready or a link's time has come.  No turn waits for a peer; a peer that
- * does not read is simply not written to, and leaves the queue when that
- * fills up.
+ * One process, one link per peer.  A turn: look at the members if they have
+ * changed, compute the watermark if one is due, give every link its turn,
+ * release what the queue no longer has to keep, sleep until a backend has
+ * committed, a socket is ready or a link's time has come.  No turn waits for a
+ * peer; a peer that does not read is simply not written to, and leaves the
+ * queue when that fills up.
  */
 #include "worker.h"
 
@@ -30,6 +30,7 @@ extern PGDLLEXPORT void datacake_replicator_main(Datum arg);
 
 #define WATERMARK_BUSY_MS 50
 #define WATERMARK_IDLE_MS 900 /* the launcher's turn, and a little less */
+#define EVENTS            16  /* that one sleep may bring */
 
 /* A peer as gossip knows it, and the link to it. */
 typedef struct Peer
@@ -39,10 +40,13 @@ typedef struct Peer
 	bool wanted;
 	bool dead;    /* without a link, its last error is still shown */
 	bool visible; /* in dc_shared->links */
+	bool ready;   /* its socket was, when we woke up */
 	char conninfo[DC_CONNINFO_BYTES];
 } Peer;
 
 static Peer peers[DC_NODE_IDS];
+static Peer *linked[DC_NODE_IDS]; /* those with a link, by node id */
+static int linked_count;
 
 /* --- members --- */
 
@@ -147,6 +151,28 @@ keep_links(void)
 			dc_link_forget(id);
 		peer->visible = peer->link != NULL || (peer->visible && peer->dead);
 	}
+	linked_count = 0;
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		if (peers[id].link != NULL)
+			linked[linked_count++] = &peers[id];
+	}
+}
+
+static void
+look_at_members(void)
+{
+	static uint64 seen;
+	static uint64 incarnation;
+	uint64 version = dc_nodes_version();
+
+	if (version == seen && incarnation == dc_shared->incarnation)
+		return;
+	seen = version;
+	incarnation = dc_shared->incarnation;
+	read_members();
+	leave_out_strangers();
+	keep_links();
 }
 
 /* --- the watermark --- */
@@ -186,17 +212,15 @@ release_queue(void)
 {
 	uint64 needed = DC_QUEUE_NONE;
 
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	for (int i = 0; i < linked_count; i++)
 	{
-		uint64 position;
+		DcLink *link = linked[i]->link;
+		uint64 position = dc_link_needs(link);
 
-		if (peers[id].link == NULL)
-			continue;
-		position = dc_link_needs(peers[id].link);
 		if (position != DC_QUEUE_NONE &&
 			dc_queue_backlog(position) > dc_queue_capacity() / 2)
 		{
-			dc_link_detach(peers[id].link);
+			dc_link_detach(link);
 			position = dc_queue_head();
 		}
 		needed = Min(needed, position);
@@ -210,6 +234,7 @@ typedef struct Wait
 {
 	pgsocket socket;
 	uint32 events;
+	Peer *peer;
 } Wait;
 
 static WaitEventSet *wait_set;
@@ -223,13 +248,13 @@ update_wait_set(void)
 	Wait wanted[DC_NODE_IDS];
 	int n = 0;
 
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	for (int i = 0; i < linked_count; i++)
 	{
-		if (peers[id].link == NULL)
-			continue;
-		wanted[n].socket = dc_link_socket(peers[id].link, &wanted[n].events);
-		if (wanted[n].socket != PGINVALID_SOCKET)
-			n++;
+		Wait wait = {.peer = linked[i]};
+
+		wait.socket = dc_link_socket(linked[i]->link, &wait.events);
+		if (wait.socket != PGINVALID_SOCKET)
+			wanted[n++] = wait;
 	}
 	if (n == wait_count && memcmp(waits, wanted, sizeof(Wait) * n) == 0)
 		return;
@@ -241,7 +266,7 @@ update_wait_set(void)
 					  NULL);
 	for (int i = 0; i < n; i++)
 		AddWaitEventToSet(wait_set, (int) wanted[i].events, wanted[i].socket,
-						  NULL, NULL);
+						  NULL, wanted[i].peer);
 	memcpy(waits, wanted, sizeof(Wait) * n);
 	wait_count = n;
 }
@@ -251,20 +276,26 @@ sleep_until_something(void)
 {
 	long timeout_ms = dc_queue_head() != watermark_head ? WATERMARK_BUSY_MS :
 														  WATERMARK_IDLE_MS;
-	WaitEvent event;
+	WaitEvent events[EVENTS];
+	int n;
 
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	for (int i = 0; i < linked_count; i++)
 	{
-		long link_ms;
+		long link_ms = dc_link_timeout_ms(linked[i]->link);
 
-		if (peers[id].link == NULL)
-			continue;
-		link_ms = dc_link_timeout_ms(peers[id].link);
 		if (link_ms >= 0)
 			timeout_ms = Min(timeout_ms, link_ms);
 	}
 	update_wait_set();
-	(void) WaitEventSetWait(wait_set, timeout_ms, &event, 1, PG_WAIT_EXTENSION);
+	n = WaitEventSetWait(wait_set, timeout_ms, events, EVENTS,
+						 PG_WAIT_EXTENSION);
+	for (int i = 0; i < n; i++)
+	{
+		Peer *peer = events[i].user_data;
+
+		if (peer != NULL)
+			peer->ready = true;
+	}
 	ResetLatch(MyLatch);
 	dc_worker_check();
 }
@@ -274,17 +305,15 @@ turn(void)
 {
 	bool due;
 
-	read_members();
-	leave_out_strangers();
-	keep_links();
+	look_at_members();
 	due = publish_watermark();
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	for (int i = 0; i < linked_count; i++)
 	{
-		Peer *peer = &peers[id];
+		Peer *peer = linked[i];
 
-		if (peer->link != NULL)
-			dc_link_turn(peer->link, peer->conninfo, peer->incarnation,
-						 &watermark, due);
+		dc_link_turn(peer->link, peer->conninfo, peer->incarnation, peer->ready,
+					 &watermark, due);
+		peer->ready = false;
 	}
 	dc_acks_turn();
 	close_fenced();

@@ -65,6 +65,9 @@
 #define SILENT_ROUNDS     16
 #define SILENT_ASK_ROUNDS 10
 
+/* Who never described itself is forgotten after so long a silence. */
+#define STRANGER_ROUNDS 240
+
 /* Slots that a round looks at. */
 #define SWEEP 64
 
@@ -296,7 +299,19 @@ later(uint64_t left_us, uint64_t right_us)
 	return left_us > right_us ? left_us : right_us;
 }
 
-/* Who was not heard of for too long, and who left long ago. */
+/* Who left long ago, and who never was more than a number. */
+static bool
+is_forgotten(const DcGossip *g, const DcGossipNode *node)
+{
+	uint64_t heard_us = later(node->session_heard_us, node->since_us);
+
+	if (!node->described)
+		return g->now_us - heard_us > rounds_us(g, STRANGER_ROUNDS);
+	return node->state == DC_GOSSIP_LEFT &&
+		   g->now_us - node->since_us > g->config.forget_us;
+}
+
+/* Who was not heard of for too long, and who is forgotten. */
 static void
 look_around(DcGossip *g)
 {
@@ -313,8 +328,7 @@ look_around(DcGossip *g)
 		node = &g->nodes[g->sweep];
 		if (g->sweep == 0 || node->node_id == 0)
 			continue;
-		if (node->state == DC_GOSSIP_LEFT &&
-			g->now_us - node->since_us > g->config.forget_us)
+		if (is_forgotten(g, node))
 		{
 			dc_gossip_drop_node(g, node);
 			continue;

@@ -263,36 +263,38 @@ add_delta(const DcGossip *g, DcGossipMessage *message, const DcGossipNode *node,
 	return true;
 }
 
-/* What we have above these digests: first what somebody asks for. */
+static bool
+is_asked_for(const DcGossip *g, const DcGossipNode *node,
+			 const DcGossipDigest *digest)
+{
+	return node == &g->nodes[0] || digest->doubt_ms != 0 ||
+		   dc_gossip_is_urgent(g, node);
+}
+
+/* What we have above these digests: what somebody asks for, or the rest. */
 static void
 add_newer(DcGossip *g, DcGossipMessage *message, const DcGossipMessage *asked,
-		  size_t *left_bytes)
+		  bool asked_for, size_t *left_bytes)
 {
 	/* From a random place on, so that what does not fit is not always last. */
 	uint32_t start =
 		asked->digest_count > 0 ? dc_gossip_draw(g, asked->digest_count) : 0;
 
-	for (int pass = 0; pass < 2; pass++)
+	for (uint32_t i = 0; i < asked->digest_count; i++)
 	{
-		for (uint32_t i = 0; i < asked->digest_count; i++)
-		{
-			const DcGossipDigest *digest =
-				&asked->digests[(start + i) % asked->digest_count];
-			const DcGossipNode *node = dc_gossip_node(g, digest->node_id);
-			bool first;
+		const DcGossipDigest *digest =
+			&asked->digests[(start + i) % asked->digest_count];
+		const DcGossipNode *node = dc_gossip_node(g, digest->node_id);
 
-			if (node == NULL || !mentionable(g, node) ||
-				dc_gossip_compare(node->incarnation, node->version,
-								  digest->incarnation, digest->version) <= 0)
-				continue;
-			first = node == &g->nodes[0] || digest->doubt_ms != 0 ||
-					dc_gossip_is_urgent(g, node);
-			if (node != &g->nodes[0] && DC_CANARY(DC_CANARY_FORWARD))
-				continue;
-			if (first == (pass == 0))
-				add_delta(g, message, node, digest->incarnation,
-						  digest->version, left_bytes);
-		}
+		if (node == NULL || !mentionable(g, node) ||
+			dc_gossip_compare(node->incarnation, node->version,
+							  digest->incarnation, digest->version) <= 0 ||
+			is_asked_for(g, node, digest) != asked_for)
+			continue;
+		if (node != &g->nodes[0] && DC_CANARY(DC_CANARY_FORWARD))
+			continue;
+		add_delta(g, message, node, digest->incarnation, digest->version,
+				  left_bytes);
 	}
 }
 
@@ -404,8 +406,13 @@ dc_gossip_answer_syn(DcGossip *g, const char *from, const DcGossipMessage *syn,
 		add_delta(g, &ack, &g->nodes[0], 0, 0, &left_bytes);
 		places[g->nodes[0].node_id] = 1;
 	}
-	add_newer(g, &ack, syn, &left_bytes);
+	add_newer(g, &ack, syn, true, &left_bytes);
+	if (DC_CANARY(DC_CANARY_NEWS))
+		add_newer(g, &ack, syn, false, &left_bytes);
+	/* before heartbeats, which would leave no room for a description */
 	add_unmentioned(g, &ack, syn, places, &left_bytes);
+	if (!DC_CANARY(DC_CANARY_NEWS))
+		add_newer(g, &ack, syn, false, &left_bytes);
 	send_to(from, &ack, out);
 }
 
@@ -417,7 +424,8 @@ dc_gossip_answer_ack(DcGossip *g, const char *from, const DcGossipMessage *ack,
 	DcGossipMessage ack2;
 
 	prepare(g, &ack2, DC_GOSSIP_ACK2, ack->header.boot);
-	add_newer(g, &ack2, ack, &left_bytes);
+	add_newer(g, &ack2, ack, true, &left_bytes);
+	add_newer(g, &ack2, ack, false, &left_bytes);
 	if (ack2.delta_count > 0)
 		send_to(from, &ack2, out);
 }

@@ -228,7 +228,17 @@ dc_gossip_drop_node(DcGossip *g, DcGossipNode *node)
 	memset(node, 0, sizeof(*node));
 }
 
-/* A free slot, or that of the node that left longest ago; NULL: full. */
+/* Who says nothing of itself is the first to make room, then who has left. */
+static bool
+is_older(const DcGossipNode *node, const DcGossipNode *oldest)
+{
+	if (oldest == NULL || node->described != oldest->described)
+		return oldest == NULL || !node->described;
+	return node->described ? node->since_us < oldest->since_us :
+							 node->session_heard_us < oldest->session_heard_us;
+}
+
+/* A free slot, or that of the longest silent stranger, or of who left. */
 static DcGossipNode *
 find_room(DcGossip *g)
 {
@@ -240,9 +250,11 @@ find_room(DcGossip *g)
 
 		if (node->node_id == 0)
 			return node;
-		if (node->state != DC_GOSSIP_LEFT)
+		/* not who speaks just now: its datagram is still being read */
+		if (node->described ? node->state != DC_GOSSIP_LEFT :
+							  node->session_heard_us == g->now_us)
 			continue;
-		if (oldest == NULL || node->since_us < oldest->since_us)
+		if (is_older(node, oldest))
 			oldest = node;
 	}
 	if (oldest != NULL)

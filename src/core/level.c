@@ -154,8 +154,13 @@ uint64_t
 dc_level_reached(const DcTally *needs, DcVoice voices[], uint32_t count,
 				 DcTally *scratch)
 {
+	uint32_t centres = needs->centres;
+
 	sort_descending(voices, count);
-	memset(scratch, 0, sizeof(*scratch));
+	for (uint32_t i = 0; i < count; i++)
+		centres = voices[i].centre < centres ? centres : voices[i].centre + 1;
+	memset(scratch, 0,
+		   offsetof(DcTally, in) + centres * sizeof(scratch->in[0]));
 	for (uint32_t i = 0; i < count; i++)
 	{
 		dc_tally_add(scratch, voices[i].centre);

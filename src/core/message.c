@@ -55,6 +55,16 @@ read_stamp(DcReader *r)
 	return r->status == DC_OK ? stamp : DC_HLC_NONE;
 }
 
+static bool
+read_bool(DcReader *r)
+{
+	uint8_t value = dc_read_u8(r);
+
+	if (value > 1)
+		dc_reader_fail(r, DC_MALFORMED);
+	return value == 1;
+}
+
 static void
 read_nonce(DcReader *r, uint8_t nonce[DC_NONCE_BYTES])
 {
@@ -237,6 +247,9 @@ dc_ack_encode(DcWriter *w, const DcAck *ack)
 	dc_write_u32(w, ack->applied);
 	dc_write_u32(w, ack->stale);
 	dc_write_u32(w, ack->waiting);
+	dc_write_u8(w, ack->unchanged);
+	if (ack->unchanged)
+		return;
 	dc_vv_encode(w, &ack->vector);
 	write_incoming(w, ack->incoming);
 }
@@ -251,8 +264,12 @@ dc_ack_decode(const void *data, size_t length, DcAck *ack)
 	ack->applied = dc_read_u32(&r);
 	ack->stale = dc_read_u32(&r);
 	ack->waiting = dc_read_u32(&r);
-	dc_vv_decode(&r, &ack->vector);
-	read_incoming(&r, ack->incoming);
+	ack->unchanged = read_bool(&r);
+	if (!ack->unchanged)
+	{
+		dc_vv_decode(&r, &ack->vector);
+		read_incoming(&r, ack->incoming);
+	}
 	return dc_reader_finish(&r);
 }
 

@@ -84,6 +84,7 @@ typedef struct DcAck
 	uint32_t applied;
 	uint32_t stale;
 	uint32_t waiting; /* went to the quarantine */
+	bool unchanged;   /* what follows is as last said in this session */
 	DcVv vector;
 	bool incoming[DC_NODE_IDS];
 } DcAck;

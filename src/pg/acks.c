@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -45,9 +46,18 @@ typedef struct Acks
 
 static Acks *acks;
 
+/* Who counts, and what each level needs of them. */
+typedef struct Electorate
+{
+	uint64 version; /* of the nodes; 0: none was made yet */
+	DcVoters *voters;
+	DcTally needs[DC_LEVELS];
+} Electorate;
+
 /* Replicator. */
 static bool changed;           /* since its last turn */
 static bool peers_join = true; /* maybe one does */
+static Electorate electorate;
 
 Size
 dc_acks_bytes(int processes)
@@ -81,6 +91,7 @@ dc_acks_meet(uint32 node_id, uint64 incarnation, DcHlc joining_at)
 	peer->joining_at = joining_at;
 	peers_join |= joining_at != DC_HLC_NONE;
 	LWLockRelease(DC_LOCK(DC_LOCK_ACKS));
+	dc_nodes_changed();
 	changed = true;
 }
 
@@ -135,6 +146,7 @@ look_for_joined(void)
 		LWLockAcquire(DC_LOCK(DC_LOCK_ACKS), LW_EXCLUSIVE);
 		peer->joining_at = DC_HLC_NONE;
 		LWLockRelease(DC_LOCK(DC_LOCK_ACKS));
+		dc_nodes_changed();
 		changed = true;
 	}
 }
@@ -164,21 +176,35 @@ take_voices(const DcVoters *voters, DcVoice *voices)
 }
 
 static void
-count_reached(const DcVoters *voters, uint64 reached[DC_LEVELS])
+read_electorate(uint64 version)
 {
+	MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+
+	if (electorate.voters != NULL)
+		pfree(electorate.voters);
+	electorate.voters = dc_voters_read();
+	MemoryContextSwitchTo(context);
+	electorate.version = version;
+	if (electorate.voters == NULL)
+		return;
+	for (int level = 0; level < DC_LEVELS; level++)
+		dc_voters_needs(electorate.voters, (DcLevel) level,
+						&electorate.needs[level]);
+}
+
+static void
+count_reached(uint64 reached[DC_LEVELS])
+{
+	const DcVoters *voters = electorate.voters;
 	DcVoice *voices = palloc(sizeof(DcVoice) * (Size) voters->count);
-	DcTally *needs = palloc(sizeof(DcTally));
 	DcTally *scratch = palloc(sizeof(DcTally));
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_ACKS), LW_SHARED);
 	take_voices(voters, voices);
 	LWLockRelease(DC_LOCK(DC_LOCK_ACKS));
 	for (int level = 0; level < DC_LEVELS; level++)
-	{
-		dc_voters_needs(voters, (DcLevel) level, needs);
-		reached[level] =
-			dc_level_reached(needs, voices, (uint32) voters->count, scratch);
-	}
+		reached[level] = dc_level_reached(&electorate.needs[level], voices,
+										  (uint32) voters->count, scratch);
 }
 
 /* Lock held. */
@@ -214,19 +240,20 @@ wake_waiters(void)
 void
 dc_acks_turn(void)
 {
+	uint64 version = dc_nodes_version();
 	uint64 reached[DC_LEVELS] = {0};
-	DcVoters *voters;
 
 	if (peers_join)
 		look_for_joined();
-	if (!changed && acks->epoch == dc_standing_epoch())
+	if (!changed && electorate.version == version)
 		return;
 	changed = false;
-	voters = dc_voters_read();
-	if (voters != NULL)
-		count_reached(voters, reached);
+	if (electorate.version != version)
+		read_electorate(version);
+	if (electorate.voters != NULL)
+		count_reached(reached);
 	LWLockAcquire(DC_LOCK(DC_LOCK_ACKS), LW_EXCLUSIVE);
-	acks->epoch = voters != NULL ? voters->epoch : 0;
+	acks->epoch = electorate.voters != NULL ? electorate.voters->epoch : 0;
 	memcpy(acks->reached, reached, sizeof(reached));
 	wake_waiters();
 	LWLockRelease(DC_LOCK(DC_LOCK_ACKS));

@@ -145,7 +145,10 @@ find_dialog(DcAsk *ask, DcReply *reply)
 		take_dialog(ask->plan.kind == DC_SESSION_QUESTIONS ? &pool : &ask->idle,
 					&ask->plan, &peer);
 	if (dialog == NULL)
-		dialog = dc_dialog_open(&peer, ask->plan.kind, ask->plan.role);
+		dialog = dc_dialog_open(&peer, ask->plan.kind, ask->plan.role,
+								ask->plan.kind == DC_SESSION_QUESTIONS ?
+									"questions" :
+									ask->plan.purpose);
 	dc_dialog_ask(dialog, ask->plan.function, reply);
 	if (reply->dialog == NULL)
 		dc_dialog_close(dialog);

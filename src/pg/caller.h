@@ -34,6 +34,7 @@ typedef struct DcAsk DcAsk;
 typedef struct DcAskPlan
 {
 	const char *function; /* of schema datacake, bytea -> bytea; static */
+	const char *purpose;  /* of a connection for changes; static, one word */
 	DcSessionKind kind;
 	Oid role;       /* whose connections these are; InvalidOid: anybody's */
 	int timeout_ms; /* for each question, from when it was asked for */

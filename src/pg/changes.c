@@ -49,12 +49,17 @@ typedef struct Dictionary
 	StringInfoData bytes;
 } Dictionary;
 
-/* Bytes that live as long as the transaction. */
+/*
+ * Bytes that live as long as the transaction.  Blocks grow, because a block
+ * that outweighs a small transaction would be taken from the system and given
+ * back by every one of them.
+ */
 typedef struct Arena
 {
 	MemoryContext context;
 	uint8 *next;
 	Size left;
+	Size block;
 	Size total;
 } Arena;
 
@@ -92,14 +97,17 @@ typedef struct Transaction
 
 static Transaction xact;
 
-#define ARENA_BLOCK   (256 * 1024)
-#define LARGE_CHANGES 100000
-#define PREFETCH      8 /* keys ahead of a merge */
+#define ARENA_BLOCK_MIN 1024
+#define ARENA_BLOCK_MAX (256 * 1024)
+#define CHANGES_MIN     8
+#define LARGE_CHANGES   100000
+#define PREFETCH        8 /* keys ahead of a merge */
 
 static void
 arena_init(Arena *arena, const char *name)
 {
 	memset(arena, 0, sizeof(*arena));
+	arena->block = ARENA_BLOCK_MIN;
 	/* the name is a constant at both callers */
 	arena->context = AllocSetContextCreateInternal(xact.context, name,
 												   ALLOCSET_DEFAULT_SIZES);
@@ -119,7 +127,7 @@ begin(void)
 	arena_init(&xact.keys, "datacake keys");
 	arena_init(&xact.images, "datacake images");
 	old = MemoryContextSwitchTo(xact.context);
-	xact.capacity = 64;
+	xact.capacity = CHANGES_MIN;
 	xact.changes = palloc(sizeof(Change) * xact.capacity);
 	xact.stamps = palloc(sizeof(DcHlc) * 8);
 	xact.only_inserts = true;
@@ -189,7 +197,8 @@ arena_copy(Arena *arena, const void *bytes, Size length)
 		return (uint8 *) "";
 	if (length > arena->left)
 	{
-		arena->left = Max(length, ARENA_BLOCK);
+		arena->left = Max(length, arena->block);
+		arena->block = Min(arena->block * 2, ARENA_BLOCK_MAX);
 		arena->next = MemoryContextAllocHuge(arena->context, arena->left);
 	}
 	copy = arena->next;
@@ -465,6 +474,17 @@ dc_change_truncate(DcRel *rel, StringInfo known)
 	}
 	(void) dc_transaction_fresh_stamp(); /* what follows lies above it */
 	return stamp;
+}
+
+bool
+dc_change_truncated(int slot)
+{
+	for (int64 i = xact.context == NULL ? 0 : xact.count; i > 0; i--)
+	{
+		if (xact.changes[i - 1].slot == slot)
+			return xact.changes[i - 1].floor;
+	}
+	return false;
 }
 
 void

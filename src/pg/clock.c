@@ -19,6 +19,7 @@
 #include "guc.h"
 #include "rules.h"
 #include "standing.h"
+#include "vector.h"
 
 #define SETTLING_MS 1 /* until a commit under way is looked at again */
 
@@ -307,6 +308,7 @@ dc_watermark_publish(void)
 	pg_atomic_write_u64(&dc_shared->watermark, watermark);
 	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
 	dc_shared->vector.at[datacake_node_id] = watermark;
+	dc_vector_changed();
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
 	return watermark;
 }

@@ -26,6 +26,7 @@ DcAsk *
 dc_copy_begin_asking(void (*check)(void))
 {
 	return dc_ask_begin(&(DcAskPlan){.function = "peer_copy",
+									 .purpose = "copy",
 									 .kind = DC_SESSION_CHANGES,
 									 .timeout_ms = ANSWER_MS,
 									 .check = check});

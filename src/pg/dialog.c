@@ -204,7 +204,8 @@ take_notice(void *arg, const PGresult *result)
 }
 
 DcDialog *
-dc_dialog_open(const DcPeer *peer, DcSessionKind kind, Oid role)
+dc_dialog_open(const DcPeer *peer, DcSessionKind kind, Oid role,
+			   const char *purpose)
 {
 	/* a peer that vanishes without a word is noticed within 15 s */
 	const char *keywords[] = {"keepalives_idle",
@@ -227,8 +228,7 @@ dc_dialog_open(const DcPeer *peer, DcSessionKind kind, Oid role)
 	DcDialog *dialog = MemoryContextAllocZero(context, sizeof(DcDialog));
 	char name[64];
 
-	snprintf(name, sizeof(name), "datacake %s of node %d",
-			 kind == DC_SESSION_CHANGES ? "repair" : "questions",
+	snprintf(name, sizeof(name), "datacake %s of node %d", purpose,
 			 datacake_node_id);
 	values[6] = name;
 	dialog->context = context;

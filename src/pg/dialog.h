@@ -90,10 +90,10 @@ extern const char *dc_dialog_find(uint32 node_id, DcPeer *peer, int *sqlstate);
 /*
  * Begins to connect.  In memory of its own below TopMemoryContext.  `role` is
  * for dc_dialog_fits() only: what one role does to its session there, another
- * should not find.
+ * should not find.  The peer shows it as "datacake PURPOSE of node N".
  */
 extern DcDialog *dc_dialog_open(const DcPeer *peer, DcSessionKind kind,
-								Oid role);
+								Oid role, const char *purpose);
 
 /* NULL is allowed.  Does not touch the reply it may be working for. */
 extern void dc_dialog_close(DcDialog *dialog);

@@ -132,16 +132,6 @@ require_member(void)
 					 "level \"none\".")));
 }
 
-/* Could those that are alive meet it? */
-static bool
-can_be_met(const DcVoters *voters, DcLevel level, DcTally *needs,
-		   const DcTally *alive)
-{
-	dc_voters_needs(voters, level, needs);
-	required = Max(required, dc_tally_least(needs));
-	return dc_tally_meets(alive, needs);
-}
-
 static void
 append_node(StringInfo list, uint32 node_id)
 {
@@ -173,14 +163,25 @@ refuse(const DcVoters *voters, DcLevel level, const DcTally *needs)
 					 "use a weaker level.")));
 }
 
+/* What those that are alive can meet, as this process last counted it. */
+typedef struct Outlook
+{
+	uint64 version; /* of the nodes; 0: not counted yet */
+	DcLevelSet possible;
+	uint32 least[DC_LEVELS]; /* so many nodes it takes */
+} Outlook;
+
+static Outlook outlook;
+
+/* Counts what can be met; ERROR if one that is asked for cannot. */
 static void
-require_live_members(void)
+count_live_members(uint64 version)
 {
 	DcVoters *voters = dc_voters_list();
 	DcTally *alive = palloc0(sizeof(DcTally));
 	DcTally *needs = palloc(sizeof(DcTally));
 
-	required = 1;
+	memset(&outlook, 0, sizeof(outlook));
 	for (int i = 0; i < voters->count; i++)
 	{
 		const DcVoter *voter = &voters->at[i];
@@ -190,13 +191,31 @@ require_live_members(void)
 	}
 	for (int level = 0; level < DC_LEVELS; level++)
 	{
-		if ((asked & BIT(level)) != 0 &&
-			!can_be_met(voters, (DcLevel) level, needs, alive))
+		dc_voters_needs(voters, (DcLevel) level, needs);
+		outlook.least[level] = dc_tally_least(needs);
+		if (dc_tally_meets(alive, needs))
+			outlook.possible |= BIT(level);
+		else if ((asked & BIT(level)) != 0)
 			refuse(voters, (DcLevel) level, needs);
 	}
+	outlook.version = version;
 	pfree(needs);
 	pfree(alive);
 	pfree(voters);
+}
+
+static void
+require_live_members(void)
+{
+	uint64 version = dc_nodes_version();
+
+	if (outlook.version != version || (asked & ~outlook.possible) != 0)
+		count_live_members(version);
+	for (int level = 0; level < DC_LEVELS; level++)
+	{
+		if ((asked & BIT(level)) != 0)
+			required = Max(required, outlook.least[level]);
+	}
 }
 
 void

@@ -9,7 +9,7 @@
  * One non-blocking libpq connection in pipeline mode.  Each message is a
  * statement and a sync of its own, so each is one transaction at the peer,
  * and its ack follows the flush there.  What is sent next is decided by
- * DcStream; this file moves the bytes.
+ * DcStream; the files of the link (link_parts.h) move the bytes.
  */
 #ifndef DATACAKE_LINK_H
 #define DATACAKE_LINK_H
@@ -37,11 +37,13 @@ extern void dc_link_forget(uint32 node_id);
 
 /*
  * Does what can be done now without waiting: connects, reads acks, sends.
+ * `ready`: its socket was ready since the last turn.
  * `watermark_due`: close a segment if there is one.
  * `incarnation` and `conninfo` are what gossip says of the peer.
  */
 extern void dc_link_turn(DcLink *link, const char *conninfo, uint64 incarnation,
-						 const DcStreamView *watermark, bool watermark_due);
+						 bool ready, const DcStreamView *watermark,
+						 bool watermark_due);
 
 /* Ends the connection; it is tried again after a while. */
 extern void dc_link_close(DcLink *link, const char *reason);

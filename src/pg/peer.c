@@ -47,6 +47,7 @@ typedef struct Session
 	uint64 session;
 	uint8 version;   /* of the wire */
 	uint64 sequence; /* of the last call taken */
+	uint64 told;     /* version of the vector that the peer knows */
 	DcSessionKind kind;
 	bool counted;   /* in dc_shared->incoming */
 	uint32 calling; /* whose call is carried out; 0: none */
@@ -74,6 +75,7 @@ count_incoming(int step)
 {
 	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
 	dc_shared->incoming[session.peer] += step;
+	dc_vector_changed();
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
 	session.counted = step > 0;
 }
@@ -367,6 +369,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	if (session.kind == DC_SESSION_CHANGES)
 	{
 		welcome->copying = dc_copy_wanted();
+		session.told = dc_vector_version();
 		dc_vector_read(&welcome->vector);
 		copy_incoming(welcome->incoming);
 	}
@@ -486,7 +489,7 @@ static DcApplySet *
 read_call(DcSlice plain, DcPosition *at, DcMembers **members)
 {
 	DcApplySet *set = dc_apply_begin(false);
-	DcPart *part = palloc0(sizeof(DcPart));
+	DcPart *part = palloc(sizeof(DcPart)); /* large: not to be zeroed */
 	int claims = 0; /* parts that move the vector; a peer sends one */
 	DcReader r;
 
@@ -531,21 +534,27 @@ read_call(DcSlice plain, DcPosition *at, DcMembers **members)
 static bytea *
 make_ack(DcApplied result)
 {
-	DcAck *ack = palloc0(sizeof(DcAck));
+	static DcAck ack; /* large, and most of it is seldom sent */
+	uint64 version = dc_vector_version();
 	DcWriter w;
 	uint8 *out;
 
-	ack->applied = result.applied;
-	ack->stale = result.stale;
-	ack->waiting = result.waiting;
-	dc_vector_read(&ack->vector);
-	copy_incoming(ack->incoming);
+	ack.applied = result.applied;
+	ack.stale = result.stale;
+	ack.waiting = result.waiting;
+	ack.unchanged = version == session.told;
+	if (!ack.unchanged)
+	{
+		dc_vector_read(&ack.vector);
+		copy_incoming(ack.incoming);
+	}
+	session.told = version;
 	dc_writer_init(&w, NULL, 0);
-	dc_ack_encode(&w, ack);
+	dc_ack_encode(&w, &ack);
 	out = palloc(w.length);
 	dc_writer_init(&w, out, w.length);
 	w.version = session.version;
-	dc_ack_encode(&w, ack);
+	dc_ack_encode(&w, &ack);
 	return seal_answer('A', out, w.length);
 }
 

@@ -205,38 +205,36 @@ oldest_number(void)
 											Max(kept, queue->needed);
 }
 
-uint64
-dc_queue_oldest(void)
+/* Lock held. */
+static DcQueued
+batch_at(uint64 position)
 {
-	uint64 oldest;
+	const Record *record = record_at(position);
 
-	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
-	oldest = oldest_number();
-	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
-	return oldest;
+	return (DcQueued){.data = (const uint8 *) (record + 1),
+					  .length = record->length,
+					  .rows = record->rows,
+					  .commit_lsn = record->commit_lsn,
+					  .committed_us = record->committed_us};
 }
 
-DcQueued
-dc_queue_read(uint64 number)
+DcQueueView
+dc_queue_look(uint64 number)
 {
-	DcQueued queued = {NULL};
-	uint64 position;
+	DcQueueView view = {0};
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
-	position = queue->positions[number % queue->number_capacity];
-	if (position != DC_QUEUE_NONE && position >= queue->tail &&
-		number >= oldest_number())
+	view.head = queue->next_number;
+	view.oldest = oldest_number();
+	if (number >= view.oldest && number < view.head)
 	{
-		Record *record = record_at(position);
+		uint64 position = queue->positions[number % queue->number_capacity];
 
-		queued.data = (const uint8 *) (record + 1);
-		queued.length = record->length;
-		queued.rows = record->rows;
-		queued.commit_lsn = record->commit_lsn;
-		queued.committed_us = record->committed_us;
+		if (position != DC_QUEUE_NONE && position >= queue->tail)
+			view.batch = batch_at(position);
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
-	return queued;
+	return view;
 }
 
 void

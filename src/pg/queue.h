@@ -58,12 +58,17 @@ extern uint64 dc_queue_publish(uint64 position, uint32 rows,
 /* In ABORT: gives a reservation back. */
 extern void dc_queue_abandon(uint64 position);
 
-/* The next number to be given out, and the least one that may be read. */
-extern uint64 dc_queue_head(void);
-extern uint64 dc_queue_oldest(void);
+typedef struct DcQueueView
+{
+	uint64 head;    /* the next number to be given out */
+	uint64 oldest;  /* the least one that may be read */
+	DcQueued batch; /* of a number in [oldest, head); stays while needed */
+} DcQueueView;
 
-/* The batch of a number in [oldest, head); its bytes stay while needed. */
-extern DcQueued dc_queue_read(uint64 number);
+/* The queue, and the batch of this number. */
+extern DcQueueView dc_queue_look(uint64 number);
+
+extern uint64 dc_queue_head(void);
 
 /* From the replicator: numbers below this are no longer needed. */
 extern void dc_queue_release(uint64 number);

@@ -9,8 +9,11 @@
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/tableam.h"
+#include "access/tupconvert.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -22,6 +25,9 @@
 #include "utils/syscache.h"
 
 #include "batch.h"
+#include "canonical.h"
+#include "partition.h"
+#include "sql.h"
 #include "type.h"
 
 static HTAB *cache;
@@ -118,6 +124,9 @@ describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
 	column->type = att->atttypid;
 	column->typmod = att->atttypmod;
 	column->varlena = att->attlen == -1;
+	column->generated = att->attgenerated != '\0';
+	column->base_type = getBaseType(att->atttypid);
+	column->canonical = dc_canonical_differs(column->base_type);
 	column->name = pstrdup(NameStr(att->attname));
 	column->type_name = dc_type_name(att->atttypid, att->atttypmod);
 	if (strlen(column->type_name) > DC_BATCH_NAME_BYTES_MAX)
@@ -184,7 +193,52 @@ describe_key(DcRel *rel, Relation relation)
 }
 
 static void
-describe(DcRel *rel, Relation relation, uint64 id)
+add_column(DcRel *rel, Form_pg_attribute att)
+{
+	DcColumn *column = &rel->columns[rel->column_count++];
+
+	describe_column(column, att, rel->context);
+	rel->has_texts |= !column->binary;
+	dc_type_depends(att->atttypid, &rel->type_hashes, &rel->type_relids);
+}
+
+/* The columns of a row's image, in the order of `order`; and the stamp's. */
+static void
+describe_columns(DcRel *rel, TupleDesc order, TupleDesc desc)
+{
+	for (int i = 0; i < order->natts; i++)
+	{
+		Form_pg_attribute wanted = TupleDescAttr(order, i);
+
+		for (int k = 0; k < desc->natts && !wanted->attisdropped; k++)
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, k);
+
+			if (att->attisdropped || att->attgenerated != '\0' ||
+				strcmp(NameStr(att->attname), NameStr(wanted->attname)) != 0)
+				continue;
+			if (strcmp(NameStr(att->attname), DC_STAMP_COLUMN) == 0)
+				rel->stamp_attnum = att->attnum;
+			else
+				add_column(rel, att);
+		}
+	}
+}
+
+/* A partition's rows are rows of its root: same columns, in the same order. */
+static void
+describe_partition(DcRel *rel, Relation relation, Oid root_id)
+{
+	Relation root = relation_open(root_id, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(relation);
+
+	describe_columns(rel, RelationGetDescr(root), desc);
+	rel->to_root = build_attrmap_by_name_if_req(desc, RelationGetDescr(root));
+	relation_close(root, NoLock);
+}
+
+static void
+describe(DcRel *rel, Relation relation, uint64 id, Oid root)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	MemoryContext old;
@@ -195,6 +249,7 @@ describe(DcRel *rel, Relation relation, uint64 id)
 							  ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(rel->context);
 	rel->id = id;
+	rel->root = root;
 	rel->owner = relation->rd_rel->relowner;
 	rel->natts = desc->natts;
 	rel->values = palloc0(sizeof(Datum) * desc->natts);
@@ -202,21 +257,10 @@ describe(DcRel *rel, Relation relation, uint64 id)
 	rel->columns = palloc0(sizeof(DcColumn) * desc->natts);
 	rel->column_count = 0;
 	rel->stamp_attnum = InvalidAttrNumber;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped || att->attgenerated != '\0')
-			continue;
-		if (strcmp(NameStr(att->attname), DC_STAMP_COLUMN) == 0)
-		{
-			rel->stamp_attnum = att->attnum;
-			continue;
-		}
-		describe_column(&rel->columns[rel->column_count], att, rel->context);
-		rel->has_texts |= !rel->columns[rel->column_count++].binary;
-		dc_type_depends(att->atttypid, &rel->type_hashes, &rel->type_relids);
-	}
+	if (root == rel->relid)
+		describe_columns(rel, desc, desc);
+	else
+		describe_partition(rel, relation, root);
 	describe_key(rel, relation);
 	dc_text_end(level);
 	MemoryContextSwitchTo(old);
@@ -226,6 +270,7 @@ static DcRel *
 enter(Relation relation, uint64 id)
 {
 	Oid relid = RelationGetRelid(relation);
+	Oid root = dc_partition_root(relation, id);
 	bool found;
 	DcRel *rel;
 
@@ -239,8 +284,50 @@ enter(Relation relation, uint64 id)
 	rel->relid = relid;
 	rel->generation = ++generations;
 	rel->slot = -1;
-	describe(rel, relation, id);
+	describe(rel, relation, id, root);
+	if (rel->stamp_attnum == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("replicated table \"%s\" has lost its column \"%s\"",
+						RelationGetRelationName(relation), DC_STAMP_COLUMN)));
 	return rel;
+}
+
+bool
+dc_rel_is_defined(uint64 id)
+{
+	const char *arguments[1] = {dc_sql_number(id)};
+	DcRole role;
+	bool defined;
+
+	if (id == DC_CATALOGUE_ID)
+		return true;
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
+	PushActiveSnapshot(GetLatestSnapshot());
+	SPI_connect();
+	defined = dc_sql("SELECT FROM datacake.keyspace WHERE id = $1::bigint", 1,
+					 arguments) == 1;
+	SPI_finish();
+	PopActiveSnapshot();
+	dc_role_end(role);
+	return defined;
+}
+
+/*
+ * A table that was restored from a dump bears our triggers, but its rows are
+ * no entries here: it was never adopted.
+ */
+static int
+find_slot(const DcRel *rel)
+{
+	int slot = dc_keyspace_by_id(rel->id);
+
+	if (slot >= 0)
+		return dc_keyspace(slot)->relid == rel->root ? slot : -1;
+	/* before the rebuild came to it */
+	return dc_phase() != DC_PHASE_READY && dc_rel_is_defined(rel->id) ?
+			   dc_keyspace_enter(rel->id, rel->root, rel->key_bytes) :
+			   -1;
 }
 
 DcRel *
@@ -259,12 +346,20 @@ dc_rel(Relation relation)
 	if (id == 0)
 		return NULL;
 	rel = enter(relation, id);
-	if (rel->stamp_attnum == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("replicated table \"%s\" has lost its column \"%s\"",
-						RelationGetRelationName(relation), DC_STAMP_COLUMN)));
-	rel->slot = dc_keyspace_enter(id, relid, rel->key_bytes);
+	rel->slot = find_slot(rel);
+	rel->valid = rel->slot >= 0;
+	return rel->valid ? rel : NULL;
+}
+
+DcRel *
+dc_rel_adopt(Relation relation)
+{
+	uint64 id = dc_rel_keyspace_id(relation);
+	DcRel *rel = id != 0 ? enter(relation, id) : NULL;
+
+	if (rel == NULL)
+		return NULL;
+	rel->slot = dc_keyspace_enter(id, rel->root, rel->key_bytes);
 	rel->valid = true;
 	return rel;
 }
@@ -382,8 +477,11 @@ append_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 					 errmsg("null value in key column \"%s\" of a replicated "
 							"table",
 							rel->keys[i]->name)));
-		append_value(rel->keys[i], values[att], rel->key_bytes > 0 ? -1 : 0,
-					 out);
+		append_value(rel->keys[i],
+					 rel->keys[i]->canonical ?
+						 dc_canonical(rel->keys[i]->base_type, values[att]) :
+						 values[att],
+					 rel->key_bytes > 0 ? -1 : 0, out);
 	}
 }
 
@@ -423,14 +521,35 @@ append_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 	}
 }
 
+typedef void (*AppendRow)(DcRel *rel, Datum *values, bool *nulls,
+						  StringInfo out);
+
+/* Send functions convert text to the encoding of the client. */
+static void
+append_unconverted(AppendRow append, int client, DcRel *rel, Datum *values,
+				   bool *nulls, StringInfo out)
+{
+	PG_TRY();
+	{
+		SetClientEncoding(GetDatabaseEncoding());
+		append(rel, values, nulls, out);
+	}
+	PG_CATCH();
+	{
+		SetClientEncoding(client);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	SetClientEncoding(client);
+}
+
 /*
- * Whatever the settings of the session are, the bytes are the same: send
- * functions convert text to the encoding of the client, and between nodes it
- * travels in that of the database; and see type.h for texts.
+ * Whatever the settings of the session are, the bytes are the same: text in
+ * the encoding of the database, and see type.h.
  */
 static void
-append_alike(void (*append)(DcRel *, Datum *, bool *, StringInfo), DcRel *rel,
-			 Datum *values, bool *nulls, StringInfo out)
+append_alike(AppendRow append, DcRel *rel, Datum *values, bool *nulls,
+			 StringInfo out)
 {
 	int client = pg_get_client_encoding();
 	int level = rel->has_texts ? dc_text_begin() : 0;
@@ -438,18 +557,7 @@ append_alike(void (*append)(DcRel *, Datum *, bool *, StringInfo), DcRel *rel,
 	if (likely(client == GetDatabaseEncoding()))
 		append(rel, values, nulls, out);
 	else
-	{
-		PG_TRY();
-		{
-			SetClientEncoding(GetDatabaseEncoding());
-			append(rel, values, nulls, out);
-		}
-		PG_FINALLY();
-		{
-			SetClientEncoding(client);
-		}
-		PG_END_TRY();
-	}
+		append_unconverted(append, client, rel, values, nulls, out);
 	if (rel->has_texts)
 		dc_text_end(level);
 }
@@ -497,8 +605,8 @@ dc_rel_check_size(DcRel *rel, Datum *values, bool *nulls)
 void
 dc_rel_dictionary(DcRel *rel, StringInfo out)
 {
-	char *schema = get_namespace_name(get_rel_namespace(rel->relid));
-	char *name = get_rel_name(rel->relid);
+	char *schema = get_namespace_name(get_rel_namespace(rel->root));
+	char *name = get_rel_name(rel->root);
 
 	append_integer(out, rel->id, 8);
 	append_counted(out, schema, strlen(schema), 0);
@@ -634,16 +742,55 @@ dc_rel_stamp(DcRel *rel, TupleTableSlot *slot)
 	return null ? DC_HLC_NONE : (DcHlc) DatumGetInt64(stamp);
 }
 
+void
+dc_rel_to_root(const DcRel *partition, TupleTableSlot *from, TupleTableSlot *to)
+{
+	if (partition->to_root != NULL)
+		(void) execute_attr_map_slot(partition->to_root, from, to);
+	else
+		(void) ExecCopySlot(to, from);
+	ExecMaterializeSlot(to);
+}
+
+static bool
+find_in_partition(DcRel *rel, Relation relation, const uint8 *key, Size length,
+				  Snapshot snapshot, TupleTableSlot *slot)
+{
+	Oid relid = dc_partition_find(relation, rel, rel->values);
+	Relation partition;
+	DcRel *part;
+	TupleTableSlot *row;
+	bool found = false;
+
+	if (!OidIsValid(relid))
+		return false;
+	partition = relation_open(relid, AccessShareLock);
+	part = dc_rel(partition);
+	if (part != NULL)
+	{
+		row = table_slot_create(partition, NULL);
+		found = dc_rel_find(part, partition, key, length, snapshot, row);
+		if (found)
+			dc_rel_to_root(part, row, slot);
+		ExecDropSingleTupleTableSlot(row);
+	}
+	relation_close(partition, NoLock);
+	return found;
+}
+
 bool
 dc_rel_find(DcRel *rel, Relation relation, const uint8 *key, Size length,
 			Snapshot snapshot, TupleTableSlot *slot)
 {
-	Relation index = index_open(rel->pk_index, AccessShareLock);
+	Relation index;
 	ScanKeyData keys[INDEX_MAX_KEYS];
 	IndexScanDesc scan;
 	bool found;
 
 	dc_rel_key_decode(rel, key, length, rel->values, rel->nulls);
+	if (dc_is_partitioned(relation))
+		return find_in_partition(rel, relation, key, length, snapshot, slot);
+	index = index_open(rel->pk_index, AccessShareLock);
 	for (int i = 0; i < rel->key_count; i++)
 	{
 		Oid family = index->rd_opfamily[i];

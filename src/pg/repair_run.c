@@ -393,6 +393,7 @@ static DcAsk *
 begin_asking(const Run *run)
 {
 	return dc_ask_begin(&(DcAskPlan){.function = "peer_repair",
+									 .purpose = "repair",
 									 .kind = DC_SESSION_CHANGES,
 									 .timeout_ms = ANSWER_MS,
 									 .check = run->check});

@@ -311,6 +311,7 @@ typedef struct DcShared
 
 	/* version vector; at[own id] is W */
 	DcVv vector;
+	pg_atomic_uint64 vector_version; /* changes with it, or with `incoming` */
 
 	DcStanding standing;              /* DC_LOCK_STANDING */
 	pg_atomic_uint32 standing_stale;  /* a list was saved: load it */
@@ -322,6 +323,7 @@ typedef struct DcShared
 	DcWorker workers[DC_WORKER_COUNT];      /* DC_LOCK_NODES */
 	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */
 	uint32 paused[DC_NODE_IDS / 32];        /* bit per peer; DC_LOCK_NODES */
+	pg_atomic_uint64 nodes_version;         /* dc_nodes_version() */
 	uint32 incoming[DC_NODE_IDS];        /* apply sessions by source; VECTOR */
 	pg_atomic_uint32 calls[DC_NODE_IDS]; /* of a node, being carried out */
 	pg_atomic_uint64 counters[16];       /* DcCounter */
@@ -374,6 +376,9 @@ extern void dc_shmem_request(void);
 /* ERROR unless the library was preloaded and the node is configured. */
 extern void dc_require_loaded(void);
 
+/* Is this the database that takes part? */
+extern bool dc_here(void);
+
 /*
  * Waits until the metadata is complete; ERROR YD024 after some seconds.
  */
@@ -399,6 +404,26 @@ static inline DcPhase
 dc_phase(void)
 {
 	return (DcPhase) pg_atomic_read_u32(&dc_shared->phase);
+}
+
+/*
+ * Nodes, pauses or the member list: who keeps something made of them reads the
+ * version first, and makes it anew when that is another one.
+ */
+static inline uint64
+dc_nodes_version(void)
+{
+	uint64 version = pg_atomic_read_u64(&dc_shared->nodes_version);
+
+	pg_read_barrier();
+	return version;
+}
+
+/* They changed; after the lock was released. */
+static inline void
+dc_nodes_changed(void)
+{
+	pg_atomic_fetch_add_u64(&dc_shared->nodes_version, 1);
 }
 
 /*

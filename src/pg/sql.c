@@ -5,6 +5,7 @@
 #include "sql.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -94,6 +95,12 @@ dc_transaction_commit(MemoryContext context)
 	MemoryContextSwitchTo(context);
 }
 
+#define OWN_PATH "pg_catalog, pg_temp"
+
+/*
+ * The path is seldom another one in sessions of our own; setting it makes all
+ * settings be looked at when the role ends, and the path be looked up again.
+ */
 DcRole
 dc_role_begin(Oid role, bool restricted)
 {
@@ -104,8 +111,10 @@ dc_role_begin(Oid role, bool restricted)
 						   before.context | SECURITY_LOCAL_USERID_CHANGE |
 							   (restricted ? SECURITY_RESTRICTED_OPERATION :
 											 0));
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (strcmp(namespace_search_path, OWN_PATH) != 0)
+		(void) set_config_option("search_path", OWN_PATH, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
 	if (quote_all_identifiers) /* names of types are compared */
 		(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,

@@ -604,6 +604,7 @@ dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 	standing()->counted |= update->counted;
 	standing()->floor = standing()->joining ? DC_HLC_NONE : update->floor;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	dc_nodes_changed();
 	/* what was loaded first is not news */
 	if (epoch != 0 && epoch != update->epoch)
 		dc_watch_members(&before, &update->members, update->epoch);

@@ -94,6 +94,7 @@ dc_vector_at_commit(void)
 		else
 			(void) dc_vv_adopt(&dc_shared->vector, &plan->donor, &plan->base);
 	}
+	dc_vector_changed();
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
 	for (Move *plan = plans; plan != NULL; plan = plan->next)
 	{
@@ -164,5 +165,6 @@ dc_vector_load(void)
 	}
 	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
 	dc_shared->vector = loaded;
+	dc_vector_changed();
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
 }

@@ -17,6 +17,25 @@
 extern void dc_vector_read(DcVv *vector);
 
 /*
+ * Another number whenever V or `incoming` has changed; read it before them.
+ * Who changed them says so, with the lock held.
+ */
+static inline uint64
+dc_vector_version(void)
+{
+	uint64 version = pg_atomic_read_u64(&dc_shared->vector_version);
+
+	pg_read_barrier();
+	return version;
+}
+
+static inline void
+dc_vector_changed(void)
+{
+	pg_atomic_fetch_add_u64(&dc_shared->vector_version, 1);
+}
+
+/*
  * To be done when the running transaction commits: close segment (from, to]
  * of a source, or adopt a donor's vector after its catch-up.
  */

@@ -897,6 +897,78 @@ test_full(void)
 	ok(view(0, 5) == DC_GOSSIP_ALIVE, "and that node still takes part");
 }
 
+/* A datagram from who holds the key and says nothing of itself. */
+static DcStatus
+speak_as_stranger(uint32_t to, uint32_t node_id, uint64_t sequence)
+{
+	static DcGossipMessage message;
+	Host *host = &world.hosts[to];
+	uint8_t bytes[DC_GOSSIP_BYTES_MAX];
+	DcStatus status;
+	DcWriter w;
+
+	memset(&message, 0, sizeof(message));
+	message.header =
+		(DcGossipHeader){.kind = DC_GOSSIP_SYN,
+						 .node_id = node_id,
+						 .cluster_hash = CLUSTER,
+						 .incarnation = 1,
+						 .boot = START,
+						 .sequence = sequence,
+						 .sent_at_us = world.now_us,
+						 .receiver_boot = host->gossip.nodes[0].boot};
+	dc_writer_init(&w, bytes, sizeof(bytes));
+	dc_gossip_encode(&w, &message);
+	status = dc_gossip_receive(&host->gossip, "10.9.9.9:1", bytes, w.length,
+							   clock_of(host), &output);
+	post(host);
+	return status;
+}
+
+static void
+test_strangers(void)
+{
+	const DcGossip *gossip = &world.hosts[0].gossip;
+	DcStatus status = DC_OK;
+
+	new_world(47, 0, 0);
+	start_as(0, 1, 1, CLUSTER, 4, NULL);
+	start(1);
+	run(5 * SECOND);
+	for (uint32_t id = 100; id < 120 && status == DC_OK; id++)
+	{
+		status = speak_as_stranger(0, id, 1);
+		step();
+	}
+	ok(status == DC_OK && gossip->used == 4 &&
+		   dc_gossip_find(gossip, 119) != NULL &&
+		   dc_gossip_find(gossip, 117) == NULL,
+	   "strangers take the slots of the longest silent of them");
+	start(2);
+	start(3);
+	run(10 * SECOND);
+	ok(view(0, 3) == DC_GOSSIP_ALIVE && view(0, 4) == DC_GOSSIP_ALIVE,
+	   "and make room for nodes that describe themselves");
+	ok(speak_as_stranger(0, 100, 1) == DC_FULL && view(0, 2) == DC_GOSSIP_ALIVE,
+	   "which make none for them");
+
+	new_world(48, 2, 0);
+	run(5 * SECOND);
+	world.hosts[1].up = false;
+	for (uint64_t second = 1; second <= 90; second++)
+	{
+		if (second == 1)
+			(void) speak_as_stranger(0, 100, 1);
+		(void) speak_as_stranger(0, 101, second);
+		run(SECOND);
+	}
+	ok(dc_gossip_find(gossip, 100) == NULL,
+	   "a stranger is forgotten when it is silent");
+	ok(dc_gossip_find(gossip, 101) != NULL, "while it speaks it is not");
+	ok(view(0, 2) == DC_GOSSIP_DEAD,
+	   "nor is who described itself and is silent as long");
+}
+
 /* ---- identity ----------------------------------------------------------- */
 
 static void
@@ -1329,6 +1401,7 @@ main(void)
 	test_leave();
 	test_restore();
 	test_full();
+	test_strangers();
 	test_rival_same_incarnation();
 	test_rival_other_incarnation();
 	test_rivals_outbid();

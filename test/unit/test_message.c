@@ -499,6 +499,15 @@ test_ack(void)
 		   memcmp(&got.vector, &sent->vector, sizeof(got.vector)) == 0 &&
 		   memcmp(got.incoming, sent->incoming, sizeof(got.incoming)) == 0,
 	   "an ack is read back field by field");
+
+	dc_writer_init(&w, data, sizeof(data));
+	dc_ack_encode(&w, &(DcAck){.applied = 7, .unchanged = true});
+	ok(dc_ack_decode(data, w.length, &got) == DC_OK && got.unchanged &&
+		   got.applied == 7 && w.length == 2 + 3 * 4 + 1,
+	   "an ack without news says so in one byte");
+	data[w.length - 1] = 2;
+	ok(dc_ack_decode(data, w.length, &got) == DC_MALFORMED,
+	   "an ack that is neither with nor without news is refused");
 }
 
 static void
@@ -556,8 +565,8 @@ test_golden(void)
 	/* version, letter, a batch, a segment, the end */
 	static const uint8_t call[] = {1, 'C', 1, 2, 'b', 'b', 3, 0, 0, 0, 0, 0,
 								   0, 4,   1, 0, 0,   0,   0, 0, 0, 8, 1, 0};
-	/* version, letter, applied, stale, waiting, vector, incoming */
-	static const uint8_t ack[] = {1, 'A', 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7,
+	/* version, letter, applied, stale, waiting, news, vector, incoming */
+	static const uint8_t ack[] = {1, 'A', 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0,
 								  1, 0,   2, 0, 0, 0, 0, 0, 0, 4, 2, 1, 0, 3};
 	static DcAck counts = {.applied = 5, .stale = 6, .waiting = 7};
 	DcHello greeting = *sample_hello();
@@ -740,6 +749,7 @@ read_lists(uint64_t vector_count, const uint16_t *ids, const uint64_t *stamps,
 	dc_write_bytes(&w, "\001A", 2);
 	for (unsigned i = 0; i < 3; i++)
 		dc_write_u32(&w, 0);
+	dc_write_u8(&w, 0);
 	dc_write_varint(&w, vector_count);
 	for (size_t i = 0; ids != NULL && i < written; i++)
 	{

@@ -1,6 +1,6 @@
 /*
  * link.c
- *		The calling side of a session, around DcStream, as in src/pg/link.c.
+ *		The calling side of a session, around DcStream, as in src/pg/link_*.c.
  */
 #include "cluster.h"
 

@@ -17,6 +17,9 @@
 /* A node sends no more bytes than this in a second. */
 #define BYTES_MAX 16000
 
+/* Nodes that join at once. */
+#define JOINS 10
+
 /* Rounds in which two halves that could not talk are one again. */
 #define HEAL_ROUNDS 240
 
@@ -58,6 +61,10 @@ static const Canary canaries[] = {
 	 DC_CANARY_ASK,
 	 "questions are kept to oneself",
 	 {100, 1, 0.05, SECONDS(20), 0}},
+	{"news",
+	 DC_CANARY_NEWS,
+	 "heartbeats go before news",
+	 {100, 5, 0.20, SECONDS(1), 0}},
 };
 
 static char complaint[200];
@@ -126,6 +133,11 @@ check_news(World *w, uint32_t dead)
 	rounds = measure_joins(w, 1, 10 * budget);
 	if (rounds > budget)
 		FAIL("a join took %u rounds of %u", rounds, budget);
+	world_run(w, SECONDS(2));
+	budget = news_budget(w->host_count + JOINS);
+	rounds = measure_joins(w, JOINS, 10 * budget);
+	if (rounds > budget)
+		FAIL("%d joins at once took %u rounds of %u", JOINS, rounds, budget);
 	if (w->counts.false_deaths > 0)
 		FAIL("somebody was declared dead meanwhile");
 	return NULL;

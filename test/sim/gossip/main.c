@@ -41,11 +41,11 @@ run_day(const Day *day)
 		if ((uint32_t) minutes % 10 != 0 && !dead)
 			continue;
 		printf("# %.1f h: %u nodes, %.0f node hours, %u stalls; false: "
-			   "%u dead, %u suspect; phi at most %.2f; %.0f s\n",
+			   "%u dead, %u suspect; phi at most %.2f (away %.1f s); %.0f s\n",
 			   minutes / 60, day->nodes, minutes / 60 * day->nodes,
 			   (unsigned) w->counts.stalls, (unsigned) w->counts.false_deaths,
 			   (unsigned) w->counts.false_suspects, w->counts.phi_max,
-			   cpu_seconds() - start);
+			   w->counts.phi_away_s, cpu_seconds() - start);
 		fflush(stdout);
 	}
 	printf("%sok 1 - %u nodes, %.0f %% loss, %.2f hours, seed %u: nobody dies "

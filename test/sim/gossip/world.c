@@ -22,6 +22,9 @@
 /* Datagrams of full length that the usual socket buffer of 208 kB holds. */
 #define SOCKET_MAX 92
 
+/* Stalls that are closer look like one. */
+#define CLOSE_US (5 * SECOND)
+
 /* Of the worker (bgworker/gossip.c): taken before the clock gets its turn. */
 #define DATAGRAMS_PER_TURN 64
 
@@ -333,7 +336,10 @@ note_doubts(World *w, const Host *host)
 		if (phi > w->counts.phi_max && other->up && other->side == host->side &&
 			g->now_us - node->asked_us > 4 * w->interval_us &&
 			other->crashed_us + HOUR / 60 < w->now_us)
+		{
 			w->counts.phi_max = phi;
+			w->counts.phi_away_s = (double) other->away_us / 1e6;
+		}
 	}
 }
 
@@ -360,8 +366,11 @@ run_host(World *w, Host *host)
 		uint64_t spread_us =
 			w->network.stall_max_us - w->network.stall_min_us + 1;
 
+		if (w->now_us - host->stalled_until_us > CLOSE_US)
+			host->away_us = 0;
 		host->stalled_until_us = w->now_us + w->network.stall_min_us +
 								 world_below(w, (uint32_t) spread_us);
+		host->away_us += host->stalled_until_us - w->now_us;
 		host->stall_at_us =
 			host->stalled_until_us + exponential(w, w->network.stall_every);
 		w->counts.stalls++;

@@ -56,6 +56,7 @@ typedef struct Host
 	uint64_t tick_us;     /* when it wants to run */
 	uint64_t stall_at_us; /* next stall */
 	uint64_t stalled_until_us;
+	uint64_t away_us;    /* of its last stalls, if they were close together */
 	uint64_t crashed_us; /* when it went down */
 	Packet *socket;      /* what arrived while it did not run */
 	Packet **socket_end;
@@ -77,6 +78,7 @@ typedef struct Counts
 	uint64_t stalls;
 	uint64_t overflows; /* a stalled host's socket was full */
 	double phi_max;     /* of who lived */
+	double phi_away_s;  /* ... and how long that one had not run just before */
 } Counts;
 
 /* What the hosts say of one node: who has seen it, since when. */

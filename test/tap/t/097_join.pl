@@ -111,6 +111,9 @@ subtest 'not counted before it has caught up' => sub {
 	is($c->sql(1, q{SELECT state, floor IS NULL FROM datacake.members WHERE node_id = 4}), 'present|t', 'who copies is in the list and has no floor');
 	is($c->sql(1, "SELECT datacake.horizon()::bigint < $stamp"), 't', 'so nobody forgets the deaths');
 	is($c->sql(4, 'SELECT joining FROM datacake.local_state'), 't', 'while it copies');
+	my $donor = $c->sql(4, 'SELECT donor FROM datacake.copy');
+	is($c->sql($donor, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'datacake copy of node 4'}), 't',
+		'its donor shows the connection by name');
 	$c->sql(4, $_) foreach 'ALTER SYSTEM SET datacake.join_rate = 0', 'SELECT pg_reload_conf()';
 	copied_ok(4, 'without the throttle');
 	is($c->sql(4, q{SELECT count(*) FROM big WHERE id BETWEEN 51 AND 60}), 0, 'the deaths have come');

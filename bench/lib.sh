@@ -1,0 +1,59 @@
+# lib.sh: what the measurements share.  Bash; to be sourced after
+# test/lib/common.sh and test/demo/cluster.sh.
+#
+# A figure is a line "what,variant,round,value,unit" of $RESULTS.  Variants are
+# measured in turns, in one run, because this kind of machine is noisy: trust
+# ratios of medians, not single times.
+
+# begin_bench NAME: set up, a work directory, an empty file of results, and
+# cleaning up at the end.
+begin_bench() {
+	"$TOP/test/setup" || exit 1
+	make_work "$1"
+	NODES=
+	trap end_bench EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	mkdir -p "$TOP/build/bench"
+	RESULTS=$TOP/build/bench/$1.csv
+	echo "what,variant,round,value,unit" >"$RESULTS"
+}
+
+end_bench() {
+	trap - EXIT INT TERM
+	[ -z "$NODES" ] || cluster_stop
+	reap_servers
+	cd /
+	rm -rf "$WORK"
+}
+
+fail() { say "FAILED: $*" >&2; cluster_logs; exit 1; }
+
+record() { (IFS=,; printf '%s\n' "$*") >>"$RESULTS"; } # what variant round value unit
+
+# median WHAT VARIANT
+median() {
+	awk -F, -v w="$1" -v v="$2" '$1 == w && $2 == v { print $4 }' "$RESULTS" | sort -g |
+		awk '{ a[NR] = $1 } END { if (NR) print (a[int((NR + 1) / 2)] + a[int((NR + 2) / 2)]) / 2 }'
+}
+
+# spread WHAT VARIANT: "least..most"
+spread() {
+	awk -F, -v w="$1" -v v="$2" '$1 == w && $2 == v { print $4 }' "$RESULTS" | sort -g |
+		awk 'NR == 1 { least = $1 } { most = $1 } END { if (NR) print least ".." most }'
+}
+
+ratio() { awk -v a="${1:-0}" -v b="${2:-0}" 'BEGIN { if (b > 0) printf "%.2f", a / b; else printf "?" }'; }
+
+# processor_time PIDFILE...: seconds that these servers have used since they
+# started, with all children, those that ended too.
+processor_time() {
+	local file pid
+	for file; do
+		read -r pid <"$file" || continue
+		sed 's/.*) //' "/proc/$pid/stat" | awk '{ print $12 + $13 + $14 + $15 }'
+		for pid in $(cat "/proc/$pid/task/$pid/children"); do
+			sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | awk '{ print $12 + $13 }'
+		done
+	done | awk -v hz="$(getconf CLK_TCK)" '{ s += $1 } END { printf "%.2f", s / hz }'
+}

@@ -1,0 +1,103 @@
+/*
+ * link_parts.h
+ *		What a link is made of; for the files of the link only.
+ *
+ *	link.c           its life and its turn
+ *	link_connect.c   DOWN -> CONNECTING -> HELLO -> welcome
+ *	link_wire.c      sealed messages on libpq's pipeline
+ *	link_flow.c      what is sent next, and what acks say
+ *	link_catchup.c   the catch-up of this link
+ *	link_stats.c     what others see of it
+ */
+#ifndef DATACAKE_LINK_PARTS_H
+#define DATACAKE_LINK_PARTS_H
+
+#include "postgres.h"
+
+#include "libpq-fe.h"
+#include "utils/timestamp.h"
+
+#include "acked.h"
+#include "catchup.h"
+#include "guc.h"
+#include "link.h"
+#include "message.h"
+#include "seal.h"
+#include "shmem.h"
+
+/* Few messages under way: what waits meanwhile travels together. */
+#define DC_LINK_IN_FLIGHT_MAX 4
+#define DC_LINK_RETRY_MIN_MS  100
+#define DC_LINK_RETRY_MAX_MS  5000
+#define DC_LINK_ASK_AGAIN_MS  2000 /* how a joiner's peers stand */
+
+typedef enum DcLinkMessageKind
+{
+	DC_LINK_HELLO_CALL,
+	DC_LINK_PREPARE,
+	DC_LINK_CALL
+} DcLinkMessageKind;
+
+typedef struct DcLinkMessage
+{
+	DcLinkMessageKind kind;
+	uint64 sequence;
+	uint32 batches;
+	uint32 rows;
+	uint64 committed_us; /* of its oldest batch; 0: none */
+	DcHlc watermark;     /* 0: none */
+	uint64 catchup;      /* number of the one whose chunk it is; 0: none */
+	uint64 closes;       /* epoch whose fenced nodes its ack closes; 0 */
+	uint64 first;        /* publish number of the first of its batches */
+	uint64 covers;       /* it ends a catch-up of all below; 0: none */
+	uint64 epoch;        /* of the member list that the peer was told */
+	DcCatchupMark mark;
+} DcLinkMessage;
+
+struct DcLink
+{
+	MemoryContext context;
+	MemoryContext scratch;
+	uint32 node_id;
+	uint64 incarnation; /* of the peer, as gossip said when we connected */
+	char conninfo[DC_CONNINFO_BYTES]; /* ... and how it was to be reached */
+	DcLinkPhase phase;
+	PGconn *conn;
+	DcStream stream;
+	DcCatchup *catchup;         /* running, or interrupted */
+	uint64 catchup_number;      /* its number, of this link */
+	uint64 catchup_head;        /* it covers all that was published below */
+	DcCatchupMark acked_mark;   /* where it can go on */
+	DcAcked acked;              /* what was published, and is flushed there */
+	uint64 catchup_incarnation; /* of the peer that it is for */
+	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
+	bool covered[DC_NODE_IDS];
+	DcVv told;            /* V of the peer, as it said last */
+	uint64 weighed;       /* own vector's version when the two were compared */
+	bool peer_joins;      /* it wants everything, its own past too */
+	bool peer_joined_too; /* when it said welcome */
+	TimestampTz ask_at;   /* while joining: when to look again how it stands */
+	bool partial;         /* while joining ourselves we left our own out */
+	uint64 sent_epoch;    /* of the member list that the peer knows from us */
+	uint64 owed_epoch;    /* a catch-up was owed for its fenced nodes */
+	uint64 begun_epoch;   /* epoch when the running catch-up began */
+	uint64 closed_epoch;  /* its fenced nodes are closed towards the peer */
+	uint8 nonce[DC_NONCE_BYTES];
+	uint64 session;
+	uint8 version;   /* of the wire, in this session */
+	uint64 sequence; /* of the last call sent */
+	DcLinkMessage messages[DC_LINK_IN_FLIGHT_MAX + 2];
+	int message_count; /* sent, sync not seen yet; oldest first */
+	char *answer;      /* payload of the oldest message's result */
+	int answer_length;
+	bool detached;  /* leave the queue at the next turn */
+	bool unflushed; /* libpq holds bytes that the socket did not take */
+	TimestampTz retry_at;
+	TimestampTz connect_by;
+	TimestampTz answer_by; /* 0: nothing is awaited */
+	TimestampTz relay_at;
+	TimestampTz later_at;
+	long retry_ms;
+};
+
+#endif

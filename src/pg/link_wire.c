@@ -1,0 +1,151 @@
+/*
+ * link_wire.c
+ *		Sealed messages of a link, on libpq's pipeline.
+ */
+#include "link_wire.h"
+
+#include "utils/memutils.h"
+
+#include "advice.h"
+#include "link_stats.h"
+
+#define ANSWER_MS 60000 /* then the session is given up */
+
+void
+dc_link_fail(DcLink *link)
+{
+	dc_link_close(link, dc_advice_connection(link->conn, link->node_id));
+}
+
+/* --- sealing --- */
+
+static DcAssociated
+associated(const DcLink *link, char direction)
+{
+	return (DcAssociated){.direction = direction,
+						  .sender = (uint32) datacake_node_id,
+						  .receiver = link->node_id,
+						  .incarnation = dc_shared->incarnation,
+						  .session = link->session};
+}
+
+uint8 *
+dc_link_seal(DcLink *link, const DcAssociated *binding, const void *plain,
+			 Size length, int *sealed_length)
+{
+	uint8_t ad[DC_ASSOCIATED_BYTES];
+	size_t ad_length = dc_associated_encode(ad, binding);
+	uint8 *sealed =
+		MemoryContextAllocHuge(link->scratch, length + DC_SEAL_OVERHEAD);
+
+	dc_seal(sealed, ad, ad_length, plain, length);
+	*sealed_length = (int) (length + DC_SEAL_OVERHEAD);
+	return sealed;
+}
+
+bool
+dc_link_open(DcLink *link, char direction, uint64 sequence, DcSlice *plain)
+{
+	uint8_t ad[DC_ASSOCIATED_BYTES];
+	DcAssociated binding = associated(link, direction);
+	size_t ad_length;
+	size_t length;
+	uint8 *out;
+
+	if (link->answer == NULL)
+		return false;
+	binding.sequence = sequence;
+	ad_length = dc_associated_encode(ad, &binding);
+	out = MemoryContextAllocHuge(link->scratch, (Size) link->answer_length + 1);
+	if (!dc_open((uint8 *) link->answer, (size_t) link->answer_length, ad,
+				 ad_length, out, &length))
+		return false;
+	*plain = (DcSlice){out, length};
+	return true;
+}
+
+/* --- under way --- */
+
+DcLinkMessage *
+dc_link_push(DcLink *link, DcLinkMessageKind kind)
+{
+	DcLinkMessage *message = &link->messages[link->message_count++];
+
+	memset(message, 0, sizeof(*message));
+	message->kind = kind;
+	return message;
+}
+
+/*
+ * A peer that is silent is found by gossip, a connection that is dead by TCP.
+ * This is for a session that both think is alive while each waits for the
+ * other, as when the length of a message was spoilt on the way.
+ */
+void
+dc_link_await(DcLink *link)
+{
+	link->answer_by =
+		link->message_count == 0 || link->unflushed ?
+			0 :
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ANSWER_MS);
+}
+
+void
+dc_link_flush(DcLink *link)
+{
+	int result = PQflush(link->conn);
+
+	if (result < 0)
+	{
+		dc_link_fail(link);
+		return;
+	}
+	link->unflushed = result > 0;
+	dc_link_await(link);
+}
+
+void
+dc_link_send(DcLink *link, StringInfo call, const DcLinkMessage *draft,
+			 bool catchup)
+{
+	DcAssociated binding = associated(link, 'C');
+	const char *values[1];
+	int lengths[1];
+	const int formats[1] = {1};
+	DcLinkMessage *message;
+
+	appendStringInfoChar(call, '\0'); /* dc_call_end */
+	binding.sequence = ++link->sequence;
+	values[0] = (char *) dc_link_seal(link, &binding, call->data,
+									  (Size) call->len, &lengths[0]);
+	if (PQsendQueryPrepared(link->conn, "apply", 1, values, lengths, formats,
+							1) != 1 ||
+		PQpipelineSync(link->conn) != 1)
+	{
+		dc_link_fail(link);
+		return;
+	}
+	message = dc_link_push(link, DC_LINK_CALL);
+	*message = *draft;
+	message->kind = DC_LINK_CALL;
+	message->sequence = link->sequence;
+	message->epoch = link->sent_epoch;
+	dc_link_count_sent(link, message, (Size) lengths[0], catchup);
+	dc_link_flush(link);
+}
+
+void
+dc_link_begin_call(DcLink *link, StringInfo call)
+{
+	uint8 head[8];
+	DcWriter w;
+
+	MemoryContextReset(link->scratch);
+	call->data = MemoryContextAlloc(link->scratch, 8192);
+	call->maxlen = 8192;
+	resetStringInfo(call);
+	dc_writer_init(&w, head, sizeof(head));
+	w.version = link->version;
+	dc_call_begin(&w);
+	appendBinaryStringInfo(call, (char *) head, (int) w.length);
+}
