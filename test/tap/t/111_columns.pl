@@ -195,7 +195,16 @@ subtest "the user's types: enums, composite types, domains, ranges, hstore, cite
 };
 
 subtest 'types that change are followed, and what does not fit waits' => sub {
+	$c->sql(1, q{CREATE TABLE by_mood (m mood PRIMARY KEY, n int)});
+	$c->replicate('by_mood');
 	$c->sql(1, q{ALTER TYPE mood ADD VALUE 'new'});
+	$c->sql(1, q{INSERT INTO by_mood VALUES ('ok', 1), ('new', 2)});
+	$c->await(2, 'SELECT message FROM datacake.quarantine', 'invalid input value for enum public.mood: "new"', 'a key that the other node cannot read');
+	$c->await(2, 'SELECT m, n FROM by_mood', 'ok|1', 'while other rows pass');
+	is($c->sql($_, q{SELECT lost + kept FROM datacake.repair('by_mood')}), 0, "repair is not troubled by it, node $_") foreach 1, 2;
+	$c->sql(1, q{DELETE FROM by_mood WHERE m = 'new'});
+	$c->await(2, 'SELECT count(*) FROM datacake.quarantine', 0, 'it dies like any other');
+	is($c->sql(2, q{SELECT sum(restarts) FROM datacake.workers}), 0, 'and no worker ended over it');
 	$c->sql(1, q{INSERT INTO own (id, m) VALUES (10, 'new'); INSERT INTO own (id, ms) VALUES (11, '{new}'); INSERT INTO own (id) VALUES (12)});
 	$c->await(2, q{SELECT string_agg(message, '; ' ORDER BY key) FROM datacake.quarantine},
 		'invalid input value for enum public.mood: "new"; invalid input value for enum public.mood: "new"', 'a label the other node does not have');
