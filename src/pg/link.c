@@ -94,7 +94,8 @@ take_error(DcLink *link, const PGresult *result)
 	/* these pass by themselves, soon */
 	if (state != NULL &&
 		(strcmp(state, "YD024") == 0 || strcmp(state, "YD025") == 0 ||
-		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0))
+		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0 ||
+		 strcmp(state, "YD038") == 0))
 		link->retry_ms = DC_LINK_RETRY_MIN_MS;
 	if (state != NULL && strcmp(state, "YD029") == 0)
 		dc_standing_set_removed();

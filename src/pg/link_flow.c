@@ -9,6 +9,7 @@
 #include "utils/memutils.h"
 
 #include "acks.h"
+#include "command.h"
 #include "link_catchup.h"
 #include "link_spool.h"
 #include "link_stats.h"
@@ -284,6 +285,8 @@ dc_link_send_all(DcLink *link, const DcStreamView *watermark,
 	{
 		if (send_members(link))
 			continue;
+		if (dc_commands_missing(NULL))
+			return;
 		if (dc_standing_joining() && !link->peer_joins)
 		{
 			link->partial = true; /* it pulls, and helps others who do */

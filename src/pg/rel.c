@@ -19,6 +19,7 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "parser/parse_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -135,12 +136,32 @@ fixed_width(Oid type)
 	}
 }
 
+/* How values of column->type become bytes. */
 static void
-describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+describe_type(DcColumn *column, MemoryContext context)
 {
 	Oid function;
 	bool is_varlena;
 
+	column->binary = dc_type_is_portable(column->type);
+	if (column->binary)
+	{
+		getTypeBinaryOutputInfo(column->type, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeBinaryInputInfo(column->type, &function, &column->ioparam);
+	}
+	else
+	{
+		getTypeOutputInfo(column->type, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeInputInfo(column->type, &function, &column->ioparam);
+	}
+	fmgr_info_cxt(function, &column->input, context);
+}
+
+static void
+describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+{
 	column->attnum = att->attnum;
 	column->type = att->atttypid;
 	column->typmod = att->atttypmod;
@@ -156,20 +177,20 @@ describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
 				 errmsg("type of column \"%s\" has a name longer than %d "
 						"bytes",
 						column->name, DC_BATCH_NAME_BYTES_MAX)));
-	column->binary = dc_type_is_portable(att->atttypid);
-	if (column->binary)
-	{
-		getTypeBinaryOutputInfo(att->atttypid, &function, &is_varlena);
-		fmgr_info_cxt(function, &column->output, context);
-		getTypeBinaryInputInfo(att->atttypid, &function, &column->ioparam);
-	}
-	else
-	{
-		getTypeOutputInfo(att->atttypid, &function, &is_varlena);
-		fmgr_info_cxt(function, &column->output, context);
-		getTypeInputInfo(att->atttypid, &function, &column->ioparam);
-	}
-	fmgr_info_cxt(function, &column->input, context);
+	describe_type(column, context);
+}
+
+DcColumn *
+dc_rel_column_as(const DcColumn *column, const char *type_name)
+{
+	DcColumn *other = palloc(sizeof(DcColumn));
+
+	*other = *column;
+	parseTypeString(type_name, &other->type, &other->typmod, true);
+	if (!OidIsValid(other->type))
+		return NULL;
+	describe_type(other, CurrentMemoryContext);
+	return other;
 }
 
 static DcColumn *

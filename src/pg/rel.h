@@ -150,6 +150,13 @@ extern void dc_rel_image_decode(DcColumn **columns, int count,
 								bool *nulls);
 
 /*
+ * A column like this one, of another type as a batch names it, to decode what
+ * was written before its type was changed; NULL if there is no such type.
+ */
+extern DcColumn *dc_rel_column_as(const DcColumn *column,
+								  const char *type_name);
+
+/*
  * Finds the row of a key by an index scan under the snapshot, unlocked.
  * Copies it into `slot` and returns true, or false if there is none.
  */

@@ -92,6 +92,9 @@ init_shared(void)
 	pg_atomic_init_u32(&dc_shared->standing_stale, 0);
 	pg_atomic_init_u32(&dc_shared->replaces, 0);
 	pg_atomic_init_u32(&dc_shared->leaving, 0);
+	pg_atomic_init_u32(&dc_shared->retry_wanted, 0);
+	pg_atomic_init_u64(&dc_shared->commands.done, 0);
+	pg_atomic_init_u64(&dc_shared->commands.failed, 0);
 	pg_atomic_init_u64(&dc_shared->horizon, 0);
 	pg_atomic_init_u64(&dc_shared->horizon_durable, 0);
 	pg_atomic_init_u32(&dc_shared->copies_served, 0);
