@@ -81,6 +81,7 @@ CREATE TABLE datacake.local_state (
     incarnation bigint NOT NULL,
     system_identifier bigint NOT NULL,
     timeline integer NOT NULL,
+    database oid NOT NULL,
     clock_bound datacake.hlc NOT NULL,
     horizon datacake.hlc NOT NULL DEFAULT '0',
     horizon_counts integer[] NOT NULL DEFAULT '{}',
@@ -90,6 +91,7 @@ CREATE TABLE datacake.local_state (
     counted boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE datacake.local_state IS 'who this node is, the bound no stamp of it has passed, the horizon up to which deaths may be forgotten, and whether it joins';
+COMMENT ON COLUMN datacake.local_state.database IS 'another one than this: the row came with a copy of the database';
 COMMENT ON COLUMN datacake.local_state.horizon_counts IS 'the members whose floors made the horizon';
 COMMENT ON COLUMN datacake.local_state.before IS 'what the member lists said of this node id when it began to join: 0 absent, 1 present, 2 fenced, 3 removed';
 COMMENT ON COLUMN datacake.local_state.counted IS 'others were told a floor of this node once';
@@ -679,7 +681,9 @@ COMMENT ON VIEW datacake.stat_counters IS 'counters of this server since its sta
 -- ---------------------------------------------------------------------------
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA datacake FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA datacake FROM PUBLIC;
+-- who revokes the first takes nothing from the peers
 GRANT USAGE ON SCHEMA datacake TO PUBLIC;
+GRANT USAGE ON SCHEMA datacake TO datacake_peer, datacake_admin, datacake_reader;
 GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hlc), datacake.hlc_recv(internal),
     datacake.hlc_send(datacake.hlc), datacake.hlc_from_bigint(bigint), datacake.hlc_to_timestamptz(datacake.hlc),
     datacake.node_of(datacake.hlc), datacake.hlc_lt(datacake.hlc, datacake.hlc), datacake.hlc_le(datacake.hlc, datacake.hlc),

@@ -248,6 +248,8 @@ dc_incoming_map(DcTarget *target, DcRel *rel)
 				target->columns[i] = &rel->columns[k];
 		}
 		target->same_columns &= target->columns[i] == &rel->columns[i];
+		if (target->complaint != NULL)
+			continue; /* the first one is told */
 		if (target->columns[i] == NULL)
 			target->complaint = psprintf("column \"%.*s\" does not exist here",
 										 (int) target->names[i].length,

@@ -167,6 +167,11 @@ check_kind(Relation relation)
 	if (form->relhassubclass && !dc_is_partitioned(relation))
 		refuse(relation, "other tables inherit from it",
 			   "Replicate tables without children.");
+	if (dc_rel_early_trigger(relation) != NULL)
+		refuse(relation,
+			   psprintf("its trigger \"%s\" would fire before changes are noted",
+						dc_rel_early_trigger(relation)),
+			   "Give the trigger a name that begins with a letter.");
 	if (RelationGetNamespace(relation) == get_namespace_oid("datacake", true))
 		refuse(relation, "it belongs to Datacake", "Use a table of your own.");
 	if (IsCatalogRelation(relation))
@@ -464,13 +469,21 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	" WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts"    \
 	"   AND a.attrelid = c.oid AND a.attnum = k.attnum)"
 
+/* Whatever says which rows cannot be beside each other is needed everywhere. */
 #define DEFINITION_CONSTRAINTS                                                 \
-	"(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("              \
-	" 'name', n.conname,"                                                      \
-	" 'definition', pg_catalog.pg_get_constraintdef(n.oid)) ORDER BY "         \
-	" n.conname)"                                                              \
+	"(SELECT pg_catalog.jsonb_agg(d.d ORDER BY d.d->>'index' NULLS FIRST,"     \
+	"   d.d->>'name') FROM ("                                                  \
+	" SELECT pg_catalog.jsonb_build_object('name', n.conname,"                 \
+	"   'definition', pg_catalog.pg_get_constraintdef(n.oid))"                 \
 	" FROM pg_catalog.pg_constraint n"                                         \
-	" WHERE n.conrelid = c.oid AND n.contype IN ('u', 'c'))"
+	" WHERE n.conrelid = c.oid AND n.contype IN ('u', 'c', 'x')"               \
+	" UNION ALL"                                                               \
+	" SELECT pg_catalog.jsonb_build_object("                                   \
+	"   'index', pg_catalog.pg_get_indexdef(i.indexrelid))"                    \
+	" FROM pg_catalog.pg_index i"                                              \
+	" WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid"             \
+	"   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint n"                \
+	"     WHERE n.conindid = i.indexrelid AND n.conrelid = c.oid)) d(d))"
 
 #define DEFINITION_PARTITIONS                                                  \
 	"(CASE WHEN c.relkind = 'p' THEN pg_catalog.jsonb_build_object("           \
@@ -648,7 +661,8 @@ read_definition(uint64 id, Definition *definition)
 			   " (SELECT pg_catalog.string_agg(pg_catalog.format("
 			   "    ', CONSTRAINT %I %s', t.c->>'name',"
 			   "    t.c->>'definition'), '')"
-			   "  FROM pg_catalog.jsonb_array_elements(k.constraints) t(c)),"
+			   "  FROM pg_catalog.jsonb_array_elements(k.constraints) t(c)"
+			   "  WHERE t.c->>'name' IS NOT NULL),"
 			   " ' PARTITION BY ' || (k.partitions->>'by')),"
 			   " k.key_bytes,"
 			   " (SELECT min(o.id) FROM datacake.keyspace o WHERE"
@@ -679,6 +693,27 @@ need_schema(const char *schema, const char *owner)
 	dc_sql(psprintf("CREATE SCHEMA %s AUTHORIZATION %s",
 					quote_identifier(schema), quote_identifier(owner)),
 		   0, NULL);
+	dc_role_end(role);
+}
+
+/* Unique indexes that are no constraints. */
+static void
+create_indexes(const Definition *definition, Oid owner)
+{
+	const char *arguments[1] = {dc_sql_number(definition->id)};
+	uint64 count =
+		dc_sql("SELECT t.c->>'index' FROM datacake.keyspace k, "
+			   "pg_catalog.jsonb_array_elements(k.constraints) t(c) "
+			   "WHERE k.id = $1::bigint AND t.c->>'index' IS NOT NULL",
+			   1, arguments);
+	char **commands = palloc(sizeof(char *) * (count + 1));
+	DcRole role;
+
+	for (uint64 i = 0; i < count; i++)
+		commands[i] = dc_sql_text(i, 1);
+	role = dc_role_begin(owner, true);
+	for (uint64 i = 0; i < count; i++)
+		dc_sql(commands[i], 0, NULL);
 	dc_role_end(role);
 }
 
@@ -727,6 +762,7 @@ create_table(const Definition *definition, Oid owner)
 	ddl(definition->create);
 	dc_role_end(role);
 	create_partitions(definition, owner);
+	create_indexes(definition, owner);
 	if (strcmp(definition->kind, "keyspace") == 0)
 	{
 		role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);

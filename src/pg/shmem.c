@@ -20,6 +20,7 @@
 #include "heal.h"
 #include "metadata.h"
 #include "queue.h"
+#include "spool.h"
 
 DcShared *dc_shared;
 LWLockPadded *dc_locks;
@@ -53,6 +54,7 @@ request(void)
 	RequestAddinShmemSpace(shared_bytes());
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
+	RequestAddinShmemSpace(dc_spool_bytes());
 	RequestAddinShmemSpace(dc_acks_bytes(slot_count()));
 	RequestAddinShmemSpace(dc_heal_bytes());
 	RequestAddinShmemSpace(dc_events_bytes());
@@ -124,6 +126,7 @@ startup(void)
 		init_shared();
 	dc_metadata_attach();
 	dc_queue_attach();
+	dc_spool_attach();
 	dc_acks_attach(slot_count());
 	dc_heal_attach();
 	dc_events_attach();

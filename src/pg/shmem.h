@@ -136,6 +136,7 @@ typedef struct DcNode
 	uint64 epoch;          /* of the member list that m is under */
 	bool closed;           /* it closed the fenced nodes of that list */
 	bool joining;          /* as it says */
+	bool leaving;          /* the same */
 	DcHlc clock;           /* its clock when it last spoke */
 	int64 clock_offset_us; /* its clock minus ours, when heard */
 	char name[DC_NAME_BYTES];
