@@ -53,10 +53,6 @@ static const Complaint complaints[] = {
 	 "Leave them out (ENABLE or DISABLE TRIGGER name, not ALL), or use " TAKE_BACK
 	 ". A superuser may set datacake.capture to off for writes that "
 	 "stay on this node."},
-	{"unlogged", "an unlogged table would lose its rows in a crash",
-	 "Use " TAKE_BACK "."},
-	{"forced", "row security cannot be forced on its owner",
-	 "Changes of other nodes are applied as the owner."},
 	{"key", "its primary key cannot be changed",
 	 "Keys are compared between nodes. Use " TAKE_BACK " on one node, alter "
 	 "the table on all nodes, and replicate it again."},
@@ -75,7 +71,7 @@ refuse(Oid relid, const char *name)
 	while (strcmp(complaint->name, name) != 0)
 		complaint++;
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("cannot do this to replicated table \"%s\": %s",
+					errmsg("cannot change replicated table \"%s\": %s",
 						   get_rel_name(relid), complaint->text),
 					errhint("%s", complaint->hint)));
 }
@@ -142,16 +138,17 @@ touches_triggers(Node *command)
 static void
 check(Oid relid, uint64 id, bool triggers)
 {
-	const char *arguments[3] = {dc_sql_number(relid), dc_sql_number(id),
-								triggers && datacake_capture ? "true" :
-															   "false"};
+	const char *arguments[4] = {dc_sql_number(relid), dc_sql_number(id),
+								triggers && datacake_capture ? "true" : "false",
+								datacake_capture ? "true" : "false"};
 	char *name;
 
 	if (dc_sql("SELECT CASE "
 			   "WHEN NOT EXISTS (SELECT FROM pg_attribute a "
 			   "  WHERE a.attrelid = c.oid AND a.attname = '" DC_STAMP_COLUMN
 			   "' AND a.atttypid = 'datacake.hlc'::regtype "
-			   "  AND a.attnotnull AND NOT a.atthasdef) THEN 'stamp' "
+			   "  AND (a.attnotnull OR NOT $4::boolean) AND NOT a.atthasdef) "
+			   "  THEN 'stamp' "
 			   "WHEN $3::boolean AND ((SELECT count(*) FROM pg_trigger t "
 			   "  JOIN (VALUES " OUR_TRIGGERS ") o(name, function) "
 			   "  ON t.tgname = o.name AND t.tgfoid = o.function "
@@ -161,14 +158,12 @@ check(Oid relid, uint64 id, bool triggers)
 			   "  WHERE t.tgenabled <> 'A' AND t.tgfoid IN "
 			   "  ('datacake.stamp_row()'::regprocedure, "
 			   "  'datacake.capture_row()'::regprocedure))) THEN 'triggers' "
-			   "WHEN c.relpersistence <> 'p' THEN 'unlogged' "
-			   "WHEN c.relforcerowsecurity THEN 'forced' "
 			   "WHEN EXISTS (SELECT FROM pg_index i "
 			   "  WHERE i.indrelid = c.oid AND i.indisunique "
 			   "  AND NOT i.indimmediate) THEN 'deferrable' "
 			   "WHEN " KEY_CHANGED " THEN 'key' "
 			   "END FROM pg_class c WHERE c.oid = $1::oid",
-			   3, arguments) != 1)
+			   4, arguments) != 1)
 		return;
 	name = dc_sql_text(0, 1);
 	if (name != NULL)
