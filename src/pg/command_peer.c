@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/wait_event.h"
 
 #include "alter.h"
@@ -112,7 +113,8 @@ keep(const DcCommand *command)
 			break;
 		look_again();
 	}
-	dc_set_option("synchronous_commit", "on");
+	(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	dc_command_keep(command, "proposed");
 	return psprintf("\"%llu\"", (unsigned long long) pg_atomic_read_u64(
 									&dc_shared->clock_last));
