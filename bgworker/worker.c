@@ -78,6 +78,7 @@ dc_worker_begin(DcWorkerKind kind, bool database)
 		dc_set_option("default_transaction_read_only", "off");
 		dc_set_option("synchronous_commit", "on");
 		dc_set_option("lock_timeout", "1s");
+		dc_set_option("quote_all_identifiers", "off");
 	}
 	dc_level_exempt(true);
 	claim_worker(kind);

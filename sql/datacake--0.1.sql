@@ -130,9 +130,14 @@ CREATE TABLE datacake.quarantine (
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     tries integer NOT NULL DEFAULT 1,
     retry_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 s',
+    other bytea,
+    other_stamp datacake.hlc,
+    told boolean NOT NULL DEFAULT false,
     PRIMARY KEY (keyspace, key)
 );
-COMMENT ON TABLE datacake.quarantine IS 'changes of other nodes that cannot be applied here yet, each as a batch of one';
+COMMENT ON TABLE datacake.quarantine IS 'changes that cannot be in their table here yet, each as a batch of one';
+COMMENT ON COLUMN datacake.quarantine.other IS 'key of the newer row that has a unique value of this one, or excludes it; it is in the table, and this one comes back when it goes';
+COMMENT ON COLUMN datacake.quarantine.told IS 'datacake.conflicts has this row and the other one';
 
 CREATE TABLE datacake.unrealized (
     id bigint PRIMARY KEY,
@@ -235,6 +240,7 @@ CREATE TABLE datacake.keyspace (
     columns jsonb NOT NULL,
     primary_key text[] NOT NULL,
     constraints jsonb,
+    partitions jsonb,
     _stamp datacake.hlc NOT NULL
 );
 COMMENT ON TABLE datacake.keyspace IS 'definitions of all keyspaces; itself a keyspace, replicated like any other';

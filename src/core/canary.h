@@ -62,6 +62,11 @@
 #define DC_CANARY_REG_GENERATION                                               \
 	(UINT64_C(1) << 26) /* generations are counted */
 
+/* Rows of one table against each other. */
+#define DC_CANARY_P3 (UINT64_C(1) << 33) /* the row that came first stays */
+#define DC_CANARY_P3_ASIDE                                                     \
+	(UINT64_C(1) << 34) /* a row that was put aside is still waited for */
+
 /* Gossip. */
 #define DC_CANARY_FORWARD (UINT64_C(1) << 27) /* nobody speaks of others */
 #define DC_CANARY_REFUTE  (UINT64_C(1) << 28) /* answers do not go first */

@@ -42,8 +42,10 @@
 #include "floor.h"
 #include "incoming.h"
 #include "keyspace.h"
+#include "quarantine.h"
 #include "sql.h"
 #include "table.h"
+#include "unique.h"
 #include "vector.h"
 
 #define PREFETCH 8 /* keys ahead of a lookup */
@@ -175,9 +177,11 @@ apply_item(DcApplySet *set, DcTable *table, DcIncoming *item)
 static void
 apply_stored(DcApplySet *set, DcTable *table, DcIncoming *item)
 {
-	if (item->decision != DC_APPLY_STORE)
+	if (item->decision != DC_APPLY_STORE || set->claim == DC_CLAIM_YIELD)
 		return;
 	dc_incoming_image(table, item, false);
+	if (set->claim == DC_CLAIM_TAKE)
+		dc_unique_make_room(set, table, item);
 	dc_table_insert(table);
 	note(set, item);
 }
@@ -213,7 +217,8 @@ apply_table(DcApplySet *set, DcIncoming *items, int count)
 
 	dc_change_decide(target->slot);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	dc_table_open(&table, target->relation, target->rel, false);
+	dc_table_open(&table, target->relation, target->rel,
+				  set->claim == DC_CLAIM_TAKE);
 	bulk = choose_bulk(set, items, count);
 	for (int pass = 0; pass < (target->unique ? 2 : 1); pass++)
 	{
@@ -234,6 +239,7 @@ apply_table(DcApplySet *set, DcIncoming *items, int count)
 	dc_table_close(&table);
 	PopActiveSnapshot();
 	dc_role_end(role);
+	dc_unique_put_aside(set);
 }
 
 /* --- what cannot be applied --- */
@@ -246,10 +252,14 @@ static void
 quarantine(DcApplySet *set, DcIncoming *item, const char *sqlstate,
 		   const char *message)
 {
-	Oid types[6] = {INT8OID, BYTEAOID, INT8OID, BYTEAOID, TEXTOID, TEXTOID};
-	Datum values[6];
 	int slot = item->target->slot;
 	DcHlc stamp = item->change.entry.stamp;
+	bool yields = set->claim == DC_CLAIM_YIELD;
+	DcWaiting waiting = {.slot = slot,
+						 .key = item->change.key,
+						 .stamp = stamp,
+						 .sqlstate = sqlstate,
+						 .message = message};
 	DcEntry entry;
 
 	dc_change_decide(slot);
@@ -268,30 +278,13 @@ quarantine(DcApplySet *set, DcIncoming *item, const char *sqlstate,
 	}
 	set->result.waiting++;
 	dc_count(DC_COUNT_QUARANTINED, 1);
-	values[0] = Int64GetDatum((int64) dc_keyspace(item->target->slot)->id);
-	values[1] = PointerGetDatum(
-		cstring_to_text_with_len((const char *) item->change.key.data,
-								 (int) item->change.key.length));
-	values[2] = Int64GetDatum((int64) item->change.entry.stamp);
-	values[3] = PointerGetDatum(dc_incoming_batch(item));
-	values[4] = CStringGetTextDatum(sqlstate);
-	values[5] = CStringGetTextDatum(message);
-	if (SPI_execute_with_args("INSERT INTO datacake.quarantine AS q (keyspace, key, stamp, "
-							  "change, sqlstate, message) "
-							  "VALUES ($1, $2, $3::datacake.hlc, $4, $5, $6) "
-							  "ON CONFLICT (keyspace, key) DO UPDATE SET "
-							  "stamp = excluded.stamp, change = excluded.change, "
-							  "sqlstate = excluded.sqlstate, message = excluded.message, "
-							  "tries = q.tries + 1, "
-							  "retry_at = pg_catalog.clock_timestamp() + "
-							  "  least(60, pg_catalog.power(2, least(q.tries, 6))) "
-							  "  * interval '1 s' "
-							  "WHERE q.stamp <= excluded.stamp",
-							  6, types, values, NULL, false, 0) < 0)
-		elog(ERROR, "could not put a row into the quarantine");
-	if (entry.stamp != item->change.entry.stamp)
-		dc_change_apply(item->target->slot, item->key, item->change.entry,
-						DC_HLC_NONE);
+	waiting.change = dc_incoming_batch(item);
+	if (yields)
+		dc_unique_yield(set, item, &waiting);
+	dc_quarantine_put(&waiting);
+	if (entry.stamp != stamp)
+		dc_change_apply(slot, item->key, item->change.entry,
+						yields ? item->row : DC_HLC_NONE);
 }
 
 /* P13: who keeps this row locked?  0: nobody that can be named. */
@@ -375,6 +368,7 @@ try_in_subtransaction(void (*work)(DcApplySet *, DcIncoming *, int),
 		CurrentResourceOwner = owner;
 		set->result = before;
 		set->conflicts = list_truncate(set->conflicts, conflicts);
+		set->displaced = NIL;
 		if (!blames_row(error))
 			ReThrowError(error);
 	}
@@ -382,23 +376,40 @@ try_in_subtransaction(void (*work)(DcApplySet *, DcIncoming *, int),
 	return error;
 }
 
+/* P3: its former version goes, and it waits for who outranks it. */
 static void
-judge_one(DcApplySet *set, DcIncoming *item, int count)
+yield_to_rival(DcApplySet *set, DcIncoming *item, int count)
 {
-	item->judged = dc_conflict_judge(set, item);
-	if (item->judged && item->judged_stays)
-		apply_table(set, item, 1);
+	const ErrorData *error = set->claim_error;
+
+	apply_table(set, item, count);
+	if (item->decision == DC_APPLY_STORE)
+		quarantine(set, item, unpack_sql_state(error->sqlerrcode),
+				   error->message);
 }
 
-/* A unique value is in the way: settle that (P3), then try once more. */
-static bool
-judge(DcApplySet *set, DcIncoming *item, const ErrorData *error)
+/*
+ * P3: a unique value of the row is taken.  It takes it in turn, or waits for
+ * who has it.  NULL: settled; else why not.
+ */
+static ErrorData *
+claim(DcApplySet *set, DcIncoming *item, ErrorData *error)
 {
 	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION &&
 		error->sqlerrcode != ERRCODE_EXCLUSION_VIOLATION)
-		return false;
-	return try_in_subtransaction(judge_one, set, item, 1) == NULL &&
-		   item->judged;
+		return error;
+	set->claim_state = error->sqlerrcode;
+	set->claim = DC_CLAIM_TAKE;
+	item->rival = NULL;
+	error = try_in_subtransaction(apply_table, set, item, 1);
+	if (error != NULL && item->rival != NULL)
+	{
+		set->claim = DC_CLAIM_YIELD;
+		set->claim_error = error;
+		error = try_in_subtransaction(yield_to_rival, set, item, 1);
+	}
+	set->claim = DC_CLAIM_NOT;
+	return error;
 }
 
 /*
@@ -417,11 +428,11 @@ apply_range(DcApplySet *set, DcIncoming *items, int count)
 	}
 	if (error == NULL)
 		return;
-	if (count == 1 && set->retry && judge(set, items, error))
-		return;
 	if (count == 1)
 	{
-		quarantine_error(set, items, error);
+		error = claim(set, items, error);
+		if (error != NULL)
+			quarantine_error(set, items, error);
 		return;
 	}
 	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET,

@@ -26,6 +26,7 @@
 
 #include "changes.h"
 #include "floor.h"
+#include "partition.h"
 #include "vector.h"
 
 /* As COPY: pages are filled, and the rows of a batch stay in the cache. */
@@ -58,6 +59,8 @@ dc_bulk_suits(const DcTarget *target)
 {
 	const TriggerDesc *triggers = target->relation->trigdesc;
 
+	if (dc_is_partitioned(target->relation))
+		return false; /* each row finds its partition by itself */
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
@@ -114,8 +117,6 @@ check_row(Bulk *bulk, TupleTableSlot *slot)
 									   CMD_INSERT);
 		ExecConstraints(table->result, slot, table->estate);
 	}
-	if (relation->rd_rel->relispartition)
-		ExecPartitionCheck(table->result, slot, table->estate, true);
 }
 
 static void

@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "floor.h"
 #include "guc.h"
+#include "partition.h"
 #include "rel.h"
 
 DC_SQL_FUNCTION(datacake_stamp_row);
@@ -58,13 +59,23 @@ keyspace_of(Relation relation)
 {
 	DcRel *rel = dc_rel(relation);
 
-	if (rel == NULL)
+	if (rel == NULL && dc_rel_keyspace_id(relation) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" is not a keyspace",
 						RelationGetRelationName(relation)),
 				 errhint("Use SELECT datacake.replicate_table(...) and do "
 						 "not create its triggers by hand.")));
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" bears the triggers of a replicated "
+						"table, but is none",
+						RelationGetRelationName(relation)),
+				 errdetail("It may have been restored from a dump."),
+				 errhint("Use SELECT datacake.replicate_table(...) to "
+						 "replicate it, or datacake.unreplicate_table(...) to "
+						 "make it an ordinary table.")));
 	return rel;
 }
 
@@ -302,6 +313,17 @@ datacake_capture_row(PG_FUNCTION_ARGS)
 }
 
 /*
+ * TRUNCATE of one partition: each of its rows dies.  If all of the table is
+ * truncated, the root came before its partitions, and that says it all.
+ */
+static void
+truncate_partition(DcRel *rel)
+{
+	if (!dc_change_truncated(rel->slot))
+		dc_partition_bury(rel->relid);
+}
+
+/*
  * BEFORE TRUNCATE: the table is locked, nothing else writes to it, and a stamp
  * drawn now is above all of its rows.
  */
@@ -326,6 +348,11 @@ datacake_capture_truncate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot TRUNCATE the definitions of all keyspaces"),
 				 errhint("Use SELECT datacake.unreplicate_table(...).")));
+	if (rel->root != rel->relid)
+	{
+		truncate_partition(rel);
+		return PointerGetDatum(NULL);
+	}
 	initStringInfo(&known);
 	dc_floor_known(rel->slot, &known);
 	SPI_connect();

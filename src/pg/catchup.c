@@ -17,6 +17,7 @@
  */
 #include "catchup.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -30,6 +31,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "batch.h"
 #include "clock.h"
@@ -37,6 +39,7 @@
 #include "keyspace.h"
 #include "mend.h"
 #include "message.h"
+#include "partition.h"
 #include "rel.h"
 #include "sql.h"
 
@@ -380,7 +383,7 @@ open_chunk(Chunk *chunk)
 
 	if (OidIsValid(relid))
 	{
-		if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		if (!dc_partition_try_lock(relid, AccessShareLock))
 			return false;
 		chunk->relation = try_relation_open(relid, NoLock);
 	}
@@ -579,17 +582,77 @@ dc_catchup_next_here(DcCatchup *catchup, StringInfo call, uint32 *rows)
 
 /* --- a table in the order of its heap --- */
 
-/* Where the scan begins; the floor, if there is one, goes first. */
+/* From here on the chunk is about this partition. */
 static void
-begin_range(Chunk *chunk, DcCopyPlace *place)
+enter_partition(Chunk *chunk, Oid relid)
 {
-	uint32 file = chunk->relation->rd_rel->relfilenode;
+	if (relid == RelationGetRelid(chunk->relation))
+		return;
+	ExecDropSingleTupleTableSlot(chunk->row);
+	relation_close(chunk->relation, NoLock);
+	chunk->relation = relation_open(relid, NoLock);
+	chunk->rel = dc_rel(chunk->relation);
+	if (chunk->rel == NULL)
+		elog(ERROR, "partition \"%s\" belongs to no keyspace",
+			 RelationGetRelationName(chunk->relation));
+	chunk->row = table_slot_create(chunk->relation, NULL);
+}
+
+static uint32
+file_of(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	uint32 file;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	file = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+	ReleaseSysCache(tuple);
+	return file;
+}
+
+/* The partition with the least file number of at least `from`; or InvalidOid. */
+static Oid
+next_partition(List *leaves, uint32 from)
+{
+	Oid found = InvalidOid;
+	uint32 least = 0;
+	ListCell *cell;
+
+	foreach (cell, leaves)
+	{
+		uint32 file = file_of(lfirst_oid(cell));
+
+		if (file >= from && (found == InvalidOid || file < least))
+		{
+			found = lfirst_oid(cell);
+			least = file;
+		}
+	}
+	return found;
+}
+
+/*
+ * Where the scan begins.  A file that is not there any more was rewritten:
+ * rows stand elsewhere, so all begins anew.  False: nothing is left.
+ */
+static bool
+begin_range(Chunk *chunk, List *leaves, DcCopyPlace *place)
+{
+	Oid relid = next_partition(leaves, place->file);
+	bool begun = place->block != 0 || place->offset != 0;
 	DcHlc floor = dc_floor(chunk->slot);
 
-	if (place->file != file) /* rewritten since: rows stand elsewhere */
-		*place = (DcCopyPlace){.file = file};
+	if (begun && (!OidIsValid(relid) || file_of(relid) != place->file))
+		relid = next_partition(leaves, 0);
+	if (!OidIsValid(relid))
+		return false;
+	enter_partition(chunk, relid);
+	if (!begun || place->file != file_of(relid))
+		*place = (DcCopyPlace){.file = file_of(relid)};
 	if (place->block == 0 && place->offset == 0 && floor != DC_HLC_NONE)
 		append_floor(chunk, floor);
+	return true;
 }
 
 static TableScanDesc
@@ -598,6 +661,10 @@ begin_range_scan(Chunk *chunk, const DcCopyPlace *place)
 	ItemPointerData first;
 	ItemPointerData last;
 
+	if (chunk->relation->rd_tableam->scan_set_tidrange == NULL)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("table \"%s\" cannot be read in ranges",
+							   RelationGetRelationName(chunk->relation))));
 	ItemPointerSet(&first, place->block, Max(place->offset, FirstOffsetNumber));
 	ItemPointerSet(&last, InvalidBlockNumber - 1, MaxOffsetNumber);
 	return table_beginscan_tidrange(chunk->relation, GetActiveSnapshot(),
@@ -625,10 +692,13 @@ static bool
 read_range(Chunk *chunk, DcCopyPlace *place, int bytes_max)
 {
 	StringInfo key = makeStringInfo();
+	List *leaves =
+		dc_partition_leaves(RelationGetRelid(chunk->relation), NoLock);
 	TableScanDesc scan;
 	bool more;
 
-	begin_range(chunk, place);
+	if (!begin_range(chunk, leaves, place))
+		return true;
 	scan = begin_range_scan(chunk, place);
 	while ((more = table_scan_getnextslot_tidrange(scan, ForwardScanDirection,
 												   chunk->row)) &&
@@ -643,7 +713,10 @@ read_range(Chunk *chunk, DcCopyPlace *place, int bytes_max)
 		place->offset = ItemPointerGetOffsetNumber(&chunk->row->tts_tid);
 	}
 	table_endscan(scan);
-	return !more;
+	if (more)
+		return false;
+	*place = (DcCopyPlace){.file = place->file + 1}; /* the next one */
+	return !OidIsValid(next_partition(leaves, place->file));
 }
 
 DcCatchupResult
@@ -655,11 +728,6 @@ dc_catchup_range(int slot, DcCopyPlace *place, int bytes_max, StringInfo call,
 
 	if (!open_chunk(&chunk))
 		return DC_CATCHUP_LATER;
-	if (chunk.rel != NULL &&
-		chunk.relation->rd_tableam->scan_set_tidrange == NULL)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("table \"%s\" cannot be read in ranges",
-							   RelationGetRelationName(chunk.relation))));
 	if (chunk.rel != NULL)
 	{
 		/* as dc_catchup_rows() does */

@@ -476,6 +476,17 @@ dc_change_truncate(DcRel *rel, StringInfo known)
 	return stamp;
 }
 
+bool
+dc_change_truncated(int slot)
+{
+	for (int64 i = xact.context == NULL ? 0 : xact.count; i > 0; i--)
+	{
+		if (xact.changes[i - 1].slot == slot)
+			return xact.changes[i - 1].floor;
+	}
+	return false;
+}
+
 void
 dc_change_floor(int slot, DcHlc stamp)
 {

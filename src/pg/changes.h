@@ -57,6 +57,9 @@ extern void dc_change_apply_new(int slot, DcKey key, DcEntry entry);
  */
 extern DcHlc dc_change_truncate(DcRel *rel, StringInfo known);
 
+/* Is a TRUNCATE of all of it the last change of this keyspace here? */
+extern bool dc_change_truncated(int slot);
+
 /* Notes, and announces (P1), a TRUNCATE made elsewhere. */
 extern void dc_change_floor(int slot, DcHlc stamp);
 

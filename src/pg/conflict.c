@@ -1,7 +1,6 @@
 /*
  * conflict.c
- *		Concurrent writes: recognised, recorded, and judged where two rows
- *		claim one unique value.
+ *		Concurrent writes: recognised and recorded.
  *
  * A change says which stamp it replaced.  If what it overwrites here is newer
  * than that, its writer did not know it, and who wrote that did not know the
@@ -14,11 +13,8 @@
  *
  * A TRUNCATE replaces no row; it says what was known of its keyspace instead.
  *
- * Two rows with one unique value (P3) are no conflict of one key.  y may have
- * overtaken the change of x that freed the value, so nothing is judged before
- * this node's vector covers both stamps for every live source.  Then the
- * greater stamp stays.  The other row dies by an ordinary write of this node,
- * with a stamp of its own; several nodes may do that alike.
+ * Two rows with one unique value (P3) are no conflict of one key; unique.c says
+ * when they are told as one.
  */
 #include "conflict.h"
 
@@ -41,7 +37,7 @@
 
 #define ROW_BYTES_MAX (64 * 1024) /* of a row kept, as JSON */
 
-typedef struct DcConflict
+struct DcConflict
 {
 	int slot;
 	const char *key; /* NULL: only counted */
@@ -50,7 +46,7 @@ typedef struct DcConflict
 	DcHlc lost;
 	char *kept_row; /* JSON; NULL: a death stays */
 	char *lost_row; /* JSON; NULL: a death lost */
-} DcConflict;
+};
 
 /* In place of a row that is too large to be kept. */
 static char *
@@ -112,27 +108,32 @@ forget_oldest(DcApplySet *set)
 	conflict->kept_row = conflict->lost_row = NULL;
 }
 
-/* `kept_row` and `lost_row`: NULL for a death. */
-static void
-add_conflict(DcApplySet *set, const DcTarget *target, DcSlice key,
-			 const char *kind, DcHlc kept, TupleTableSlot *kept_row, DcHlc lost,
-			 TupleTableSlot *lost_row)
+DcConflict *
+dc_conflict_make(const DcTarget *target, DcSlice key, const char *kind,
+				 DcHlc kept, TupleTableSlot *kept_row, DcHlc lost,
+				 TupleTableSlot *lost_row)
 {
 	DcRel *rel = target->rel;
 	DcConflict *conflict = palloc0(sizeof(DcConflict));
 
-	if (datacake_conflict_history > 0)
-		forget_oldest(set);
-	set->conflicts = lappend(set->conflicts, conflict);
 	conflict->slot = target->slot;
 	if (datacake_conflict_history == 0)
-		return;
+		return conflict;
 	conflict->key = dc_rel_key_text(rel, key.data, key.length);
 	conflict->kind = kind;
 	conflict->kept = kept;
 	conflict->lost = lost;
 	conflict->kept_row = row_as_json(rel, kept_row);
 	conflict->lost_row = row_as_json(rel, lost_row);
+	return conflict;
+}
+
+void
+dc_conflict_add(DcApplySet *set, DcConflict *conflict)
+{
+	if (datacake_conflict_history > 0)
+		forget_oldest(set);
+	set->conflicts = lappend(set->conflicts, conflict);
 }
 
 /* --- versions of one key --- */
@@ -193,10 +194,15 @@ dc_conflict_observe(DcApplySet *set, DcTable *table, DcIncoming *item)
 		return;
 	if (!item->change.entry.dead)
 		dc_incoming_image(table, item, row_is_found);
-	add_conflict(set, item->target, item->change.key, kind_of(set, item, lost),
-				 item->change.entry.stamp,
-				 item->change.entry.dead ? NULL : table->remote, lost.stamp,
-				 !lost.dead && row_is_found ? table->local : NULL);
+	dc_conflict_add(set,
+					dc_conflict_make(item->target, item->change.key,
+									 kind_of(set, item, lost),
+									 item->change.entry.stamp,
+									 item->change.entry.dead ? NULL :
+															   table->remote,
+									 lost.stamp,
+									 !lost.dead && row_is_found ? table->local :
+																  NULL));
 }
 
 void
@@ -216,8 +222,9 @@ dc_conflict_truncated(DcApplySet *set, DcTable *table, const DcIncoming *item)
 			   &key);
 	slice = (DcSlice){(const uint8 *) key.data, (Size) key.len};
 	if (!dc_known_covers(floor->image, slice, row))
-		add_conflict(set, item->target, slice, "truncate", floor->entry.stamp,
-					 NULL, row, table->local);
+		dc_conflict_add(set, dc_conflict_make(item->target, slice, "truncate",
+											  floor->entry.stamp, NULL, row,
+											  table->local));
 	pfree(key.data);
 }
 
@@ -262,10 +269,10 @@ dc_conflict_trim(void)
 
 /* --- unique values --- */
 
-/* Has this node all that live sources committed up to this stamp? */
-static bool
-all_known_until(DcHlc stamp)
+bool
+dc_conflict_is_certain(DcHlc one, DcHlc other)
 {
+	DcHlc stamp = Max(one, other);
 	DcVv *vector = palloc(sizeof(DcVv));
 	bool known = true;
 
@@ -284,96 +291,4 @@ all_known_until(DcHlc stamp)
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
 	pfree(vector);
 	return known;
-}
-
-/* The other row with a unique value of table->remote, into table->local. */
-static bool
-find_rival(DcTable *table)
-{
-	ItemPointerData tid;
-
-	ItemPointerSetInvalid(&tid);
-	if (ExecCheckIndexConstraints(table->result, table->remote, table->estate,
-								  &tid, NIL))
-		return false;
-	return ItemPointerIsValid(&tid) &&
-		   table_tuple_fetch_row_version(table->relation, &tid, SnapshotAny,
-										 table->local);
-}
-
-/* The incoming row is the older one: its key dies everywhere. */
-static void
-reject_incoming(DcApplySet *set, DcTable *table, DcIncoming *item, DcHlc rival)
-{
-	DcHlc stamp = dc_transaction_fresh_stamp();
-
-	dc_change_capture(item->target->rel, item->key,
-					  (DcEntry){.stamp = stamp, .dead = true},
-					  item->change.entry.stamp, false, NULL);
-	add_conflict(set, item->target, item->change.key, "unique", rival,
-				 table->local, item->change.entry.stamp, table->remote);
-}
-
-/* The row here is the older one: it dies, and makes room. */
-static void
-reject_local(DcApplySet *set, DcTable *table, DcIncoming *item, DcHlc rival)
-{
-	StringInfoData key;
-
-	add_conflict(set, item->target, item->change.key, "unique",
-				 item->change.entry.stamp, table->remote, rival, table->local);
-	initStringInfo(&key);
-	slot_getallattrs(table->local);
-	dc_rel_key(table->rel, table->local->tts_values, table->local->tts_isnull,
-			   &key);
-	dc_table_delete(table);
-	dc_change_capture(table->rel,
-					  dc_key_make((uint8 *) key.data, (Size) key.len),
-					  (DcEntry){.stamp = dc_transaction_fresh_stamp(),
-								.dead = true},
-					  rival, false, NULL);
-}
-
-static bool
-judge(DcApplySet *set, DcTable *table, DcIncoming *item)
-{
-	DcHlc incoming = item->change.entry.stamp;
-	DcHlc row =
-		dc_table_find(table, item->change.key.data, item->change.key.length);
-	DcHlc rival;
-
-	if (row >= incoming)
-		return false; /* the ordinary retry finds it stale */
-	dc_incoming_image(table, item, false);
-	if (row != DC_HLC_NONE || !find_rival(table))
-		return false;
-	rival = dc_rel_stamp(table->rel, table->local);
-	if (!all_known_until(Max(incoming, rival)))
-		return false;
-	if (incoming < rival)
-		reject_incoming(set, table, item, rival);
-	else
-		reject_local(set, table, item, rival);
-	item->judged_stays = incoming > rival;
-	return true;
-}
-
-bool
-dc_conflict_judge(DcApplySet *set, DcIncoming *item)
-{
-	DcTarget *target = item->target;
-	DcRole role;
-	DcTable table;
-	bool judged;
-
-	if (target->rel == NULL || item->change.entry.dead)
-		return false;
-	role = dc_role_begin(target->rel->owner, true);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	dc_table_open(&table, target->relation, target->rel, true);
-	judged = judge(set, &table, item);
-	dc_table_close(&table);
-	PopActiveSnapshot();
-	dc_role_end(role);
-	return judged;
 }

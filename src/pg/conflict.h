@@ -1,7 +1,6 @@
 /*
  * conflict.h
- *		Concurrent writes: recognised, recorded, and judged where two rows
- *		claim one unique value.
+ *		Concurrent writes: recognised and recorded.
  */
 #ifndef DATACAKE_CONFLICT_H
 #define DATACAKE_CONFLICT_H
@@ -35,12 +34,21 @@ extern void dc_conflict_record(DcApplySet *set);
 extern void dc_conflict_trim(void);
 
 /*
- * P3: an item that waits because of a unique value.  When this node has
- * everything of every live source up to both stamps, the older row is deleted
- * by a transaction of this node and recorded.  Returns true if that happened
- * (item->judged_stays: the other row went, this one can be written), false if
- * it is too early or there is no other row in the way.
+ * Two versions, with their rows; NULL for a death.  It counts once it is
+ * added; added ones are rolled back with the list.
  */
-extern bool dc_conflict_judge(DcApplySet *set, DcIncoming *item);
+typedef struct DcConflict DcConflict;
+
+extern DcConflict *dc_conflict_make(const DcTarget *target, DcSlice key,
+									const char *kind, DcHlc kept,
+									TupleTableSlot *kept_row, DcHlc lost,
+									TupleTableSlot *lost_row);
+extern void dc_conflict_add(DcApplySet *set, DcConflict *conflict);
+
+/*
+ * P3: has this node all that live sources committed up to both stamps?  Before
+ * that, the change that frees a unique value may only be late.
+ */
+extern bool dc_conflict_is_certain(DcHlc one, DcHlc other);
 
 #endif

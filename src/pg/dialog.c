@@ -208,12 +208,20 @@ dc_dialog_open(const DcPeer *peer, DcSessionKind kind, Oid role,
 			   const char *purpose)
 {
 	/* a peer that vanishes without a word is noticed within 15 s */
-	const char *keywords[] = {"keepalives_idle",  "keepalives_interval",
-							  "keepalives_count", "tcp_user_timeout",
-							  "connect_timeout",  "dbname",
-							  "application_name", NULL};
-	const char *values[] = {"5",  "3", "3", "15000", "10", peer->conninfo,
-							NULL, NULL};
+	const char *keywords[] = {"keepalives_idle",
+							  "keepalives_interval",
+							  "keepalives_count",
+							  "tcp_user_timeout",
+							  "connect_timeout",
+							  "dbname",
+							  "application_name",
+							  "options",
+							  NULL};
+	const char *values[] = {"5",  "3",
+							"3",  "15000",
+							"10", peer->conninfo,
+							NULL, DC_PEER_OPTIONS,
+							NULL};
 	MemoryContext context =
 		AllocSetContextCreate(TopMemoryContext, "datacake dialog",
 							  ALLOCSET_SMALL_SIZES);

@@ -21,6 +21,7 @@
 #include "capture.h"
 #include "guc.h"
 #include "known.h"
+#include "partition.h"
 #include "sql.h"
 #include "vector.h"
 
@@ -125,8 +126,8 @@ push_row(DcRel *rel, TupleTableSlot *row)
 	pfree(key.data);
 }
 
-void
-dc_floor_erase(DcTable *table, DcHlc stamp, DcFloorVisitor visit, void *arg)
+static void
+erase_part(DcTable *table, DcHlc stamp, DcFloorVisitor visit, void *arg)
 {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(table->relation, snapshot, 0, NULL);
@@ -153,6 +154,16 @@ dc_floor_erase(DcTable *table, DcHlc stamp, DcFloorVisitor visit, void *arg)
 	ExecDropSingleTupleTableSlot(row);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
+}
+
+void
+dc_floor_erase(DcTable *table, DcHlc stamp, DcFloorVisitor visit, void *arg)
+{
+	ListCell *cell;
+
+	foreach (cell, dc_partition_leaves(RelationGetRelid(table->relation),
+									   RowExclusiveLock))
+		erase_part(dc_table_part(table, lfirst_oid(cell)), stamp, visit, arg);
 }
 
 /* As the table's owner, and below our triggers. */
@@ -190,7 +201,7 @@ dc_floor_sweep(int slot)
 		return;
 	if (OidIsValid(relid))
 	{
-		if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		if (!dc_partition_try_lock(relid, RowExclusiveLock))
 			return;
 		relation = try_relation_open(relid, NoLock);
 		rel = relation != NULL ? dc_rel(relation) : NULL;

@@ -46,4 +46,12 @@ extern bool dc_configured(void);
  */
 extern char *dc_conninfo_complaint(const char *conninfo);
 
+/*
+ * What a peer's session starts with, whatever the defaults of its server,
+ * database and role are; the rest is set when it says hello (peer.c).
+ */
+#define DC_PEER_OPTIONS                                                        \
+	"-c default_transaction_isolation=read\\ committed "                       \
+	"-c default_transaction_read_only=off -c statement_timeout=0"
+
 #endif

@@ -14,6 +14,7 @@
 #include "utils/resowner.h"
 
 #include "batch.h"
+#include "partition.h"
 #include "vector.h"
 
 DcApplySet *
@@ -315,11 +316,28 @@ lock_table(Oid relid)
 	return locked;
 }
 
+/* A partition may have unique indexes of its own. */
+static bool
+has_more_indexes(Relation relation)
+{
+	bool more = false;
+	ListCell *cell;
+
+	foreach (cell,
+			 dc_partition_leaves(RelationGetRelid(relation), RowExclusiveLock))
+	{
+		Relation leaf = relation_open(lfirst_oid(cell), NoLock);
+
+		more |= list_length(RelationGetIndexList(leaf)) > 1;
+		relation_close(leaf, NoLock);
+	}
+	return more;
+}
+
 void
 dc_incoming_open(DcTarget *target)
 {
 	Oid relid;
-	List *indexes;
 
 	target->opened = true;
 	target->slot = dc_keyspace_by_id(target->id);
@@ -347,9 +365,7 @@ dc_incoming_open(DcTarget *target)
 		return;
 	}
 	dc_incoming_map(target, target->rel);
-	indexes = RelationGetIndexList(target->relation);
-	target->unique = list_length(indexes) > 1;
-	list_free(indexes);
+	target->unique = has_more_indexes(target->relation);
 }
 
 void
@@ -410,21 +426,26 @@ dc_incoming_image(DcTable *table, const DcIncoming *item, bool over_local)
 }
 
 bytea *
-dc_incoming_batch(const DcIncoming *item)
+dc_incoming_batch_of(DcSlice dictionary, const DcChange *change)
 {
-	Size room = item->target->dictionary.length + item->change.key.length +
-				item->change.image.length + 64;
+	Size room =
+		dictionary.length + change->key.length + change->image.length + 64;
 	bytea *batch = palloc(VARHDRSZ + room);
-	DcChange change = item->change;
+	DcChange alone = *change;
 	DcWriter w;
 
-	change.keyspace = 0;
+	alone.keyspace = 0;
 	dc_writer_init(&w, VARDATA(batch), room);
 	dc_batch_begin(&w, 1);
-	dc_write_bytes(&w, item->target->dictionary.data,
-				   item->target->dictionary.length);
-	dc_batch_change(&w, &change);
+	dc_write_bytes(&w, dictionary.data, dictionary.length);
+	dc_batch_change(&w, &alone);
 	dc_batch_end(&w);
 	SET_VARSIZE(batch, VARHDRSZ + w.length);
 	return batch;
+}
+
+bytea *
+dc_incoming_batch(const DcIncoming *item)
+{
+	return dc_incoming_batch_of(item->target->dictionary, &item->change);
 }

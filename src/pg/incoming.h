@@ -52,11 +52,18 @@ typedef struct DcIncoming
 	DcHlc row;     /* stamp of the locked row, once found */
 	DcEntry entry; /* as it stood after the row was locked */
 	DcApply decision;
-	DcBulk bulk;       /* how its row is written */
-	bool floor;        /* a TRUNCATE: no key */
-	bool judged;       /* P3: settled against another row */
-	bool judged_stays; /* and it is this one that stays */
+	DcBulk bulk;                 /* how its row is written */
+	bool floor;                  /* a TRUNCATE: no key */
+	struct DcUniqueRival *rival; /* P3: a row that outranks it (unique.c) */
 } DcIncoming;
+
+/* P3: what a row does whose unique values are taken. */
+typedef enum DcClaim
+{
+	DC_CLAIM_NOT,  /* it fails */
+	DC_CLAIM_TAKE, /* it puts aside what it outranks, or fails */
+	DC_CLAIM_YIELD /* it goes to the quarantine, its former version goes */
+} DcClaim;
 
 struct DcApplySet
 {
@@ -72,6 +79,10 @@ struct DcApplySet
 	bool copied; /* entries suffice to say what is here */
 	bool by_row; /* many at a time failed */
 	bool below_horizon; /* R5: takes what the horizon would have refused */
+	DcClaim claim;
+	int claim_state;              /* the SQLSTATE that made it claim */
+	const ErrorData *claim_error; /* why it yields */
+	List *displaced; /* DcWaiting; on their way to the quarantine */
 	DcApplied result;
 	DcVv vector;     /* as it was when the set began */
 	List *conflicts; /* DcConflict, in the order met */
@@ -105,7 +116,8 @@ extern void dc_incoming_decode(const DcIncoming *item, TupleTableSlot *slot);
 extern void dc_incoming_image(DcTable *table, const DcIncoming *item,
 							  bool over_local);
 
-/* The item as a batch of one; palloc'd. */
+/* The item as a batch of one, and any change of a keyspace; palloc'd. */
 extern bytea *dc_incoming_batch(const DcIncoming *item);
+extern bytea *dc_incoming_batch_of(DcSlice dictionary, const DcChange *change);
 
 #endif

@@ -10,8 +10,11 @@
 #include "api.h"
 #include "changes.h"
 #include "guc.h"
+#include "insert_check.h"
 #include "keyspace.h"
+#include "partition.h"
 #include "shmem.h"
+#include "utility.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -27,6 +30,9 @@ _PG_init(void)
 	dc_shmem_request();
 	dc_keyspace_init();
 	dc_changes_init();
+	dc_utility_init();
+	dc_insert_check_init();
+	dc_partition_init();
 	dc_launcher_register();
 	dc_api_publish();
 }

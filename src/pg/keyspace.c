@@ -10,7 +10,7 @@
  */
 #include "keyspace.h"
 
-#include "access/nbtree.h"
+#include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -19,21 +19,26 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "canonical.h"
 #include "changes.h"
 #include "compat.h"
+#include "partition.h"
 #include "rel.h"
 #include "sql.h"
+#include "type.h"
 
 DC_SQL_FUNCTION(datacake_replicate_table);
 DC_SQL_FUNCTION(datacake_unreplicate_table);
@@ -128,10 +133,7 @@ check_kind(Relation relation)
 	if (form->relkind == RELKIND_FOREIGN_TABLE)
 		refuse(relation, "it is a foreign table",
 			   "Replicate the table on the server that stores it.");
-	if (form->relkind == RELKIND_PARTITIONED_TABLE || form->relispartition)
-		refuse(relation, "it is partitioned",
-			   "Partitioned tables are not supported yet.");
-	if (form->relkind != RELKIND_RELATION)
+	if (form->relkind != RELKIND_RELATION && !dc_is_partitioned(relation))
 		refuse(relation, "it is not an ordinary table",
 			   "Only tables can be replicated.");
 	if (form->relpersistence == RELPERSISTENCE_TEMP)
@@ -142,7 +144,7 @@ check_kind(Relation relation)
 	if (relation->rd_rel->relforcerowsecurity)
 		refuse(relation, "it forces row security on its owner",
 			   "Use ALTER TABLE ... NO FORCE ROW LEVEL SECURITY.");
-	if (form->relhassubclass)
+	if (form->relhassubclass && !dc_is_partitioned(relation))
 		refuse(relation, "other tables inherit from it",
 			   "Replicate tables without children.");
 	if (RelationGetNamespace(relation) == get_namespace_oid("datacake", true))
@@ -173,28 +175,67 @@ check_immediate(Relation relation)
 	list_free(indexes);
 }
 
-/*
- * Keys are compared as bytes everywhere, so equal keys must have equal bytes:
- * what B-tree deduplication calls "equal image".
- */
+/* What the operator classes of B-trees say nothing of. */
+static void
+check_key_types(Relation relation, Oid pk)
+{
+	Relation index = index_open(pk, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(relation);
+
+	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
+	{
+		Form_pg_attribute att =
+			TupleDescAttr(desc, index->rd_index->indkey.values[i] - 1);
+
+		if (dc_type_names_object(getBaseType(att->atttypid)))
+			refuse(relation, "its primary key names objects of this node",
+				   "Use the name of the object, as text.");
+	}
+	index_close(index, AccessShareLock);
+}
+
 static void
 check_key(Relation relation)
 {
 	Oid pk = RelationGetPrimaryKeyIndex(relation);
 	Relation index;
-	bool equal_image;
+	bool suits;
 
 	if (!OidIsValid(pk))
 		refuse(relation, "it has no primary key",
 			   "Add one with ALTER TABLE ... ADD PRIMARY KEY.");
 	index = index_open(pk, AccessShareLock);
-	equal_image = _bt_allequalimage(index, false);
+	suits = dc_canonical_suits(index);
 	index_close(index, AccessShareLock);
-	if (!equal_image)
+	if (!suits)
 		refuse(relation,
 			   "equal values of its primary key can have different bytes",
-			   "Use key columns of types like bigint, uuid, timestamp or text "
-			   "with a deterministic collation; not numeric or float.");
+			   "Use key columns of types like bigint, numeric, uuid, timestamp "
+			   "or text with a deterministic collation.");
+	check_key_types(relation, pk);
+}
+
+/* A table, and of a partitioned one each partition. */
+static void
+check_tables(Relation relation)
+{
+	ListCell *cell;
+
+	if (relation->rd_rel->relispartition)
+		refuse(relation, "it is a partition",
+			   "Replicate the partitioned table; its partitions belong to it.");
+	check_kind(relation);
+	check_immediate(relation);
+	check_key(relation);
+	foreach (cell, dc_partition_leaves(RelationGetRelid(relation),
+									   AccessExclusiveLock))
+	{
+		Relation leaf = relation_open(lfirst_oid(cell), NoLock);
+
+		check_kind(leaf);
+		check_immediate(leaf);
+		relation_close(leaf, NoLock);
+	}
 }
 
 static bool
@@ -225,16 +266,18 @@ add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 	char *table = quoted(relid);
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
-	if (!has_stamp_column(relid))
-	{
-		dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
-						"DEFAULT '%llu'",
-						table, DC_STAMP_COLUMN, (unsigned long long) stamp),
-			   0, NULL);
-		dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+	/* stamps of another life, as of a copy, may lie where all is forgotten */
+	if (has_stamp_column(relid))
+		dc_sql(psprintf("ALTER TABLE %s DROP COLUMN %s", table,
 						DC_STAMP_COLUMN),
 			   0, NULL);
-	}
+	dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
+					"DEFAULT '%llu'",
+					table, DC_STAMP_COLUMN, (unsigned long long) stamp),
+		   0, NULL);
+	dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+					DC_STAMP_COLUMN),
+		   0, NULL);
 	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE "
 					"ON %s FOR EACH ROW EXECUTE FUNCTION "
 					"datacake.stamp_row()",
@@ -258,10 +301,35 @@ add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 	CommandCounterIncrement();
 }
 
-uint64
-dc_keyspace_visit(int slot, Snapshot snapshot, DcRowVisitor visit, void *arg)
+static void
+drop_stamp_and_triggers(Oid relid)
 {
-	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
+	char *table = quoted(relid);
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	static const char *const triggers[] = {DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER,
+										   DC_TRUNCATE_TRIGGER};
+	ListCell *cell;
+
+	for (int i = 0; i < (int) lengthof(triggers); i++)
+		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", triggers[i],
+						table),
+			   0, NULL);
+	foreach (cell, dc_partition_leaves(relid, AccessExclusiveLock))
+		if (lfirst_oid(cell) != relid)
+			dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
+							DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
+				   0, NULL);
+	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
+					DC_STAMP_COLUMN),
+		   0, NULL);
+	dc_role_end(role);
+	CommandCounterIncrement();
+}
+
+static uint64
+visit_rows(Oid relid, Snapshot snapshot, DcRowVisitor visit, void *arg)
+{
+	Relation relation = try_relation_open(relid, AccessShareLock);
 	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
 	TableScanDesc scan;
 	TupleTableSlot *row;
@@ -292,6 +360,22 @@ dc_keyspace_visit(int slot, Snapshot snapshot, DcRowVisitor visit, void *arg)
 	return rows;
 }
 
+uint64
+dc_keyspace_visit(int slot, Snapshot snapshot, DcRowVisitor visit, void *arg)
+{
+	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
+	uint64 rows = 0;
+	ListCell *cell;
+
+	if (relation == NULL)
+		return 0;
+	foreach (cell,
+			 dc_partition_leaves(RelationGetRelid(relation), AccessShareLock))
+		rows += visit_rows(lfirst_oid(cell), snapshot, visit, arg);
+	relation_close(relation, NoLock);
+	return rows;
+}
+
 /* One entry for each row; the map belongs to this transaction alone. */
 static void
 enter_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
@@ -299,10 +383,22 @@ enter_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 	DcEntry entry = {.stamp = dc_rel_stamp(rel, row), .dead = false};
 	DcEntry found;
 
+	dc_rel_check_size(rel, row->tts_values, row->tts_isnull);
 	if (dc_metadata_try_merge(rel->slot, key, entry, &found) != DC_OK)
 		(void) dc_metadata_reserve(rel->slot, key, true); /* the error */
 }
 
+static uint64
+id_of(Oid relid)
+{
+	Relation relation = relation_open(relid, NoLock);
+	uint64 id = dc_rel_keyspace_id(relation);
+
+	relation_close(relation, NoLock);
+	return id;
+}
+
+/* A table that was restored from a dump of this cluster keeps its stamps. */
 static void
 adopt(Oid relid, uint64 id, DcHlc stamp)
 {
@@ -311,9 +407,11 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	Snapshot snapshot;
 
 	LockRelationOid(relid, AccessExclusiveLock);
-	add_stamp_and_triggers(relid, id, stamp);
+	if (id_of(relid) != id)
+		add_stamp_and_triggers(relid, id, stamp);
+	dc_partition_watch_truncate(relid);
 	relation = table_open(relid, NoLock);
-	rel = dc_rel(relation);
+	rel = dc_rel_adopt(relation);
 	if (rel == NULL)
 		elog(ERROR, "table \"%s\" did not become a keyspace",
 			 RelationGetRelationName(relation));
@@ -332,6 +430,11 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	" 'name', a.attname,"                                                      \
 	" 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),"                \
 	" 'not_null', a.attnotnull,"                                               \
+	" 'collation', (SELECT pg_catalog.format('%I.%I', o.nspname, l.collname)"  \
+	"   FROM pg_catalog.pg_collation l, pg_catalog.pg_namespace o,"            \
+	"   pg_catalog.pg_type t WHERE l.oid = a.attcollation"                     \
+	"   AND o.oid = l.collnamespace AND t.oid = a.atttypid"                    \
+	"   AND t.typcollation <> a.attcollation),"                                \
 	" 'generated', a.attgenerated <> '',"                                      \
 	" 'default', CASE WHEN d.oid IS NULL OR EXISTS (SELECT FROM "              \
 	"   pg_catalog.pg_depend p JOIN pg_catalog.pg_class s ON s.oid = "         \
@@ -360,6 +463,22 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	" FROM pg_catalog.pg_constraint n"                                         \
 	" WHERE n.conrelid = c.oid AND n.contype IN ('u', 'c'))"
 
+#define DEFINITION_PARTITIONS                                                  \
+	"(CASE WHEN c.relkind = 'p' THEN pg_catalog.jsonb_build_object("           \
+	" 'by', pg_catalog.pg_get_partkeydef(c.oid), 'parts',"                     \
+	" (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("             \
+	"   'schema', pn.nspname, 'name', p.relname,"                              \
+	"   'of_schema', un.nspname, 'of', u.relname,"                             \
+	"   'bound', pg_catalog.pg_get_expr(p.relpartbound, p.oid),"               \
+	"   'by', pg_catalog.pg_get_partkeydef(p.oid))"                            \
+	"   ORDER BY t.level, p.oid)"                                              \
+	"  FROM pg_catalog.pg_partition_tree(c.oid) t"                             \
+	"  JOIN pg_catalog.pg_class p ON p.oid = t.relid"                          \
+	"  JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace"             \
+	"  JOIN pg_catalog.pg_class u ON u.oid = t.parentrelid"                    \
+	"  JOIN pg_catalog.pg_namespace un ON un.oid = u.relnamespace"             \
+	"  WHERE t.level > 0)) END)"
+
 static void
 write_definition(Oid relid, uint64 id, uint32 key_bytes)
 {
@@ -367,11 +486,18 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 								dc_sql_number(key_bytes)};
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
+	/* constants are to mean the same on every node */
+	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	if (dc_sql("INSERT INTO datacake.keyspace (id, schema_name, table_name, "
-			   "owner, key_bytes, columns, primary_key, constraints) "
+			   "owner, key_bytes, columns, primary_key, constraints, "
+			   "partitions) "
 			   "SELECT $1::bigint, n.nspname, c.relname, "
 			   "pg_catalog.pg_get_userbyid(c.relowner), $3::int, " DEFINITION_COLUMNS
-			   ", " DEFINITION_KEY ", " DEFINITION_CONSTRAINTS " "
+			   ", " DEFINITION_KEY ", " DEFINITION_CONSTRAINTS
+			   ", " DEFINITION_PARTITIONS " "
 			   "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
 			   "ON n.oid = c.relnamespace WHERE c.oid = $2::oid",
 			   3, arguments) != 1)
@@ -400,6 +526,19 @@ open_owned(Oid relid)
 	return relation;
 }
 
+/* Triggers and stamps that came with a dump; true if there were any. */
+static bool
+is_restored(Relation relation)
+{
+	if (dc_rel_keyspace_id(relation) == 0)
+		return false;
+	if (dc_rel(relation) == NULL)
+		return true;
+	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+					errmsg("table \"%s\" is replicated already",
+						   RelationGetRelationName(relation))));
+}
+
 /* SELECT datacake.replicate_table('orders') */
 Datum
 datacake_replicate_table(PG_FUNCTION_ARGS)
@@ -407,20 +546,18 @@ datacake_replicate_table(PG_FUNCTION_ARGS)
 	Oid relid = PG_GETARG_OID(0);
 	Relation relation;
 	DcHlc stamp;
+	bool restored;
 
 	dc_require_loaded();
 	dc_require_ready();
 	relation = open_owned(relid);
-	if (dc_rel_keyspace_id(relation) != 0)
-		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-						errmsg("table \"%s\" is replicated already",
-							   RelationGetRelationName(relation))));
-	check_kind(relation);
-	check_immediate(relation);
-	check_key(relation);
+	restored = is_restored(relation);
+	check_tables(relation);
 	relation_close(relation, NoLock);
 
 	SPI_connect();
+	if (restored)
+		drop_stamp_and_triggers(relid);
 	stamp = dc_transaction_fresh_stamp(); /* names the keyspace, too */
 	adopt(relid, stamp, stamp);
 	relation = table_open(relid, NoLock);
@@ -439,6 +576,7 @@ typedef struct Definition
 	char *owner;
 	char *kind;
 	char *create; /* the CREATE TABLE command */
+	uint64 id;
 	uint32 key_bytes;
 	uint64 least_id; /* of all definitions with this name */
 } Definition;
@@ -449,10 +587,11 @@ read_definition(uint64 id, Definition *definition)
 	const char *arguments[1] = {dc_sql_number(id)};
 
 	if (dc_sql("SELECT k.schema_name, k.table_name, k.owner, k.kind, "
-			   "pg_catalog.format('CREATE TABLE %I.%I (%s, PRIMARY KEY (%s)%s)',"
+			   "pg_catalog.format('CREATE TABLE %I.%I (%s, PRIMARY KEY (%s)%s)%s',"
 			   " k.schema_name, k.table_name,"
 			   " (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ',"
 			   "   pg_catalog.quote_ident(e.c->>'name'), e.c->>'type',"
+			   "   'COLLATE ' || (e.c->>'collation'),"
 			   "   CASE WHEN (e.c->>'generated')::boolean"
 			   "     THEN pg_catalog.format('GENERATED ALWAYS AS (%s) STORED',"
 			   "       e.c->>'default')"
@@ -468,7 +607,8 @@ read_definition(uint64 id, Definition *definition)
 			   " (SELECT pg_catalog.string_agg(pg_catalog.format("
 			   "    ', CONSTRAINT %I %s', t.c->>'name',"
 			   "    t.c->>'definition'), '')"
-			   "  FROM pg_catalog.jsonb_array_elements(k.constraints) t(c))),"
+			   "  FROM pg_catalog.jsonb_array_elements(k.constraints) t(c)),"
+			   " ' PARTITION BY ' || (k.partitions->>'by')),"
 			   " k.key_bytes,"
 			   " (SELECT min(o.id) FROM datacake.keyspace o WHERE"
 			   "   o.schema_name = k.schema_name"
@@ -476,6 +616,7 @@ read_definition(uint64 id, Definition *definition)
 			   "FROM datacake.keyspace k WHERE k.id = $1::bigint",
 			   1, arguments) != 1)
 		return false;
+	definition->id = id;
 	definition->schema = dc_sql_text(0, 1);
 	definition->table = dc_sql_text(0, 2);
 	definition->owner = dc_sql_text(0, 3);
@@ -486,30 +627,71 @@ read_definition(uint64 id, Definition *definition)
 	return true;
 }
 
+static void
+need_schema(const char *schema, const char *owner)
+{
+	DcRole role;
+
+	if (OidIsValid(get_namespace_oid(schema, true)))
+		return;
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	dc_sql(psprintf("CREATE SCHEMA %s AUTHORIZATION %s",
+					quote_identifier(schema), quote_identifier(owner)),
+		   0, NULL);
+	dc_role_end(role);
+}
+
+/* Here as they were there; later each node may have others. */
+static void
+create_partitions(const Definition *definition, Oid owner)
+{
+	const char *arguments[1] = {dc_sql_number(definition->id)};
+	uint64 count =
+		dc_sql("SELECT p->>'schema', pg_catalog.concat(pg_catalog.format("
+			   "'CREATE TABLE %I.%I PARTITION OF %I.%I ', p->>'schema', "
+			   "p->>'name', p->>'of_schema', p->>'of'), p->>'bound', "
+			   "' PARTITION BY ' || (p->>'by')) "
+			   "FROM datacake.keyspace k, pg_catalog.jsonb_array_elements("
+			   "k.partitions->'parts') WITH ORDINALITY e(p, n) "
+			   "WHERE k.id = $1::bigint AND k.partitions->'parts' <> 'null' "
+			   "ORDER BY e.n",
+			   1, arguments);
+	char **schemas = palloc(sizeof(char *) * (count + 1));
+	char **commands = palloc(sizeof(char *) * (count + 1));
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		schemas[i] = dc_sql_text(i, 1);
+		commands[i] = dc_sql_text(i, 2);
+	}
+	for (uint64 i = 0; i < count; i++)
+	{
+		DcRole role;
+
+		need_schema(schemas[i], definition->owner);
+		role = dc_role_begin(owner, true);
+		dc_sql(commands[i], 0, NULL);
+		dc_role_end(role);
+	}
+}
+
 static Oid
 create_table(const Definition *definition, Oid owner)
 {
 	const char *arguments[1] = {definition->schema};
 	DcRole role;
 
-	if (!OidIsValid(get_namespace_oid(definition->schema, true)))
-	{
-		role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-		dc_sql(psprintf("CREATE SCHEMA %s AUTHORIZATION %s",
-						quote_identifier(definition->schema),
-						quote_identifier(definition->owner)),
-			   0, NULL);
-		dc_role_end(role);
-	}
+	need_schema(definition->schema, definition->owner);
 	role = dc_role_begin(owner, true);
 	dc_sql(definition->create, 0, NULL);
+	dc_role_end(role);
+	create_partitions(definition, owner);
 	if (strcmp(definition->kind, "keyspace") == 0)
 	{
-		dc_role_end(role);
 		role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 		dc_sql("SELECT datacake.define_keyspace_functions($1)", 1, arguments);
+		dc_role_end(role);
 	}
-	dc_role_end(role);
 	CommandCounterIncrement();
 	return get_relname_relid(definition->table,
 							 get_namespace_oid(definition->schema, false));
@@ -552,10 +734,27 @@ check_table(Oid relid, uint64 id, const Definition *definition)
 				 errhint("Make the tables alike, then SELECT "
 						 "datacake.retry().")));
 	relation = relation_open(relid, AccessExclusiveLock);
-	check_kind(relation);
-	check_immediate(relation);
-	check_key(relation);
+	check_tables(relation);
 	relation_close(relation, NoLock);
+}
+
+/*
+ * Is the table a keyspace here already?  One that was restored from a dump of
+ * another cluster has nothing to do with this one.
+ */
+static bool
+is_real(Oid relid, uint64 id)
+{
+	Relation relation = relation_open(relid, AccessExclusiveLock);
+	uint64 here = dc_rel_keyspace_id(relation);
+	DcRel *rel = here != 0 ? dc_rel(relation) : NULL;
+
+	if (rel != NULL)
+		dc_keyspace_alias(rel->slot, id);
+	relation_close(relation, NoLock);
+	if (rel == NULL && here != 0 && here != id)
+		drop_stamp_and_triggers(relid);
+	return rel != NULL;
 }
 
 void
@@ -565,24 +764,14 @@ dc_keyspace_realize(uint64 id)
 	Oid relid = InvalidOid;
 	Oid owner;
 	Oid schema;
-	Relation relation;
-	uint64 here;
 
 	if (id == DC_CATALOGUE_ID || !read_definition(id, &definition))
 		return;
 	schema = get_namespace_oid(definition.schema, true);
 	if (OidIsValid(schema))
 		relid = get_relname_relid(definition.table, schema);
-	if (OidIsValid(relid))
-	{
-		relation = relation_open(relid, AccessExclusiveLock);
-		here = dc_rel_keyspace_id(relation);
-		if (here != 0)
-			dc_keyspace_alias(dc_rel(relation)->slot, id);
-		relation_close(relation, NoLock);
-		if (here != 0)
-			return;
-	}
+	if (OidIsValid(relid) && is_real(relid, id))
+		return;
 	owner = get_role_oid(definition.owner, true);
 	if (!OidIsValid(owner))
 		ereport(ERROR,
@@ -599,24 +788,6 @@ dc_keyspace_realize(uint64 id)
 }
 
 /* --- back to an ordinary table --- */
-
-static void
-drop_stamp_and_triggers(Oid relid)
-{
-	char *table = quoted(relid);
-	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	static const char *const triggers[] = {DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER,
-										   DC_TRUNCATE_TRIGGER};
-
-	for (int i = 0; i < (int) lengthof(triggers); i++)
-		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", triggers[i],
-						table),
-			   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
-					DC_STAMP_COLUMN),
-		   0, NULL);
-	dc_role_end(role);
-}
 
 static void
 forget_tombstones(uint64 id)
@@ -650,36 +821,56 @@ dc_keyspace_dissolve(uint64 id)
 	remember(slot, true);
 }
 
-/* SELECT datacake.unreplicate_table('orders') */
-Datum
-datacake_unreplicate_table(PG_FUNCTION_ARGS)
+static void
+unreplicate(uint64 id)
 {
-	Oid relid = PG_GETARG_OID(0);
-	Relation relation;
-	uint64 id;
-	const char *arguments[1];
-	DcRole role;
+	const char *arguments[1] = {dc_sql_number(id)};
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
-	dc_require_loaded();
-	dc_require_ready();
-	relation = open_owned(relid);
-	id = dc_rel_keyspace_id(relation);
-	if (id == 0 || id == DC_CATALOGUE_ID)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("table \"%s\" is not replicated",
-							   RelationGetRelationName(relation))));
-	id = dc_keyspace(dc_rel(relation)->slot)->id;
-	relation_close(relation, NoLock);
-
-	arguments[0] = dc_sql_number(id);
-	SPI_connect();
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 	dc_sql("DELETE FROM datacake.keyspace k USING datacake.keyspace o "
 		   "WHERE o.id = $1::bigint AND k.schema_name = o.schema_name "
 		   "AND k.table_name = o.table_name",
 		   1, arguments);
 	dc_role_end(role);
 	dc_keyspace_dissolve(id);
+}
+
+/* SELECT datacake.unreplicate_table('orders') */
+Datum
+datacake_unreplicate_table(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(0);
+	Relation relation;
+	DcRel *rel;
+	uint64 id;
+
+	dc_require_loaded();
+	dc_require_ready();
+	relation = open_owned(relid);
+	id = dc_rel_keyspace_id(relation);
+	rel = id != 0 ? dc_rel(relation) : NULL;
+	if (id == 0 || id == DC_CATALOGUE_ID)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("table \"%s\" is not replicated",
+							   RelationGetRelationName(relation))));
+	if (rel != NULL && rel->root != relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" is a partition of replicated table "
+						"\"%s\"",
+						RelationGetRelationName(relation),
+						get_rel_name(rel->root)),
+				 errhint("Use the partitioned table, or ALTER TABLE ... DETACH "
+						 "PARTITION.")));
+	if (rel != NULL)
+		id = dc_keyspace(rel->slot)->id;
+	relation_close(relation, NoLock);
+
+	SPI_connect();
+	if (rel != NULL)
+		unreplicate(id);
+	else
+		drop_stamp_and_triggers(relid);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -691,7 +882,7 @@ dc_keyspace_load_all(void)
 {
 	uint64 rows = dc_sql("SELECT t.tgrelid::text FROM pg_catalog.pg_trigger t "
 						 "WHERE t.tgfoid = 'datacake.capture_row()'"
-						 "::pg_catalog.regprocedure AND NOT t.tgisinternal",
+						 "::pg_catalog.regprocedure AND t.tgparentid = 0",
 						 0, NULL);
 	Oid *relids = palloc(sizeof(Oid) * (rows + 1));
 
@@ -703,7 +894,8 @@ dc_keyspace_load_all(void)
 
 		if (relation == NULL)
 			continue;
-		(void) dc_rel(relation);
+		if (dc_rel_is_defined(dc_rel_keyspace_id(relation)))
+			(void) dc_rel_adopt(relation);
 		relation_close(relation, AccessShareLock);
 	}
 	rows = dc_sql("SELECT k.id::text, m.id::text FROM datacake.keyspace k "

@@ -24,11 +24,18 @@ void
 dc_link_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 {
 	/* a peer that vanishes without a word is noticed within 15 s */
-	const char *keywords[] = {"keepalives_idle",  "keepalives_interval",
-							  "keepalives_count", "tcp_user_timeout",
-							  "connect_timeout",  "dbname",
-							  "application_name", NULL};
-	const char *values[] = {"5", "3", "3", "15000", "10", conninfo, NULL, NULL};
+	const char *keywords[] = {"keepalives_idle",
+							  "keepalives_interval",
+							  "keepalives_count",
+							  "tcp_user_timeout",
+							  "connect_timeout",
+							  "dbname",
+							  "application_name",
+							  "options",
+							  NULL};
+	const char *values[] = {"5",  "3",      "3",  "15000",
+							"10", conninfo, NULL, DC_PEER_OPTIONS,
+							NULL};
 	char name[64];
 	char *complaint = dc_conninfo_complaint(conninfo);
 

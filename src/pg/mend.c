@@ -24,6 +24,7 @@
 #include "conflict.h"
 #include "guc.h"
 #include "keyspace.h"
+#include "quarantine.h"
 #include "sql.h"
 #include "table.h"
 
@@ -41,8 +42,14 @@ waits_in_quarantine(int slot, const uint8 *key, Size length, DcHlc stamp)
 								&ignored);
 }
 
-/* False: a commit is on its way that will settle it; look again later. */
-static bool
+/* The newer version of a row is not in the table; FETCH_ROW of mend_row(). */
+typedef struct Absent
+{
+	DcHlc row;   /* what is in the table instead */
+	DcHlc entry; /* NONE: nothing is absent */
+} Absent;
+
+static Absent
 mend_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 {
 	DcKey key = dc_key_make(bytes, length);
@@ -52,7 +59,7 @@ mend_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 	switch (dc_rule_reconcile(row, entry))
 	{
 		case DC_RECONCILE_NOTHING:
-			return true;
+			return (Absent){0};
 		case DC_RECONCILE_ERASE_ROW:
 			dc_table_delete(table);
 			break;
@@ -61,16 +68,32 @@ mend_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 							entry.stamp);
 			break;
 		case DC_RECONCILE_FETCH_ROW:
-			return waits_in_quarantine(slot, bytes, length, entry.stamp);
+			return (Absent){row, entry.stamp};
 	}
 	dc_count(DC_COUNT_RECONCILED, 1);
+	return (Absent){0};
+}
+
+/*
+ * False: a commit is on its way that will settle it; look again later.  What
+ * waits instead is tried again: an older row may stand in its place.
+ */
+static bool
+absent_waits(Absent absent, int slot, const uint8 *key, Size length)
+{
+	if (absent.entry == DC_HLC_NONE)
+		return true;
+	if (!waits_in_quarantine(slot, key, length, absent.entry))
+		return false;
+	if (absent.row != DC_HLC_NONE)
+		dc_quarantine_wake(slot, (DcSlice){key, length}, absent.entry);
 	return true;
 }
 
 bool
 dc_mend_key(uint64 id, const uint8 *key, Size length)
 {
-	volatile bool mended = true;
+	Absent *absent = palloc0(sizeof(Absent));
 	int slot = dc_keyspace_by_id(id);
 	Relation relation;
 	DcRel *rel;
@@ -90,7 +113,7 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 		PG_TRY();
 		{
 			dc_table_open(&table, relation, rel, false);
-			mended = mend_row(&table, rel->slot, key, length);
+			*absent = mend_row(&table, rel->slot, key, length);
 			dc_table_close(&table);
 		}
 		PG_FINALLY();
@@ -101,7 +124,7 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 		dc_role_end(role);
 	}
 	relation_close(relation, NoLock);
-	return mended;
+	return absent_waits(*absent, slot, key, length);
 }
 
 /* --- rows written behind our back --- */
@@ -109,9 +132,9 @@ dc_mend_key(uint64 id, const uint8 *key, Size length)
 void
 dc_mend_reissue(DcTable *table)
 {
-	Relation relation = table->relation;
+	Relation relation = table->at->relation;
 	Oid types[1] = {TIDOID};
-	Datum values[1] = {PointerGetDatum(&table->local->tts_tid)};
+	Datum values[1] = {PointerGetDatum(&table->at->local->tts_tid)};
 	char *name = quote_qualified_identifier(get_namespace_name(
 												RelationGetNamespace(relation)),
 											RelationGetRelationName(relation));
@@ -325,6 +348,7 @@ void
 dc_mend_waiting(void)
 {
 	retry_definitions();
+	dc_quarantine_look();
 	retry_changes();
 	dc_conflict_trim();
 }

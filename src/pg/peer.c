@@ -297,6 +297,7 @@ prepare_session(DcSessionKind kind)
 		{"client_connection_check_interval", "0", "1s"},
 		{"idle_session_timeout", "0", "1min"},
 		{"client_min_messages", "notice", "error"},
+		{"quote_all_identifiers", "off", "off"},
 	};
 	static bool registered = false;
 

@@ -5,11 +5,15 @@
  */
 #include "rel.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/tableam.h"
+#include "access/tupconvert.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -21,6 +25,10 @@
 #include "utils/syscache.h"
 
 #include "batch.h"
+#include "canonical.h"
+#include "partition.h"
+#include "sql.h"
+#include "type.h"
 
 static HTAB *cache;
 static uint64 generations;
@@ -31,16 +39,28 @@ invalidate(Datum arg, Oid relid)
 	HASH_SEQ_STATUS status;
 	DcRel *rel;
 
-	if (OidIsValid(relid))
-	{
-		rel = hash_search(cache, &relid, HASH_FIND, NULL);
-		if (rel != NULL)
-			rel->valid = false;
-		return;
-	}
 	hash_seq_init(&status, cache);
 	while ((rel = hash_seq_search(&status)) != NULL)
-		rel->valid = false;
+	{
+		if (!OidIsValid(relid) || relid == rel->relid ||
+			list_member_oid(rel->type_relids, relid))
+			rel->valid = false;
+	}
+}
+
+/* A type was changed, whose name or columns are part of the description. */
+static void
+invalidate_type(Datum arg, int cache_id, uint32 hash)
+{
+	HASH_SEQ_STATUS status;
+	DcRel *rel;
+
+	hash_seq_init(&status, cache);
+	while ((rel = hash_seq_search(&status)) != NULL)
+	{
+		if (hash == 0 || list_member_oid(rel->type_hashes, hash))
+			rel->valid = false;
+	}
 }
 
 static void
@@ -50,6 +70,7 @@ create_cache(void)
 
 	cache = hash_create("datacake relations", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, invalidate_type, (Datum) 0);
 }
 
 uint64
@@ -98,30 +119,23 @@ describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
 {
 	Oid function;
 	bool is_varlena;
-	HeapTuple tuple;
-	Form_pg_type type;
 
 	column->attnum = att->attnum;
 	column->type = att->atttypid;
 	column->typmod = att->atttypmod;
+	column->varlena = att->attlen == -1;
 	column->generated = att->attgenerated != '\0';
+	column->base_type = getBaseType(att->atttypid);
+	column->canonical = dc_canonical_differs(column->base_type);
 	column->name = pstrdup(NameStr(att->attname));
-	column->type_name = format_type_extended(att->atttypid, att->atttypmod,
-											 FORMAT_TYPE_TYPEMOD_GIVEN |
-												 FORMAT_TYPE_FORCE_QUALIFY);
+	column->type_name = dc_type_name(att->atttypid, att->atttypmod);
 	if (strlen(column->type_name) > DC_BATCH_NAME_BYTES_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
 				 errmsg("type of column \"%s\" has a name longer than %d "
 						"bytes",
 						column->name, DC_BATCH_NAME_BYTES_MAX)));
-	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(att->atttypid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", att->atttypid);
-	type = (Form_pg_type) GETSTRUCT(tuple);
-	column->binary = OidIsValid(type->typsend) && OidIsValid(type->typreceive);
-	ReleaseSysCache(tuple);
-
+	column->binary = dc_type_is_portable(att->atttypid);
 	if (column->binary)
 	{
 		getTypeBinaryOutputInfo(att->atttypid, &function, &is_varlena);
@@ -179,16 +193,63 @@ describe_key(DcRel *rel, Relation relation)
 }
 
 static void
-describe(DcRel *rel, Relation relation, uint64 id)
+add_column(DcRel *rel, Form_pg_attribute att)
+{
+	DcColumn *column = &rel->columns[rel->column_count++];
+
+	describe_column(column, att, rel->context);
+	rel->has_texts |= !column->binary;
+	dc_type_depends(att->atttypid, &rel->type_hashes, &rel->type_relids);
+}
+
+/* The columns of a row's image, in the order of `order`; and the stamp's. */
+static void
+describe_columns(DcRel *rel, TupleDesc order, TupleDesc desc)
+{
+	for (int i = 0; i < order->natts; i++)
+	{
+		Form_pg_attribute wanted = TupleDescAttr(order, i);
+
+		for (int k = 0; k < desc->natts && !wanted->attisdropped; k++)
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, k);
+
+			if (att->attisdropped || att->attgenerated != '\0' ||
+				strcmp(NameStr(att->attname), NameStr(wanted->attname)) != 0)
+				continue;
+			if (strcmp(NameStr(att->attname), DC_STAMP_COLUMN) == 0)
+				rel->stamp_attnum = att->attnum;
+			else
+				add_column(rel, att);
+		}
+	}
+}
+
+/* A partition's rows are rows of its root: same columns, in the same order. */
+static void
+describe_partition(DcRel *rel, Relation relation, Oid root_id)
+{
+	Relation root = relation_open(root_id, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(relation);
+
+	describe_columns(rel, RelationGetDescr(root), desc);
+	rel->to_root = build_attrmap_by_name_if_req(desc, RelationGetDescr(root));
+	relation_close(root, NoLock);
+}
+
+static void
+describe(DcRel *rel, Relation relation, uint64 id, Oid root)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	MemoryContext old;
+	int level = dc_text_begin(); /* for names of types */
 
 	rel->context =
 		AllocSetContextCreate(CacheMemoryContext, "datacake relation",
 							  ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(rel->context);
 	rel->id = id;
+	rel->root = root;
 	rel->owner = relation->rd_rel->relowner;
 	rel->natts = desc->natts;
 	rel->values = palloc0(sizeof(Datum) * desc->natts);
@@ -196,19 +257,12 @@ describe(DcRel *rel, Relation relation, uint64 id)
 	rel->columns = palloc0(sizeof(DcColumn) * desc->natts);
 	rel->column_count = 0;
 	rel->stamp_attnum = InvalidAttrNumber;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped || att->attgenerated != '\0')
-			continue;
-		if (strcmp(NameStr(att->attname), DC_STAMP_COLUMN) == 0)
-			rel->stamp_attnum = att->attnum;
-		else
-			describe_column(&rel->columns[rel->column_count++], att,
-							rel->context);
-	}
+	if (root == rel->relid)
+		describe_columns(rel, desc, desc);
+	else
+		describe_partition(rel, relation, root);
 	describe_key(rel, relation);
+	dc_text_end(level);
 	MemoryContextSwitchTo(old);
 }
 
@@ -216,20 +270,64 @@ static DcRel *
 enter(Relation relation, uint64 id)
 {
 	Oid relid = RelationGetRelid(relation);
+	Oid root = dc_partition_root(relation, id);
 	bool found;
 	DcRel *rel;
 
 	if (cache == NULL)
 		create_cache();
 	rel = hash_search(cache, &relid, HASH_ENTER, &found);
+	/* who is at work with its columns, as with a batch, finds them still */
 	if (found && rel->context != NULL)
-		MemoryContextDelete(rel->context);
+		MemoryContextSetParent(rel->context, TopTransactionContext);
 	memset(rel, 0, sizeof(*rel));
 	rel->relid = relid;
 	rel->generation = ++generations;
 	rel->slot = -1;
-	describe(rel, relation, id);
+	describe(rel, relation, id, root);
+	if (rel->stamp_attnum == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("replicated table \"%s\" has lost its column \"%s\"",
+						RelationGetRelationName(relation), DC_STAMP_COLUMN)));
 	return rel;
+}
+
+bool
+dc_rel_is_defined(uint64 id)
+{
+	const char *arguments[1] = {dc_sql_number(id)};
+	DcRole role;
+	bool defined;
+
+	if (id == DC_CATALOGUE_ID)
+		return true;
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
+	PushActiveSnapshot(GetLatestSnapshot());
+	SPI_connect();
+	defined = dc_sql("SELECT FROM datacake.keyspace WHERE id = $1::bigint", 1,
+					 arguments) == 1;
+	SPI_finish();
+	PopActiveSnapshot();
+	dc_role_end(role);
+	return defined;
+}
+
+/*
+ * A table that was restored from a dump bears our triggers, but its rows are
+ * no entries here: it was never adopted.
+ */
+static int
+find_slot(const DcRel *rel)
+{
+	int slot = dc_keyspace_by_id(rel->id);
+
+	if (slot >= 0)
+		return dc_keyspace(slot)->relid == rel->root ? slot : -1;
+	/* before the rebuild came to it */
+	return dc_phase() != DC_PHASE_READY && dc_rel_is_defined(rel->id) ?
+			   dc_keyspace_enter(rel->id, rel->root, rel->key_bytes) :
+			   -1;
 }
 
 DcRel *
@@ -248,12 +346,20 @@ dc_rel(Relation relation)
 	if (id == 0)
 		return NULL;
 	rel = enter(relation, id);
-	if (rel->stamp_attnum == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("replicated table \"%s\" has lost its column \"%s\"",
-						RelationGetRelationName(relation), DC_STAMP_COLUMN)));
-	rel->slot = dc_keyspace_enter(id, relid, rel->key_bytes);
+	rel->slot = find_slot(rel);
+	rel->valid = rel->slot >= 0;
+	return rel->valid ? rel : NULL;
+}
+
+DcRel *
+dc_rel_adopt(Relation relation)
+{
+	uint64 id = dc_rel_keyspace_id(relation);
+	DcRel *rel = id != 0 ? enter(relation, id) : NULL;
+
+	if (rel == NULL)
+		return NULL;
+	rel->slot = dc_keyspace_enter(id, rel->root, rel->key_bytes);
 	rel->valid = true;
 	return rel;
 }
@@ -264,7 +370,7 @@ static bool
 is_raw_varlena(Oid type)
 {
 	return type == TEXTOID || type == VARCHAROID || type == BPCHAROID ||
-		   type == BYTEAOID;
+		   type == BYTEAOID || type == XMLOID;
 }
 
 static void
@@ -371,14 +477,32 @@ append_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 					 errmsg("null value in key column \"%s\" of a replicated "
 							"table",
 							rel->keys[i]->name)));
-		append_value(rel->keys[i], values[att], rel->key_bytes > 0 ? -1 : 0,
-					 out);
+		append_value(rel->keys[i],
+					 rel->keys[i]->canonical ?
+						 dc_canonical(rel->keys[i]->base_type, values[att]) :
+						 values[att],
+					 rel->key_bytes > 0 ? -1 : 0, out);
 	}
+}
+
+/* Before a buffer that is too small for it complains in its own words. */
+static void
+check_image_size(Size length)
+{
+	if (length <= DC_BATCH_BYTES_MAX)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("row of a replicated table is too large"),
+					errdetail("It takes %zu bytes or more; the limit is %u.",
+							  length, DC_BATCH_BYTES_MAX),
+					errhint("Divide the value among several rows.")));
 }
 
 static void
 append_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 {
+	int start = out->len;
+
 	for (int i = 0; i < rel->column_count; i++)
 	{
 		DcColumn *column = &rel->columns[i];
@@ -387,35 +511,55 @@ append_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 		if (nulls[att])
 			append_varint(out, 0);
 		else
+		{
+			if (column->varlena)
+				check_image_size((Size) (out->len - start) +
+								 toast_raw_datum_size(values[att]) - VARHDRSZ);
 			append_value(column, values[att], 1, out);
+		}
+		check_image_size((Size) (out->len - start));
 	}
 }
 
-/*
- * Send functions convert text to the encoding of the client; between nodes
- * it travels in that of the database.
- */
-static void
-in_database_encoding(void (*append)(DcRel *, Datum *, bool *, StringInfo),
-					 DcRel *rel, Datum *values, bool *nulls, StringInfo out)
-{
-	int client = pg_get_client_encoding();
+typedef void (*AppendRow)(DcRel *rel, Datum *values, bool *nulls,
+						  StringInfo out);
 
-	if (likely(client == GetDatabaseEncoding()))
-	{
-		append(rel, values, nulls, out);
-		return;
-	}
+/* Send functions convert text to the encoding of the client. */
+static void
+append_unconverted(AppendRow append, int client, DcRel *rel, Datum *values,
+				   bool *nulls, StringInfo out)
+{
 	PG_TRY();
 	{
 		SetClientEncoding(GetDatabaseEncoding());
 		append(rel, values, nulls, out);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		SetClientEncoding(client);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	SetClientEncoding(client);
+}
+
+/*
+ * Whatever the settings of the session are, the bytes are the same: text in
+ * the encoding of the database, and see type.h.
+ */
+static void
+append_alike(AppendRow append, DcRel *rel, Datum *values, bool *nulls,
+			 StringInfo out)
+{
+	int client = pg_get_client_encoding();
+	int level = rel->has_texts ? dc_text_begin() : 0;
+
+	if (likely(client == GetDatabaseEncoding()))
+		append(rel, values, nulls, out);
+	else
+		append_unconverted(append, client, rel, values, nulls, out);
+	if (rel->has_texts)
+		dc_text_end(level);
 }
 
 void
@@ -423,7 +567,7 @@ dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 {
 	int start = out->len;
 
-	in_database_encoding(append_key, rel, values, nulls, out);
+	append_alike(append_key, rel, values, nulls, out);
 	if (out->len - start > (int) DC_KEY_BYTES_MAX)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("key of a replicated table is too long"),
@@ -434,21 +578,35 @@ dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 void
 dc_rel_image(DcRel *rel, Datum *values, bool *nulls, StringInfo out)
 {
-	int start = out->len;
+	append_alike(append_image, rel, values, nulls, out);
+}
 
-	in_database_encoding(append_image, rel, values, nulls, out);
-	if ((uint32) (out->len - start) > DC_BATCH_BYTES_MAX)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("row of a replicated table is too large"),
-						errdetail("It takes %d bytes; the limit is %u.",
-								  out->len - start, DC_BATCH_BYTES_MAX)));
+/* Only rows that might be too large are made into images for that. */
+void
+dc_rel_check_size(DcRel *rel, Datum *values, bool *nulls)
+{
+	Size size = 0;
+	StringInfoData image;
+
+	for (int i = 0; i < rel->column_count; i++)
+	{
+		int att = rel->columns[i].attnum - 1;
+
+		if (rel->columns[i].varlena && !nulls[att])
+			size += toast_raw_datum_size(values[att]);
+	}
+	if (size < DC_BATCH_BYTES_MAX / 8)
+		return;
+	initStringInfo(&image);
+	dc_rel_image(rel, values, nulls, &image);
+	pfree(image.data);
 }
 
 void
 dc_rel_dictionary(DcRel *rel, StringInfo out)
 {
-	char *schema = get_namespace_name(get_rel_namespace(rel->relid));
-	char *name = get_rel_name(rel->relid);
+	char *schema = get_namespace_name(get_rel_namespace(rel->root));
+	char *name = get_rel_name(rel->root);
 
 	append_integer(out, rel->id, 8);
 	append_counted(out, schema, strlen(schema), 0);
@@ -512,6 +670,7 @@ dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length, Datum *values,
 				  bool *nulls)
 {
 	DcReader r;
+	int level = rel->has_texts ? dc_text_begin() : 0;
 
 	dc_reader_init(&r, data, length);
 	for (int i = 0; i < rel->key_count; i++)
@@ -527,6 +686,19 @@ dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length, Datum *values,
 	}
 	if (dc_reader_finish(&r) != DC_OK)
 		malformed("key");
+	if (rel->has_texts)
+		dc_text_end(level);
+}
+
+static bool
+has_texts(DcColumn **columns, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (columns[i] != NULL && !columns[i]->binary)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -534,6 +706,8 @@ dc_rel_image_decode(DcColumn **columns, int count, const uint8 *data,
 					Size length, Datum *values, bool *nulls)
 {
 	DcReader r;
+	bool texts = has_texts(columns, count);
+	int level = texts ? dc_text_begin() : 0;
 
 	dc_reader_init(&r, data, length);
 	for (int i = 0; i < count; i++)
@@ -553,6 +727,8 @@ dc_rel_image_decode(DcColumn **columns, int count, const uint8 *data,
 	}
 	if (dc_reader_finish(&r) != DC_OK)
 		malformed("row image");
+	if (texts)
+		dc_text_end(level);
 }
 
 /* --- rows --- */
@@ -566,16 +742,55 @@ dc_rel_stamp(DcRel *rel, TupleTableSlot *slot)
 	return null ? DC_HLC_NONE : (DcHlc) DatumGetInt64(stamp);
 }
 
+void
+dc_rel_to_root(const DcRel *partition, TupleTableSlot *from, TupleTableSlot *to)
+{
+	if (partition->to_root != NULL)
+		(void) execute_attr_map_slot(partition->to_root, from, to);
+	else
+		(void) ExecCopySlot(to, from);
+	ExecMaterializeSlot(to);
+}
+
+static bool
+find_in_partition(DcRel *rel, Relation relation, const uint8 *key, Size length,
+				  Snapshot snapshot, TupleTableSlot *slot)
+{
+	Oid relid = dc_partition_find(relation, rel, rel->values);
+	Relation partition;
+	DcRel *part;
+	TupleTableSlot *row;
+	bool found = false;
+
+	if (!OidIsValid(relid))
+		return false;
+	partition = relation_open(relid, AccessShareLock);
+	part = dc_rel(partition);
+	if (part != NULL)
+	{
+		row = table_slot_create(partition, NULL);
+		found = dc_rel_find(part, partition, key, length, snapshot, row);
+		if (found)
+			dc_rel_to_root(part, row, slot);
+		ExecDropSingleTupleTableSlot(row);
+	}
+	relation_close(partition, NoLock);
+	return found;
+}
+
 bool
 dc_rel_find(DcRel *rel, Relation relation, const uint8 *key, Size length,
 			Snapshot snapshot, TupleTableSlot *slot)
 {
-	Relation index = index_open(rel->pk_index, AccessShareLock);
+	Relation index;
 	ScanKeyData keys[INDEX_MAX_KEYS];
 	IndexScanDesc scan;
 	bool found;
 
 	dc_rel_key_decode(rel, key, length, rel->values, rel->nulls);
+	if (dc_is_partitioned(relation))
+		return find_in_partition(rel, relation, key, length, snapshot, slot);
+	index = index_open(rel->pk_index, AccessShareLock);
 	for (int i = 0; i < rel->key_count; i++)
 	{
 		Oid family = index->rd_opfamily[i];

@@ -8,12 +8,18 @@
  * keep it.  The description is cached per process and rebuilt after the
  * relation changed.
  *
+ * A partitioned table is one keyspace (partition.h).  Each partition has a
+ * description of its own, with the columns in the order of the root: key and
+ * image of a row are the same bytes, wherever it is stored.
+ *
  * Key bytes: a single column of fixed width as it is; otherwise varint length
- * and bytes of each column.
+ * and bytes of each column.  Keys are compared as bytes everywhere, so equal
+ * values become equal bytes (canonical.h).
  * Image: for each column varint length + 1 and bytes, or 0 for NULL.  The
- * bytes are those of the type's send function, or its text where it has none;
- * text in the encoding of the database, whatever the client's is.  Whoever
- * decodes runs in a session whose client encoding is the database's.
+ * bytes are those of the type's send function, or its text where that would
+ * mean something else elsewhere (type.h); text in the encoding of the database,
+ * whatever the client's is.  Whoever decodes runs in a session whose client
+ * encoding is the database's.
  */
 #ifndef DATACAKE_REL_H
 #define DATACAKE_REL_H
@@ -43,9 +49,12 @@ typedef struct DcColumn
 	Oid type;
 	int32 typmod;
 	bool generated;
-	bool binary; /* send and receive exist */
+	bool varlena;
+	bool binary;    /* by send and receive; else as text (type.h) */
+	bool canonical; /* equal values can differ; keys hold one form of them */
+	Oid base_type;  /* of a domain */
 	char *name;
-	char *type_name; /* as format_type prints it, schema-qualified */
+	char *type_name; /* as nodes compare it (type.h) */
 	FmgrInfo output; /* send or output */
 	FmgrInfo input;  /* receive or input */
 	Oid ioparam;
@@ -54,6 +63,7 @@ typedef struct DcColumn
 typedef struct DcRel
 {
 	Oid relid; /* hash key */
+	Oid root;  /* the keyspace's table; itself, unless this is a partition */
 	bool valid;
 	uint64 generation; /* another one for each description */
 	uint64 id;
@@ -66,17 +76,34 @@ typedef struct DcRel
 	DcColumn **keys;
 	int column_count; /* without the stamp and generated columns */
 	DcColumn *columns;
+	bool has_texts;    /* a column that is not binary */
+	List *type_hashes; /* of the types that this rests on, and ... */
+	List *type_relids; /* ... of relations, for composite ones (type.h) */
 	int natts;
+	struct AttrMap *to_root; /* of a partition; NULL: the same columns */
+	struct AttrMap *from_root;
 	Datum *values; /* scratch of natts */
 	bool *nulls;
 	MemoryContext context;
 } DcRel;
 
 /*
- * The description of an open relation; NULL if it is no keyspace.  Stays
- * valid until the relation's lock is released.
+ * The description of an open relation; NULL if it is no keyspace, although it
+ * may bear the triggers of one (restored from a dump).  Stays valid until the
+ * relation's lock is released; its columns, should a later call describe the
+ * relation anew, until the transaction ends.
  */
 extern DcRel *dc_rel(Relation relation);
+
+/* The same for a table that becomes a keyspace: its id is entered. */
+extern DcRel *dc_rel_adopt(Relation relation);
+
+/* Does the cluster know a keyspace of this id?  In a transaction. */
+extern bool dc_rel_is_defined(uint64 id);
+
+/* A row of a partition, as a row of the root; materialized. */
+extern void dc_rel_to_root(const DcRel *partition, TupleTableSlot *from,
+						   TupleTableSlot *to);
 
 /* The keyspace id in the trigger argument of this relation; 0: none. */
 extern uint64 dc_rel_keyspace_id(Relation relation);
@@ -87,9 +114,12 @@ extern void dc_rel_dictionary(DcRel *rel, StringInfo out);
 /* Appends the key of a row, given as values by attribute. */
 extern void dc_rel_key(DcRel *rel, Datum *values, bool *nulls, StringInfo out);
 
-/* Appends the image of a row. */
+/* Appends the image of a row; ERROR if it is too large (DC_BATCH_BYTES_MAX). */
 extern void dc_rel_image(DcRel *rel, Datum *values, bool *nulls,
 						 StringInfo out);
+
+/* ERROR if the image of the row would be too large. */
+extern void dc_rel_check_size(DcRel *rel, Datum *values, bool *nulls);
 
 /* Key bytes -> values of the key columns; ERROR if malformed. */
 extern void dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length,

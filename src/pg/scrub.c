@@ -19,6 +19,7 @@
 #include "utils/wait_event.h"
 
 #include "mend.h"
+#include "partition.h"
 #include "sketch.h"
 
 #define BLOCKS_AT_ONCE 1024  /* 8 MB in one transaction */
@@ -66,62 +67,105 @@ dc_key_list_clear(DcKeyList *list)
 
 /* --- the pass over the table --- */
 
-/* Rows of the blocks from `block` on; false at the end of the table. */
-static bool
-visit_blocks(int slot, BlockNumber block, DcRowVisitor visit, void *arg,
-			 uint64 *rows)
+/* The next blocks to be read: of one table, or partition after partition. */
+typedef struct Place
 {
-	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
-	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
-	BlockNumber end;
+	Oid relid;
+	BlockNumber block;
+} Place;
+
+/* Rows of the blocks from `block` on; false at the end of this table. */
+static bool
+visit_blocks(Relation relation, DcRel *rel, BlockNumber block,
+			 DcRowVisitor visit, void *arg, uint64 *rows)
+{
+	BlockNumber end = RelationGetNumberOfBlocks(relation);
 	ItemPointerData from;
 	ItemPointerData to;
 	TableScanDesc scan;
 	TupleTableSlot *row;
 	StringInfoData key;
-	bool more;
+
+	if (block >= end)
+		return false;
+	initStringInfo(&key);
+	ItemPointerSet(&from, block, FirstOffsetNumber);
+	ItemPointerSet(&to, Min(block + BLOCKS_AT_ONCE, end) - 1, MaxOffsetNumber);
+	row = table_slot_create(relation, NULL);
+	scan = table_beginscan_tidrange(relation, GetActiveSnapshot(), &from, &to);
+	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		resetStringInfo(&key);
+		dc_rel_key(rel, row->tts_values, row->tts_isnull, &key);
+		visit(rel, row, dc_key_make((uint8 *) key.data, (Size) key.len), arg);
+		(*rows)++;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	return true;
+}
+
+/* The table at the place, or the one after it; false: there is none. */
+static bool
+find_table(int slot, Place *place)
+{
+	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
+	ListCell *cell;
+	Oid found = InvalidOid;
 
 	if (relation == NULL)
 		return false;
-	end = RelationGetNumberOfBlocks(relation);
-	more = rel != NULL && block < end;
-	if (more)
+	foreach (cell,
+			 dc_partition_leaves(RelationGetRelid(relation), AccessShareLock))
 	{
-		initStringInfo(&key);
-		ItemPointerSet(&from, block, FirstOffsetNumber);
-		ItemPointerSet(&to, Min(block + BLOCKS_AT_ONCE, end) - 1,
-					   MaxOffsetNumber);
-		row = table_slot_create(relation, NULL);
-		scan =
-			table_beginscan_tidrange(relation, GetActiveSnapshot(), &from, &to);
-		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, row))
-		{
-			CHECK_FOR_INTERRUPTS();
-			slot_getallattrs(row);
-			resetStringInfo(&key);
-			dc_rel_key(rel, row->tts_values, row->tts_isnull, &key);
-			visit(rel, row, dc_key_make((uint8 *) key.data, (Size) key.len),
-				  arg);
-			(*rows)++;
-		}
-		table_endscan(scan);
-		ExecDropSingleTupleTableSlot(row);
+		found = lfirst_oid(cell);
+		if (found >= place->relid)
+			break;
 	}
 	relation_close(relation, NoLock);
-	return more;
+	if (found < place->relid)
+		return false;
+	if (found != place->relid)
+		*place = (Place){.relid = found};
+	return true;
+}
+
+/* In a transaction.  False: nothing is left. */
+static bool
+visit_next(int slot, Place *place, DcRowVisitor visit, void *arg, uint64 *rows)
+{
+	Relation relation;
+	DcRel *rel;
+	bool more;
+
+	if (!find_table(slot, place))
+		return false;
+	relation = relation_open(place->relid, AccessShareLock);
+	rel = dc_rel(relation);
+	more = rel != NULL &&
+		   visit_blocks(relation, rel, place->block, visit, arg, rows);
+	relation_close(relation, NoLock);
+	if (more)
+		place->block += BLOCKS_AT_ONCE;
+	else
+		*place = (Place){.relid = place->relid + 1};
+	return true;
 }
 
 uint64
 dc_scrub_visit(int slot, DcRowVisitor visit, void *arg, void (*check)(void))
 {
 	MemoryContext context = CurrentMemoryContext;
+	Place place = {0};
 	uint64 rows = 0;
 	bool more = true;
 
-	for (BlockNumber block = 0; more; block += BLOCKS_AT_ONCE)
+	while (more)
 	{
 		dc_transaction_begin();
-		more = visit_blocks(slot, block, visit, arg, &rows);
+		more = visit_next(slot, &place, visit, arg, &rows);
 		dc_transaction_commit(context);
 		if (check != NULL)
 			check();

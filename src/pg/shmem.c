@@ -4,6 +4,9 @@
  */
 #include "shmem.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -134,6 +137,21 @@ dc_shmem_request(void)
 	shmem_startup_hook = startup;
 }
 
+bool
+dc_here(void)
+{
+	static Oid here = InvalidOid;
+	char *name;
+
+	if (MyDatabaseId == here || !IsTransactionState())
+		return true;
+	name = get_database_name(MyDatabaseId);
+	if (name == NULL || strcmp(name, datacake_database) != 0)
+		return false;
+	here = MyDatabaseId;
+	return true;
+}
+
 void
 dc_require_loaded(void)
 {
@@ -150,6 +168,18 @@ dc_require_loaded(void)
 				 errhint("Set \"datacake.node_id\", \"datacake.cluster_id\" "
 						 "and \"datacake.cluster_key_file\", and restart "
 						 "the server.")));
+	if (!dc_here())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("datacake replicates database \"%s\", not \"%s\"",
+						datacake_database, get_database_name(MyDatabaseId)),
+				 errhint("Use it there, or change \"datacake.database\" and "
+						 "restart.")));
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("datacake does not run on a standby server"),
+				 errhint("Use the primary server, or promote this one.")));
 }
 
 #define READY_WAIT_MS 30000

@@ -377,6 +377,9 @@ extern void dc_shmem_request(void);
 /* ERROR unless the library was preloaded and the node is configured. */
 extern void dc_require_loaded(void);
 
+/* Is this the database that takes part? */
+extern bool dc_here(void);
+
 /*
  * Waits until the metadata is complete; ERROR YD024 after some seconds.
  */

@@ -115,6 +115,10 @@ dc_role_begin(Oid role, bool restricted)
 		(void) set_config_option("search_path", OWN_PATH, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 								 false);
+	if (quote_all_identifiers) /* names of types are compared */
+		(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
 	return before;
 }
 

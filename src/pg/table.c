@@ -4,18 +4,42 @@
  */
 #include "table.h"
 
+#include "access/relation.h"
 #include "access/tableam.h"
+#include "access/tupconvert.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "nodes/makefuncs.h"
+#include "utils/snapmgr.h"
+
+#include "partition.h"
+
+/* Slots and indexes; the execution state is there. */
+static void
+open_rows(DcTable *table, bool check)
+{
+	EState *estate = table->estate;
+	TupleDesc desc = RelationGetDescr(table->relation);
+
+	/* where AFTER triggers look for it */
+	estate->es_opened_result_relations =
+		lappend(estate->es_opened_result_relations, table->result);
+	table->remote = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
+	table->local = table_slot_create(table->relation, &estate->es_tupleTable);
+	if (!dc_is_partitioned(table->relation))
+		ExecOpenIndices(table->result, check);
+}
 
 void
 dc_table_open(DcTable *table, Relation relation, DcRel *rel, bool check)
 {
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 
+	memset(table, 0, sizeof(*table));
 	table->relation = relation;
 	table->rel = rel;
+	table->check = check;
+	table->at = dc_is_partitioned(relation) ? NULL : table;
 	table->estate = CreateExecutorState();
 	rte->rtekind = RTE_RELATION;
 	rte->relid = RelationGetRelid(relation);
@@ -24,62 +48,186 @@ dc_table_open(DcTable *table, Relation relation, DcRel *rel, bool check)
 	ExecInitRangeTable(table->estate, list_make1(rte));
 	table->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->result, relation, 1, NULL, 0);
-	/* where AFTER triggers look for it */
-	table->estate->es_opened_result_relations = list_make1(table->result);
 	table->estate->es_output_cid = GetCurrentCommandId(true);
-	ExecOpenIndices(table->result, check);
+	open_rows(table, check);
 	EvalPlanQualInit(&table->epq, table->estate, NULL, NIL, -1);
-	table->remote =
-		ExecInitExtraTupleSlot(table->estate, RelationGetDescr(relation),
-							   &TTSOpsVirtual);
-	table->local = table_slot_create(relation, &table->estate->es_tupleTable);
 	AfterTriggerBeginQuery();
 }
 
 void
 dc_table_close(DcTable *table)
 {
+	ListCell *cell;
+
 	AfterTriggerEndQuery(table->estate);
 	EvalPlanQualEnd(&table->epq);
-	ExecCloseIndices(table->result);
+	foreach (cell, table->parts)
+	{
+		DcTable *part = lfirst(cell);
+
+		ExecCloseIndices(part->result);
+	}
+	if (!dc_is_partitioned(table->relation))
+		ExecCloseIndices(table->result);
 	ExecResetTupleTable(table->estate->es_tupleTable, false);
+	foreach (cell, table->parts)
+	{
+		DcTable *part = lfirst(cell);
+
+		relation_close(part->relation, NoLock);
+	}
 	FreeExecutorState(table->estate);
 	CommandCounterIncrement();
 }
 
-DcHlc
-dc_table_find(DcTable *table, const uint8 *key, Size length)
+/* --- partitions --- */
+
+static DcTable *
+open_part(DcTable *table, Oid relid)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->estate->es_query_cxt);
+	DcTable *part = palloc0(sizeof(DcTable));
+
+	part->relation = relation_open(relid, RowExclusiveLock);
+	part->rel = dc_rel(part->relation);
+	if (part->rel == NULL)
+		elog(ERROR, "partition \"%s\" belongs to no keyspace",
+			 RelationGetRelationName(part->relation));
+	part->estate = table->estate;
+	part->at = part;
+	part->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(part->result, part->relation, 0, table->result, 0);
+	open_rows(part, table->check);
+	EvalPlanQualInit(&part->epq, part->estate, NULL, NIL, -1);
+	table->parts = lappend(table->parts, part);
+	MemoryContextSwitchTo(old);
+	return part;
+}
+
+DcTable *
+dc_table_part(DcTable *table, Oid relid)
+{
+	ListCell *cell;
+
+	if (relid == RelationGetRelid(table->relation))
+		return table;
+	foreach (cell, table->parts)
+	{
+		DcTable *part = lfirst(cell);
+
+		if (RelationGetRelid(part->relation) == relid)
+			return part;
+	}
+	return open_part(table, relid);
+}
+
+/* The partition for the key in `remote`; NULL: there is none. */
+static DcTable *
+route(DcTable *table)
+{
+	Oid relid;
+
+	if (!dc_is_partitioned(table->relation))
+		return table;
+	relid = dc_partition_find(table->relation, table->rel,
+							  table->remote->tts_values);
+	return OidIsValid(relid) ? dc_table_part(table, relid) : NULL;
+}
+
+/* `remote`, as a row of the partition. */
+static TupleTableSlot *
+row_of_part(DcTable *table, DcTable *part)
+{
+	if (part == table || part->rel->from_root == NULL)
+		return table->remote;
+	return execute_attr_map_slot(part->rel->from_root, table->remote,
+								 part->remote);
+}
+
+/* --- finding --- */
+
+static void
+decode_key(DcTable *table, const uint8 *key, Size length)
 {
 	TupleTableSlot *slot = table->remote;
 
-	ResetPerTupleExprContext(table->estate);
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, sizeof(bool) * table->rel->natts);
 	dc_rel_key_decode(table->rel, key, length, slot->tts_values,
 					  slot->tts_isnull);
 	ExecStoreVirtualTuple(slot);
-	if (!RelationFindReplTupleByIndex(table->relation, table->rel->pk_index,
-									  LockTupleExclusive, slot, table->local))
+}
+
+/* What was found in a partition, as a row of the root. */
+static void
+show_local(DcTable *table)
+{
+	if (table->at != table)
+		dc_rel_to_root(table->at->rel, table->at->local, table->local);
+}
+
+DcHlc
+dc_table_find(DcTable *table, const uint8 *key, Size length)
+{
+	ResetPerTupleExprContext(table->estate);
+	decode_key(table, key, length);
+	table->at = route(table);
+	if (table->at == NULL)
 		return DC_HLC_NONE;
+	if (table->at != table)
+		decode_key(table->at, key, length);
+	if (!RelationFindReplTupleByIndex(table->at->relation,
+									  table->at->rel->pk_index,
+									  LockTupleExclusive, table->at->remote,
+									  table->at->local))
+		return DC_HLC_NONE;
+	show_local(table);
 	return dc_rel_stamp(table->rel, table->local);
 }
+
+bool
+dc_table_find_rival(DcTable *table)
+{
+	ItemPointerData tid;
+
+	table->at = route(table);
+	ItemPointerSetInvalid(&tid);
+	if (table->at == NULL ||
+		ExecCheckIndexConstraints(table->at->result,
+								  row_of_part(table, table->at), table->estate,
+								  &tid, NIL) ||
+		!ItemPointerIsValid(&tid) ||
+		!table_tuple_fetch_row_version(table->at->relation, &tid, SnapshotAny,
+									   table->at->local))
+		return false;
+	show_local(table);
+	return true;
+}
+
+/* --- writing --- */
 
 void
 dc_table_insert(DcTable *table)
 {
-	ExecSimpleRelationInsert(table->result, table->estate, table->remote);
+	table->at = route(table);
+	if (table->at == NULL)
+		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
+						errmsg("no partition of relation \"%s\" found for row",
+							   RelationGetRelationName(table->relation))));
+	ExecSimpleRelationInsert(table->at->result, table->estate,
+							 row_of_part(table, table->at));
 }
 
 void
 dc_table_update(DcTable *table)
 {
-	ExecSimpleRelationUpdate(table->result, table->estate, &table->epq,
-							 table->local, table->remote);
+	ExecSimpleRelationUpdate(table->at->result, table->estate, &table->at->epq,
+							 table->at->local, row_of_part(table, table->at));
 }
 
 void
 dc_table_delete(DcTable *table)
 {
-	ExecSimpleRelationDelete(table->result, table->estate, &table->epq,
-							 table->local);
+	ExecSimpleRelationDelete(table->at->result, table->estate, &table->at->epq,
+							 table->at->local);
 }

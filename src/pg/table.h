@@ -5,6 +5,9 @@
  * One open table with its indexes, in the current (sub)transaction.  Rows are
  * found by key and locked; writers in progress are waited for.  Triggers fire
  * as session_replication_role says.
+ *
+ * Of a partitioned table each partition is a DcTable of its own, opened when a
+ * key first leads there; `remote` and `local` of the root are rows of the root.
  */
 #ifndef DATACAKE_TABLE_H
 #define DATACAKE_TABLE_H
@@ -24,6 +27,9 @@ typedef struct DcTable
 	EPQState epq;
 	TupleTableSlot *remote; /* what comes in: a key, then a row */
 	TupleTableSlot *local;  /* what was found and locked */
+	List *parts;            /* DcTable of each partition used so far */
+	struct DcTable *at;     /* where the key leads: itself, or NULL: nowhere */
+	bool check;
 } DcTable;
 
 /*
@@ -39,6 +45,12 @@ extern void dc_table_close(DcTable *table);
  * none.  Leaves the key in `remote`.
  */
 extern DcHlc dc_table_find(DcTable *table, const uint8 *key, Size length);
+
+/* Another row with a unique value of `remote`, unlocked, into `local`. */
+extern bool dc_table_find_rival(DcTable *table);
+
+/* This partition, or the table itself, opened alike. */
+extern DcTable *dc_table_part(DcTable *table, Oid relid);
 
 extern void dc_table_insert(DcTable *table); /* remote */
 extern void dc_table_update(DcTable *table); /* local -> remote */

@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -49,16 +48,8 @@ Datum
 datacake_check_database(PG_FUNCTION_ARGS)
 {
 	static bool registered = false;
-	const char *here = get_database_name(MyDatabaseId);
 
 	dc_require_loaded();
-	if (strcmp(here, datacake_database) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("datacake replicates database \"%s\", not \"%s\"",
-						datacake_database, here),
-				 errhint("Create the extension there, or change "
-						 "\"datacake.database\" and restart.")));
 	if (!registered)
 		RegisterXactCallback(on_transaction_event, NULL);
 	registered = true;

@@ -17,8 +17,9 @@ CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY);
 SELECT datacake.replicate_table('unlogged');
 CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
 CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (10);
-SELECT datacake.replicate_table('parted');
 SELECT datacake.replicate_table('part');
+CREATE UNLOGGED TABLE unlogged_part PARTITION OF parted FOR VALUES FROM (10) TO (20);
+SELECT datacake.replicate_table('parted');
 CREATE TABLE parent (id int PRIMARY KEY);
 CREATE TABLE child () INHERITS (parent);
 SELECT datacake.replicate_table('parent');
@@ -53,19 +54,19 @@ SELECT datacake.replicate_table('datacake.vector');
 SELECT datacake.unreplicate_table('datacake.vector');
 \set VERBOSITY default
 
--- keys are compared as bytes, so equal keys must have equal bytes:
--- 1.0 = 1.00, 0.0 = -0.0, 'a' = 'a  ', and in this collation 'a' = 'A'
-CREATE TABLE numeric_key (id numeric PRIMARY KEY);
-SELECT datacake.replicate_table('numeric_key');
-CREATE TABLE float_key (id float8 PRIMARY KEY);
-SELECT datacake.replicate_table('float_key');
-CREATE TABLE char_key (id char(10) PRIMARY KEY);
-SELECT datacake.replicate_table('char_key');
+-- equal keys that differ in bytes, where no form of them stands for all:
+-- in this collation 'a' = 'A', and 1 month = 30 days
 CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE any_case_key (id text COLLATE any_case PRIMARY KEY);
 SELECT datacake.replicate_table('any_case_key');
-CREATE TABLE half_numeric_key (a int, b numeric, PRIMARY KEY (a, b));
-SELECT datacake.replicate_table('half_numeric_key');
+CREATE TABLE any_case_char_key (id char(10) COLLATE any_case PRIMARY KEY);
+SELECT datacake.replicate_table('any_case_char_key');
+CREATE TABLE interval_key (id interval PRIMARY KEY);
+SELECT datacake.replicate_table('interval_key');
+CREATE TABLE half_interval_key (a int, b interval, PRIMARY KEY (a, b));
+SELECT datacake.replicate_table('half_interval_key');
+CREATE TABLE array_key (id numeric[] PRIMARY KEY);
+SELECT datacake.replicate_table('array_key');
 CREATE TABLE generated_key (a int, b int GENERATED ALWAYS AS (a * 2) STORED PRIMARY KEY);
 SELECT datacake.replicate_table('generated_key');
 
@@ -75,7 +76,7 @@ SELECT attrelid::regclass FROM pg_attribute WHERE attname = '_stamp' AND attreli
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname ~ 'datacake' AND tgrelid <> 'datacake.keyspace'::regclass;
 
 DROP TABLE no_key, unique_is_not_enough, deferrable_unique, temporary, unlogged, parted, parent, child, deferrable_key, forced, own_stamp,
-    numeric_key, float_key, char_key, any_case_key, half_numeric_key, generated_key CASCADE;
+    any_case_key, any_case_char_key, interval_key, half_interval_key, array_key, generated_key CASCADE;
 DROP FOREIGN DATA WRAPPER nowhere CASCADE;
 DROP COLLATION any_case;
 DROP SEQUENCE a_sequence;
@@ -120,6 +121,39 @@ DROP TABLE by_int2, by_int4, by_int8, by_uuid, by_text, by_varchar, by_bytea, by
     by_enum, by_domain, by_several;
 DROP DOMAIN positive;
 DROP TYPE colour;
+
+-- equal keys are one key, however they are written; the row keeps what was written
+CREATE DOMAIN price AS numeric CHECK (VALUE > 0);
+CREATE TABLE by_numeric (k numeric PRIMARY KEY, v int);
+CREATE TABLE by_price (k price PRIMARY KEY, v int);
+CREATE TABLE by_float4 (k float4 PRIMARY KEY, v int);
+CREATE TABLE by_float8 (k float8 PRIMARY KEY, v int);
+CREATE TABLE by_char (k char(5) PRIMARY KEY, v int);
+CREATE TABLE by_blanks (k bpchar PRIMARY KEY, v int);
+CREATE TABLE by_both (a int, b numeric, v int, PRIMARY KEY (b, a));
+SELECT tablename, datacake.replicate_table(tablename::regclass) FROM pg_tables WHERE tablename ~ '^by_' ORDER BY 1;
+INSERT INTO by_numeric VALUES (1.0, 1), (100, 1), (0.00, 1), ('NaN', 1), ('infinity', 1);
+INSERT INTO by_numeric VALUES (1.00, 2), (1e2, 2), (0, 2), ('NaN', 2), ('infinity', 2) ON CONFLICT (k) DO UPDATE SET k = excluded.k, v = excluded.v;
+INSERT INTO by_price VALUES (1.0, 1);
+UPDATE by_price SET k = 1.000, v = 2;
+INSERT INTO by_float4 VALUES (0, 1), ('NaN', 1);
+UPDATE by_float4 SET k = -k, v = 2;
+INSERT INTO by_float8 VALUES (0, 1), ('NaN', 1);
+UPDATE by_float8 SET k = -k, v = 2;
+INSERT INTO by_char VALUES ('a', 1), ('', 1);
+UPDATE by_char SET k = rtrim(k) || ' ', v = 2;
+INSERT INTO by_blanks VALUES ('a', 1);
+UPDATE by_blanks SET k = 'a  ', v = 2;
+INSERT INTO by_both VALUES (1, 1.0, 1);
+UPDATE by_both SET b = 1.000, v = 2;
+SELECT relation, live, dead FROM datacake.keyspaces ORDER BY relation::text;
+SELECT k, v FROM by_numeric ORDER BY k;
+SELECT k, v FROM by_float8 ORDER BY k;
+DELETE FROM by_numeric WHERE k = 100.0;
+SELECT live FROM datacake.keyspaces WHERE relation = 'by_numeric'::regclass;
+SELECT tablename, datacake.unreplicate_table(tablename::regclass) FROM pg_tables WHERE tablename ~ '^by_' ORDER BY 1;
+DROP TABLE by_numeric, by_price, by_float4, by_float8, by_char, by_blanks, by_both;
+DROP DOMAIN price;
 
 --
 -- A table with rows is adopted as it is, without a rewrite

@@ -109,7 +109,7 @@ SELECT datacake.create_keyspace('ill', NULL);
 SELECT datacake.create_keyspace('');
 SELECT datacake.create_keyspace('pg_ill');
 SELECT datacake.create_keyspace('datacake');
-SELECT datacake.create_keyspace('ill', 'numeric');
+SELECT datacake.create_keyspace('ill', 'interval');
 SELECT datacake.create_keyspace('ill', 'json');
 SELECT datacake.create_keyspace('ill', 'text', 'no_such_type');
 SELECT to_regnamespace('ill') IS NULL AS nothing_left;

@@ -30,6 +30,9 @@ use Time::HiRes qw(time usleep);
 
 our $timeout = $PostgreSQL::Test::Utils::timeout_default;
 
+# Why a test died is shown as well: by itself that goes to its log only.
+$SIG{__DIE__} = sub { diag @_ if defined $^S && !$^S; };
+
 # Processes that freeze() stopped.  A test may die before thaw(), and a stopped
 # server does not obey a shutdown: this END runs before that of Cluster.pm.
 my %frozen;
@@ -237,11 +240,12 @@ sub sql_all
 }
 
 # session($i): an open psql, to be used across statements (->query, ->quit).
+# Its time runs from its last query to its end, whatever the test does between.
 sub session
 {
 	my ($self, $i, %params) = @_;
-	my $session = $self->node($i)->background_psql($self->{database}, %params);
-	$session->set_query_timer_restart; # a session may live longer than a query
+	my $session = $self->node($i)->background_psql($self->{database}, timeout => 5 * $timeout, %params);
+	$session->set_query_timer_restart;
 	return $session;
 }
 
@@ -503,11 +507,13 @@ sub kill9
 	return;
 }
 
-# freeze($i), thaw($i): SIGSTOP and SIGCONT for the whole node.
+# freeze($i), thaw($i): SIGSTOP and SIGCONT for the whole node; or without one
+# process, such as worker_pid($i, 'gossip'): a node that answers nothing and is
+# not taken for dead.  freeze($i) then freezes that one as well.
 sub freeze
 {
-	my ($self, $i) = @_;
-	foreach my $pid ($self->processes($i))
+	my ($self, $i, $but) = @_;
+	foreach my $pid (grep { $_ != ($but // 0) } $self->processes($i))
 	{
 		kill 'STOP', $pid;
 		$frozen{"$i $pid"} = $pid;

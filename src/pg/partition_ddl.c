@@ -1,0 +1,444 @@
+/*
+ * partition_ddl.c
+ *		Commands that put rows into a partitioned table, or take rows out.
+ *
+ *	 before the command                     after it
+ *	 ATTACH   child gets a stamp column     its rows are written anew
+ *	 CREATE   -                             it is watched for TRUNCATE
+ *	 DETACH   its rows die (captured)       it loses its stamp column
+ *	 DROP     its rows die (captured)       -
+ *
+ * Who may not run the command gets PostgreSQL's own error; nothing is done
+ * before the owner is known.  DROP SCHEMA ... CASCADE and DROP OWNED that take
+ * a partition and leave its table are not seen: its rows are missing here
+ * then, and wait in the quarantine when a repair has fetched them.
+ */
+#include "partition.h"
+
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_inherits.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "capture.h"
+#include "changes.h"
+#include "guc.h"
+#include "shmem.h"
+#include "sql.h"
+
+static ProcessUtility_hook_type previous_hook;
+
+/* --- what a relation is --- */
+
+static char *
+quoted(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(
+										  get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+/* The keyspace's table that this one is or belongs to; InvalidOid: none. */
+static Oid
+keyspace_root(Oid relid)
+{
+	Relation relation =
+		OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	DcRel *rel;
+	Oid root;
+
+	if (relation == NULL)
+		return InvalidOid;
+	rel = dc_rel_keyspace_id(relation) != 0 ? dc_rel(relation) : NULL;
+	root = rel != NULL ? rel->root : InvalidOid;
+	relation_close(relation, NoLock);
+	return root;
+}
+
+static bool
+is_owner(Oid relid)
+{
+	return OidIsValid(relid) && pg_class_ownercheck(relid, GetUserId());
+}
+
+static Oid
+named(RangeVar *name)
+{
+	return RangeVarGetRelid(name, NoLock, true);
+}
+
+/* --- deaths --- */
+
+static void
+bury_leaf(Oid relid, DcHlc stamp)
+{
+	Relation relation = relation_open(relid, NoLock);
+	DcRel *rel = dc_rel(relation);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	TupleTableSlot *row = table_slot_create(relation, NULL);
+	StringInfoData key;
+
+	initStringInfo(&key);
+	while (rel != NULL &&
+		   table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		resetStringInfo(&key);
+		dc_rel_key(rel, row->tts_values, row->tts_isnull, &key);
+		dc_change_capture(rel, dc_key_make((uint8 *) key.data, (Size) key.len),
+						  (DcEntry){.stamp = stamp, .dead = true},
+						  dc_rel_stamp(rel, row), false, NULL);
+	}
+	ExecDropSingleTupleTableSlot(row);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	relation_close(relation, NoLock);
+}
+
+void
+dc_partition_bury(Oid relid)
+{
+	List *leaves;
+	ListCell *cell;
+	DcHlc stamp;
+
+	LockRelationOid(relid, AccessExclusiveLock);
+	leaves = dc_partition_leaves(relid, AccessExclusiveLock);
+	stamp = dc_transaction_fresh_stamp(); /* nobody writes them any more */
+	foreach (cell, leaves)
+		bury_leaf(lfirst_oid(cell), stamp);
+}
+
+/* --- ATTACH, CREATE --- */
+
+static void
+add_stamp(Oid relid)
+{
+	DcRole role;
+
+	if (get_attnum(relid, DC_STAMP_COLUMN) != InvalidAttrNumber)
+		return;
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	SPI_connect();
+	dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
+					"DEFAULT '0'",
+					quoted(relid), DC_STAMP_COLUMN),
+		   0, NULL);
+	dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT",
+					quoted(relid), DC_STAMP_COLUMN),
+		   0, NULL);
+	SPI_finish();
+	dc_role_end(role);
+}
+
+/* Stamped and captured like any write; no other trigger fires. */
+static void
+write_anew(Oid relid)
+{
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
+	ListCell *cell;
+
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+	foreach (cell, dc_partition_leaves(relid, AccessExclusiveLock))
+		dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", quoted(lfirst_oid(cell)),
+						DC_STAMP_COLUMN, DC_STAMP_COLUMN),
+			   0, NULL);
+	SPI_finish();
+	dc_role_end(role);
+}
+
+static bool
+has_truncate_trigger(Oid relid)
+{
+	Relation relation = relation_open(relid, NoLock);
+	TriggerDesc *triggers = relation->trigdesc;
+	bool found = false;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		found |= strcmp(triggers->triggers[i].tgname, DC_TRUNCATE_TRIGGER) == 0;
+	relation_close(relation, NoLock);
+	return found;
+}
+
+void
+dc_partition_watch_truncate(Oid relid)
+{
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	ListCell *cell;
+
+	SPI_connect();
+	foreach (cell, dc_partition_leaves(relid, ShareRowExclusiveLock))
+	{
+		char *leaf = quoted(lfirst_oid(cell));
+
+		if (has_truncate_trigger(lfirst_oid(cell)))
+			continue;
+		dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE TRUNCATE ON %s FOR EACH "
+						"STATEMENT EXECUTE FUNCTION "
+						"datacake.capture_truncate()",
+						DC_TRUNCATE_TRIGGER, leaf),
+			   0, NULL);
+		dc_sql(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\"", leaf,
+						DC_TRUNCATE_TRIGGER),
+			   0, NULL);
+	}
+	SPI_finish();
+	dc_role_end(role);
+	CommandCounterIncrement();
+}
+
+static void
+before_attach(Oid child)
+{
+	if (OidIsValid(keyspace_root(child)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is replicated by itself",
+						get_rel_name(child)),
+				 errhint("Use SELECT datacake.unreplicate_table(...) first.")));
+	if (is_owner(child))
+		add_stamp(child);
+}
+
+/* --- DETACH --- */
+
+static void
+before_detach(const PartitionCmd *command, Oid root, Oid child)
+{
+	if (command->concurrent)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot detach a partition of replicated table \"%s\" "
+						"concurrently",
+						get_rel_name(root)),
+				 errhint("Use ALTER TABLE ... DETACH PARTITION without "
+						 "CONCURRENTLY.")));
+	if (!is_owner(root) || !OidIsValid(child) || keyspace_root(child) != root)
+		return;
+	LockRelationOid(root, AccessExclusiveLock); /* as the command does */
+	dc_partition_bury(child);
+}
+
+/* An ordinary table now. */
+static void
+after_detach(Oid child)
+{
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	ListCell *cell;
+
+	SPI_connect();
+	foreach (cell, dc_partition_leaves(child, AccessExclusiveLock))
+		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
+						DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
+			   0, NULL);
+	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", quoted(child),
+					DC_STAMP_COLUMN),
+		   0, NULL);
+	SPI_finish();
+	dc_role_end(role);
+}
+
+/* --- DROP TABLE --- */
+
+static List *
+dropped_tables(const DropStmt *statement)
+{
+	List *relids = NIL;
+	ListCell *cell;
+
+	foreach (cell, statement->objects)
+		relids = lappend_oid(relids, named(makeRangeVarFromNameList(
+										 castNode(List, lfirst(cell)))));
+	return relids;
+}
+
+static bool
+is_dropped_with_parent(Oid relid, const List *relids)
+{
+	ListCell *cell;
+
+	foreach (cell, get_partition_ancestors(relid))
+	{
+		if (list_member_oid(relids, lfirst_oid(cell)))
+			return true;
+	}
+	return false;
+}
+
+static void
+before_drop(const DropStmt *statement)
+{
+	List *relids;
+	ListCell *cell;
+
+	if (statement->removeType != OBJECT_TABLE)
+		return;
+	relids = dropped_tables(statement);
+	foreach (cell, relids)
+	{
+		Oid relid = lfirst_oid(cell);
+
+		if (!OidIsValid(relid) || !get_rel_relispartition(relid) ||
+			!is_owner(relid) || is_dropped_with_parent(relid, relids) ||
+			!OidIsValid(keyspace_root(relid)))
+			continue;
+		LockRelationOid(get_partition_parent(relid, true), AccessExclusiveLock);
+		dc_partition_bury(relid);
+	}
+}
+
+/* --- the hook --- */
+
+static void
+refuse_inheritance(const List *parents)
+{
+	ListCell *cell;
+
+	foreach (cell, parents)
+	{
+		RangeVar *parent = lfirst(cell);
+
+		if (OidIsValid(keyspace_root(named(parent))))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot inherit from replicated table \"%s\"",
+							parent->relname),
+					 errhint("Use CREATE TABLE ... (LIKE ...), or a "
+							 "partitioned table.")));
+	}
+}
+
+/* What is to be done after the command. */
+typedef struct After
+{
+	Oid root;     /* watch its partitions */
+	Oid attached; /* write its rows anew */
+	Oid detached;
+} After;
+
+static void
+before_alter(const AlterTableStmt *statement, After *after)
+{
+	ListCell *cell;
+
+	foreach (cell, statement->cmds)
+	{
+		AlterTableCmd *command = lfirst(cell);
+		Oid root = InvalidOid;
+		Oid child;
+
+		if (command->subtype == AT_AddInherit)
+			refuse_inheritance(list_make1(command->def));
+		if (command->subtype != AT_AttachPartition &&
+			command->subtype != AT_DetachPartition)
+			continue;
+		root = keyspace_root(named(statement->relation));
+		child = named(castNode(PartitionCmd, command->def)->name);
+		if (!OidIsValid(root) || !OidIsValid(child))
+			continue;
+		if (command->subtype == AT_AttachPartition)
+		{
+			before_attach(child);
+			after->root = root;
+			after->attached = child;
+		}
+		else
+		{
+			before_detach(castNode(PartitionCmd, command->def), root, child);
+			after->detached = child;
+		}
+	}
+}
+
+static void
+before(Node *statement, After *after)
+{
+	CreateStmt *create;
+
+	switch (nodeTag(statement))
+	{
+		case T_AlterTableStmt:
+			before_alter(castNode(AlterTableStmt, statement), after);
+			break;
+		case T_DropStmt:
+			before_drop(castNode(DropStmt, statement));
+			break;
+		case T_CreateStmt:
+			create = castNode(CreateStmt, statement);
+			if (create->partbound != NULL)
+				after->root =
+					keyspace_root(named(linitial(create->inhRelations)));
+			else
+				refuse_inheritance(create->inhRelations);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+finish(const After *after)
+{
+	if (OidIsValid(after->root) || OidIsValid(after->detached))
+		CommandCounterIncrement();
+	if (OidIsValid(after->root))
+		dc_partition_watch_truncate(after->root);
+	if (OidIsValid(after->attached))
+		write_anew(after->attached);
+	if (OidIsValid(after->detached))
+		after_detach(after->detached);
+}
+
+/* Commands that matter, in the database that takes part. */
+static bool
+concerns_us(Node *statement)
+{
+	return (IsA(statement, AlterTableStmt) || IsA(statement, DropStmt) ||
+			IsA(statement, CreateStmt)) &&
+		   dc_shared != NULL && dc_configured() && !dc_applying &&
+		   IsTransactionState() && dc_here() && !RecoveryInProgress() &&
+		   OidIsValid(get_namespace_oid("datacake", true));
+}
+
+static void
+on_utility(PlannedStmt *pstmt, const char *query, bool read_only,
+		   ProcessUtilityContext context, ParamListInfo params,
+		   QueryEnvironment *environment, DestReceiver *dest,
+		   QueryCompletion *completion)
+{
+	ProcessUtility_hook_type next =
+		previous_hook != NULL ? previous_hook : standard_ProcessUtility;
+	bool ours = concerns_us(pstmt->utilityStmt);
+	After after = {InvalidOid};
+
+	if (ours)
+		before(pstmt->utilityStmt, &after);
+	next(pstmt, query, read_only, context, params, environment, dest,
+		 completion);
+	if (ours)
+		finish(&after);
+}
+
+void
+dc_partition_init(void)
+{
+	previous_hook = ProcessUtility_hook;
+	ProcessUtility_hook = on_utility;
+}

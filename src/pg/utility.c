@@ -1,0 +1,102 @@
+/*
+ * utility.c
+ *		What replication adds to utility commands.
+ *
+ *	command --> adjust(), by kind of statement --> who was here before us
+ *
+ * COPY of a replicated table without a list of columns is given the list of
+ * what its user calls columns: without the stamp, which triggers write, and
+ * without generated columns, as COPY does by itself.  Files made before the
+ * table was replicated, or anywhere else, so go in as they are.  A list that
+ * is there, like that of pg_dump, stays.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/namespace.h"
+#include "nodes/parsenodes.h"
+#include "nodes/value.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "rel.h"
+#include "utility.h"
+
+static ProcessUtility_hook_type next_hook;
+
+/* --- COPY --- */
+
+static List *
+columns_without_stamp(Relation relation)
+{
+	TupleDesc desc = RelationGetDescr(relation);
+	List *names = NIL;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && att->attgenerated == '\0' &&
+			strcmp(NameStr(att->attname), DC_STAMP_COLUMN) != 0)
+			names = lappend(names, makeString(pstrdup(NameStr(att->attname))));
+	}
+	return names;
+}
+
+/* What COPY does first anyway: the lock stays, so the list stays right. */
+static List *
+copy_columns(const CopyStmt *copy)
+{
+	LOCKMODE lock = copy->is_from ? RowExclusiveLock : AccessShareLock;
+	Oid relid = RangeVarGetRelid(copy->relation, lock, true);
+	Relation relation;
+	List *names = NIL;
+
+	if (!OidIsValid(relid))
+		return NIL; /* COPY has the words for it */
+	relation = relation_open(relid, NoLock);
+	if (dc_rel_keyspace_id(relation) != 0)
+		names = columns_without_stamp(relation);
+	relation_close(relation, NoLock);
+	return names;
+}
+
+static PlannedStmt *
+adjust_copy(PlannedStmt *pstmt, bool read_only)
+{
+	CopyStmt *copy = (CopyStmt *) pstmt->utilityStmt;
+	List *names;
+
+	if (copy->relation == NULL || copy->attlist != NIL)
+		return pstmt;
+	names = copy_columns(copy);
+	if (names == NIL)
+		return pstmt;
+	if (read_only)
+		pstmt = copyObject(pstmt);
+	((CopyStmt *) pstmt->utilityStmt)->attlist = names;
+	return pstmt;
+}
+
+/* --- all of them --- */
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *environment, DestReceiver *dest,
+				QueryCompletion *completion)
+{
+	if (IsA(pstmt->utilityStmt, CopyStmt))
+		pstmt = adjust_copy(pstmt, read_only);
+	next_hook(pstmt, query, read_only, context, params, environment, dest,
+			  completion);
+}
+
+void
+dc_utility_init(void)
+{
+	next_hook = ProcessUtility_hook != NULL ? ProcessUtility_hook :
+											  standard_ProcessUtility;
+	ProcessUtility_hook = process_utility;
+}
