@@ -53,6 +53,9 @@ static const Complaint complaints[] = {
 	 "Leave them out (ENABLE or DISABLE TRIGGER name, not ALL), or use " TAKE_BACK
 	 ". A superuser may set datacake.capture to off for writes that "
 	 "stay on this node."},
+	{"unlogged", "it would lose its rows in a crash", "Use " TAKE_BACK "."},
+	{"forced", "row security cannot be forced on its owner",
+	 "Changes of other nodes are applied as the owner."},
 	{"key", "its primary key cannot be changed",
 	 "Keys are compared between nodes. Use " TAKE_BACK " on one node, alter "
 	 "the table on all nodes, and replicate it again."},
@@ -135,6 +138,10 @@ touches_triggers(Node *command)
 	return false;
 }
 
+#define ANY_TABLE                                                              \
+	"EXISTS (SELECT FROM pg_class p WHERE (p.oid = c.oid OR p.oid IN "         \
+	"  (SELECT relid FROM pg_partition_tree(c.oid))) AND "
+
 static void
 check(Oid relid, uint64 id, bool triggers)
 {
@@ -158,6 +165,8 @@ check(Oid relid, uint64 id, bool triggers)
 			   "  WHERE t.tgenabled <> 'A' AND t.tgfoid IN "
 			   "  ('datacake.stamp_row()'::regprocedure, "
 			   "  'datacake.capture_row()'::regprocedure))) THEN 'triggers' "
+			   "WHEN " ANY_TABLE "p.relpersistence <> 'p') THEN 'unlogged' "
+			   "WHEN " ANY_TABLE "p.relforcerowsecurity) THEN 'forced' "
 			   "WHEN EXISTS (SELECT FROM pg_index i "
 			   "  WHERE i.indrelid = c.oid AND i.indisunique "
 			   "  AND NOT i.indimmediate) THEN 'deferrable' "

@@ -501,6 +501,16 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	"  JOIN pg_catalog.pg_namespace un ON un.oid = u.relnamespace"             \
 	"  WHERE t.level > 0)) END)"
 
+/* What a default or a CHECK says is to mean the same on every node. */
+static void
+pin_constants(void)
+{
+	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 static void
 write_definition(Oid relid, uint64 id, uint32 key_bytes)
 {
@@ -508,11 +518,7 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 								dc_sql_number(key_bytes)};
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
-	/* constants are to mean the same on every node */
-	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	pin_constants();
 	if (dc_sql("INSERT INTO datacake.keyspace (id, schema_name, table_name, "
 			   "owner, key_bytes, columns, primary_key, constraints, "
 			   "partitions) "
@@ -535,6 +541,7 @@ dc_keyspace_redefine(Oid relid, uint64 id, const char *history,
 								history, forgotten};
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 
+	pin_constants();
 	dc_sql("UPDATE datacake.keyspace k SET schema_name = d.nspname, "
 		   "table_name = d.relname, owner = d.owner, columns = d.columns, "
 		   "primary_key = d.primary_key, constraints = d.constraints, "
