@@ -123,11 +123,6 @@ random_change(Sim *sim, uint32_t id)
 
 	if (member.state == DC_MEMBER_FENCED)
 		change.kind = DC_CHANGE_REMOVE;
-	else if (chance(sim, 200))
-		change = (DcListChange){.kind = DC_CHANGE_COMMAND,
-								.node_id = id,
-								.number = list->commands + 1,
-								.command = dc_hlc_make(sim->now_us + 1, id)};
 	else if (chance(sim, 400))
 	{
 		change.kind = DC_CHANGE_ADMIT;

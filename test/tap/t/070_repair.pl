@@ -171,7 +171,7 @@ subtest 'in the background' => sub {
 		$c->configure($i, 'datacake.repair_interval' => 1);
 		$c->node($i)->reload;
 	}
-	behind(2, q{INSERT INTO t VALUES (50001, 'background', '2031-01-01 00:00:00+00@9'); DELETE FROM t WHERE id BETWEEN 501 AND 510; UPDATE t SET v = 'wrong' WHERE id = 600});
+	behind(2, q{INSERT INTO t (id, v, _stamp) VALUES (50001, 'background', '2031-01-01 00:00:00+00@9'); DELETE FROM t WHERE id BETWEEN 501 AND 510; UPDATE t SET v = 'wrong' WHERE id = 600});
 	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'background'}, 1, 'a row inserted behind its back arrives everywhere, without a call');
 	$c->await(2, 'SELECT count(*) FROM t WHERE id BETWEEN 501 AND 510', 10, 'deleted ones come back');
 	$c->await(2, 'SELECT v FROM t WHERE id = 600', 'right', 'a changed image is set right');
