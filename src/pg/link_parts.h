@@ -6,6 +6,7 @@
  *	link_connect.c   DOWN -> CONNECTING -> HELLO -> welcome
  *	link_wire.c      sealed messages on the connection
  *	link_flow.c      what is sent next, and what acks say
+ *	link_spool.c     a batch that is in a file
  *	link_catchup.c   the catch-up of this link
  *	link_stats.c     what others see of it
  */
@@ -24,6 +25,7 @@
 #include "message.h"
 #include "seal.h"
 #include "shmem.h"
+#include "spool.h"
 
 /*
  * Two calls under way keep a peer busy, and what waits meanwhile travels
@@ -74,6 +76,8 @@ struct DcLink
 	uint64 catchup_head;        /* it covers all that was published below */
 	DcCatchupMark acked_mark;   /* where it can go on */
 	DcAcked acked;              /* what was published, and is flushed there */
+	DcSpoolReader *spool;       /* the file that is being sent */
+	uint64 unreadable;          /* the last one that could not be; 0 */
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];

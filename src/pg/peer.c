@@ -24,6 +24,7 @@
 
 #include "apply.h"
 #include "clock.h"
+#include "command.h"
 #include "compat.h"
 #include "copy_join.h"
 #include "guc.h"
@@ -53,6 +54,7 @@ typedef struct Session
 	bool in_call;   /* a call began and its transaction has not committed */
 	bool joining;   /* this node was joining when it said welcome */
 	uint64 own_incarnation; /* of this node then */
+	DcCommandCount known;   /* as the peer told; a list is published later */
 } Session;
 
 static Session session;
@@ -195,6 +197,8 @@ check_caller(uint32 node_id, uint64 incarnation, DcSessionKind kind)
 		dc_peer_refuse(removed ? DC_REMOVED : DC_IDENTITY, complaint);
 	if (kind == DC_SESSION_CHANGES && dc_standing_refuses(node_id))
 		dc_peer_refuse(DC_SESSION, "This node compares what it has, to join.");
+	if (kind == DC_SESSION_CHANGES && dc_commands_missing(&session.known))
+		dc_peer_refuse(DC_BEHIND, "See datacake.ddl_log on that node.");
 	if (dc_paused(node_id))
 		dc_peer_refuse(DC_PAUSED, "Use SELECT datacake.resume().");
 	if (dc_phase() != DC_PHASE_READY &&
@@ -612,8 +616,12 @@ dc_peer_calls_run(DcPeerCalls *calls, MemoryContext context)
 	MemoryContext old;
 	bytea *ack;
 
-	if (calls->members != NULL) /* last: it locks the list */
-		dc_roster_learn(&calls->at, calls->members);
+	if (calls->members != NULL)
+	{
+		session.known = dc_commands_of(&calls->at, calls->members);
+		dc_roster_learn(&calls->at,
+						calls->members); /* last: it locks the list */
+	}
 	old = MemoryContextSwitchTo(context);
 	ack = make_ack(result);
 	MemoryContextSwitchTo(old);
