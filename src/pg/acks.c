@@ -219,11 +219,15 @@ is_reached(uint64 number, DcLevelSet levels)
 	return true;
 }
 
-/* Lock held. */
-static void
-wake_waiters(void)
+/*
+ * Lock held.  Returns how many waiters are done, and their latches in `done`;
+ * they are set without the lock, which whoever wakes up may need next.
+ */
+static int
+release_waiters(Latch **done)
 {
 	dlist_mutable_iter at;
+	int n = 0;
 
 	dlist_foreach_modify(at, &acks->waiters)
 	{
@@ -232,16 +236,24 @@ wake_waiters(void)
 		if (!is_reached(waiter->number, waiter->levels))
 			continue;
 		dlist_delete(&waiter->node);
+		done[n++] = waiter->latch;
+		pg_write_barrier(); /* out of the list before it is told so */
 		waiter->waits = false;
-		SetLatch(waiter->latch);
 	}
+	return n;
 }
 
 void
 dc_acks_turn(void)
 {
+	static Latch **done;
 	uint64 version = dc_nodes_version();
 	uint64 reached[DC_LEVELS] = {0};
+	int n;
+
+	if (done == NULL)
+		done = MemoryContextAlloc(TopMemoryContext,
+								  sizeof(Latch *) * dc_shared->slot_count);
 
 	if (peers_join)
 		look_for_joined();
@@ -255,8 +267,10 @@ dc_acks_turn(void)
 	LWLockAcquire(DC_LOCK(DC_LOCK_ACKS), LW_EXCLUSIVE);
 	acks->epoch = electorate.voters != NULL ? electorate.voters->epoch : 0;
 	memcpy(acks->reached, reached, sizeof(reached));
-	wake_waiters();
+	n = release_waiters(done);
 	LWLockRelease(DC_LOCK(DC_LOCK_ACKS));
+	for (int i = 0; i < n; i++)
+		SetLatch(done[i]);
 }
 
 /* --- backends --- */
@@ -318,7 +332,7 @@ dc_acks_wait(uint64 number, DcLevelSet levels, TimestampTz deadline)
 
 		ResetLatch(MyLatch);
 		if (!still_waits(me))
-			break;
+			return DC_ACKS_REACHED;
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 		if (left <= 0)
 			result = DC_ACKS_LATE;

@@ -230,6 +230,12 @@ datacake_peer_stream(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(scratch);
 		send_ack(dc_peer_sequence(), carry_out(&message, &ends));
 		MemoryContextReset(scratch);
+		MemoryContextSwitchTo(PortalContext);
+		if (message.maxlen > GROUP_BYTES * 2)
+		{
+			pfree(message.data); /* of a row that is seldom so large */
+			initStringInfo(&message);
+		}
 	}
 	StartTransactionCommand();
 	PG_RETURN_VOID();
