@@ -154,10 +154,10 @@ subtest 'what only one node refuses waits there' => sub {
 };
 
 subtest 'unique indexes and exclusion constraints come with a table' => sub {
-	$c->sql(1, q{CREATE TABLE m (id int PRIMARY KEY, a text, r int4range CONSTRAINT apart EXCLUDE USING gist (r WITH &&));
+	$c->sql(1, q{CREATE TABLE m (id int PRIMARY KEY, a text, r int4range, CONSTRAINT apart EXCLUDE USING gist (r WITH &&));
 		CREATE UNIQUE INDEX m_lower ON m (lower(a)) WHERE id > 0; CREATE INDEX m_a ON m (a)});
 	$c->replicate('m');
-	is($c->sql($_, q{SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY 1) FROM pg_index WHERE indrelid = 'm'::regclass}),
+	is($c->sql($_, q{SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'm'::regclass}),
 		'apart m_lower m_pkey', "node $_ has them, and no others") foreach 2 .. 4;
 	part([ 1, q{INSERT INTO m VALUES (1, 'A', '[1,3)'), (2, 'b', '[5,7)')} ], [ 2, q{INSERT INTO m VALUES (3, 'a', '[6,8)')} ]);
 	$c->await_all('SELECT string_agg(id::text, \' \') FROM m', 3, 'they count everywhere');
