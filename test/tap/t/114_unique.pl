@@ -24,12 +24,12 @@ my $waiting  = q{SELECT count(*) FROM datacake.quarantine WHERE other IS NOT NUL
 my $told     = q{SELECT count(*) FROM datacake.conflicts WHERE kind = 'unique'};
 my $nothing  = q{SELECT count(*) FROM datacake.quarantine};
 
-# part($first, $second): two nodes write one after the other, apart.
+# part([node, statements]...): they write one after the other, apart.
 sub part
 {
-	my ($first, $second) = @_;
+	my (@writes) = @_;
 	$c->pause($_) foreach 1 .. 3;
-	$c->sql(@$_) foreach $first, $second;
+	$c->sql(@$_) foreach @writes;
 	$c->resume($_) foreach 1 .. 3;
 	return;
 }
@@ -51,6 +51,20 @@ subtest 'the older row waits, whole, and comes back' => sub {
 	$c->await_all($rows, '1 x 1, 2 z 2, 5 y 5', 'when the value is free the older one is back on all nodes');
 	is($c->sql($_, qq{SELECT big = $big FROM u WHERE id = 1}), 't', "whole: node $_") foreach 1 .. 3;
 	$c->await_all($nothing, 0, 'and waits no more');
+	$c->verify_ok('the nodes are equal');
+};
+
+subtest 'a value taken on three nodes' => sub {
+	my $three = q{SELECT string_agg(id::text, ' ') FROM u WHERE code = 'three'};
+	part(map { [ $_, "INSERT INTO u VALUES (6$_, 'three', 6$_)" ] } 2, 3, 1);
+	$c->await_all($three, 61, 'the newest row has it');
+	$c->await_all($waiting, 2, 'two wait');
+	$c->sql(2, 'DELETE FROM u WHERE id = 61');
+	$c->await_all($three, 63, 'the second one comes after it');
+	$c->sql(3, 'UPDATE u SET code = NULL WHERE id = 63');
+	$c->await_all($three, 62, 'and the third');
+	$c->await_all($nothing, 0, 'none waits');
+	$c->sql(1, 'DELETE FROM u WHERE id > 60');
 	$c->verify_ok('the nodes are equal');
 };
 
