@@ -5,11 +5,12 @@
 # The model: on each node triggers note every version of a row that is written
 # there, with its stamp, and every death, in the transaction that does it.  Of
 # all notes of a key the one with the greatest stamp counts, nothing below a
-# TRUNCATE does; of rows with one unique value the newest is in the table.  It
+# TRUNCATE does; of rows that exclude each other the newest is in the table.  It
 # knows nothing of what was sent to whom, and when.
 #
 # FUZZ_SEED makes the same statements again (their order between nodes is up to the
-# machine), FUZZ_ROUNDS says how many rounds of some seconds there are.
+# machine), FUZZ_ROUNDS says how many rounds of some seconds there are, FUZZ_CRASHES
+# that one stop in how many is the crash of a node.
 use strict;
 use warnings;
 
@@ -19,6 +20,7 @@ use Time::HiRes qw(time usleep);
 
 my $seed   = $ENV{FUZZ_SEED}   // 1;
 my $rounds = $ENV{FUZZ_ROUNDS} // 3;
+my $crashes = $ENV{FUZZ_CRASHES} // 0;
 my $length = 250;   # transactions of a writer in one round
 my $keys   = 40;
 my $values = 14;    # of the unique columns: fewer than keys
@@ -35,9 +37,9 @@ foreach my $node (1 .. 3)
 {
 	$c->sql($node, q{
 		CREATE TABLE p (id int PRIMARY KEY, a int, v text, big text);
-		CREATE TABLE u (id int PRIMARY KEY, a int UNIQUE, v text, b int UNIQUE);
+		CREATE TABLE u (id int PRIMARY KEY, a int UNIQUE, v text, b int UNIQUE, s int4range, EXCLUDE USING gist (s WITH &&));
 		CREATE TABLE probe (id int PRIMARY KEY, n bigint DEFAULT 0);
-		CREATE TABLE note (seq bigint GENERATED ALWAYS AS IDENTITY, t text, id int, stamp bigint, dead bool, a int, b int, v text)});
+		CREATE TABLE note (seq bigint GENERATED ALWAYS AS IDENTITY, t text, id int, stamp bigint, dead bool, a int, b int, s text, v text)});
 }
 $c->replicate($_) foreach qw(p u probe);
 foreach my $node (1 .. 3)
@@ -53,8 +55,8 @@ foreach my $node (1 .. 3)
 					INSERT INTO note (t, id, stamp, dead) VALUES (TG_TABLE_NAME, OLD.id, stamp_now(), true);
 				END IF;
 				IF TG_OP <> 'DELETE' THEN
-					INSERT INTO note (t, id, stamp, dead, a, b, v) VALUES (TG_TABLE_NAME, NEW.id, NEW._stamp::bigint, false,
-						(r->>'a')::int, (r->>'b')::int, md5(concat_ws('/', r->>'v', r->>'big')));
+					INSERT INTO note (t, id, stamp, dead, a, b, s, v) VALUES (TG_TABLE_NAME, NEW.id, NEW._stamp::bigint, false,
+						(r->>'a')::int, (r->>'b')::int, r->>'s', md5(concat_ws('/', r->>'v', r->>'big')));
 				END IF;
 				RETURN NULL;
 			END $$;
@@ -70,12 +72,12 @@ foreach my $node (1 .. 3)
 		CREATE TRIGGER note_truncate AFTER TRUNCATE ON u EXECUTE FUNCTION note_truncate()});
 }
 
-# The rows that there should be: { id => "id a b v stamp" } for each table, and how
+# The rows that there should be: { id => "id a b s v stamp" } for each table, and how
 # many wait.
 sub model
 {
 	my (%last, %floor, %rows, %waiting);
-	my @notes = map { my $node = $_; map { [ split /\|/, $_, -1 ] } split /\n/, $c->sql($node, 'SELECT t, id, stamp, dead, a, b, v FROM note ORDER BY seq') } 1 .. 3;
+	my @notes = map { my $node = $_; map { [ split /\|/, $_, -1 ] } split /\n/, $c->sql($node, 'SELECT t, id, stamp, dead, a, b, s, v FROM note ORDER BY seq') } 1 .. 3;
 	foreach my $note (@notes)
 	{
 		my ($t, $id, $stamp) = @$note;
@@ -94,15 +96,16 @@ sub model
 		$waiting{$t} = 0;
 		foreach my $note (sort { $b->[2] <=> $a->[2] || $b->[1] <=> $a->[1] } @live)
 		{
-			my (undef, $id, $stamp, undef, $a, $b, $v) = @$note;
-			my @claims = $t eq 'u' ? ($a eq '' ? () : "a$a", $b eq '' ? () : "b$b") : ();
+			my (undef, $id, $stamp, undef, $a, $b, $s, $v) = @$note;
+			my @span   = $s =~ /(\d+),(\d+)/ ? map { "s$_" } $1 .. $2 - 1 : ();
+			my @claims = $t eq 'u' ? ($a eq '' ? () : "a$a", $b eq '' ? () : "b$b", @span) : ();
 			if (grep { $taken{$_} } @claims)
 			{
 				$waiting{$t}++;
 				next;
 			}
 			$taken{$_} = 1 foreach @claims;
-			$in{$id} = join ' ', $id, $a, $b, $v, $stamp;
+			$in{$id} = join ' ', $id, $a, $b, $s, $v, $stamp;
 		}
 		$rows{$t} = \%in;
 	}
@@ -113,7 +116,7 @@ sub model
 sub rows_of
 {
 	my ($node, $t) = @_;
-	my $columns = $t eq 'p' ? q{'', md5(concat_ws('/', v, big))} : q{coalesce(b::text, ''), md5(v)};
+	my $columns = $t eq 'p' ? q{'', '', md5(concat_ws('/', v, big))} : q{coalesce(b::text, ''), coalesce(s::text, ''), md5(v)};
 	return map { /^(\S+)/ ? ($1 => $_) : () } split /\n/, $c->sql($node, "SELECT concat_ws(' ', id, coalesce(a::text, ''), $columns, _stamp::bigint) FROM $t");
 }
 
@@ -139,6 +142,7 @@ sub differences
 
 sub key   { return 1 + int rand $keys; }
 sub value { return rand() < 0.15 ? 'NULL' : 1 + int rand $values; }
+sub span  { my $from = 1 + int rand 20; return rand() < 0.6 ? 'NULL' : "'[$from," . ($from + 1 + int rand 3) . ")'"; }
 sub text  { return sprintf q{'%x'}, int rand 2**31; }
 sub big   { return rand() < 0.5 ? 'NULL' : "repeat(md5('" . int(rand 1000) . "'), 300)"; }
 
@@ -162,8 +166,9 @@ my @on_p = (
 	sub { rand() < 0.15 ? 'TRUNCATE p' : 'SELECT 1'; },
 );
 my @on_u = (
-	sub { 'INSERT INTO u VALUES (' . join(', ', key(), value(), text(), value()) . ')'; },
-	sub { 'INSERT INTO u VALUES (' . join(', ', key(), value(), text(), value()) . ') ON CONFLICT DO NOTHING'; },
+	sub { 'INSERT INTO u VALUES (' . join(', ', key(), value(), text(), value(), span()) . ')'; },
+	sub { 'INSERT INTO u VALUES (' . join(', ', key(), value(), text(), value(), span()) . ') ON CONFLICT DO NOTHING'; },
+	sub { 'UPDATE u SET s = ' . span() . ' WHERE id = ' . key(); },
 	sub { 'INSERT INTO u VALUES (' . join(', ', key(), value(), text(), value()) . ') ON CONFLICT (id) DO UPDATE SET v = excluded.v'; },
 	sub { 'INSERT INTO u VALUES (' . join(', ', key(), value(), text(), 'NULL') . ') ON CONFLICT (a) DO UPDATE SET v = excluded.v'; },
 	sub { 'UPDATE u SET v = ' . text() . ' WHERE id = ' . key(); },
@@ -212,13 +217,18 @@ sub start_writing
 
 my $stops = 0;
 
-# Something stops for a while: a node on purpose, or a link.
+# Something stops for a while: a node, on purpose or not, or a link.
 sub stop_something
 {
 	my $node = 1 + int rand 3;
 	my $other = 1 + ($node + int rand 2) % 3;
 	my $delay = 50_000 + int rand 400_000;
 	$stops++;
+	if ($crashes && int(rand $crashes) == 0)
+	{
+		$c->restart($node, 'immediate');    # its writers end
+		return;
+	}
 	if (rand() < 0.5)
 	{
 		$c->pause($node);
@@ -242,6 +252,7 @@ foreach my $round (1 .. $rounds)
 	$transactions += $length * @writing;
 	stop_something() while grep { $_->{handle}->pumpable } @writing;
 	$c->finish_writer($_) foreach @writing;
+	$c->wait_for_nodes;
 
 	is(join(' ', $c->sql_all("SELECT datacake.verify('$DatacakeCluster::timeout s')")), 't t t', "round $round: verify()") or $c->describe;
 	my ($model, $waiting, $notes) = model();

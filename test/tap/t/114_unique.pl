@@ -24,12 +24,12 @@ my $waiting  = q{SELECT count(*) FROM datacake.quarantine WHERE other IS NOT NUL
 my $told     = q{SELECT count(*) FROM datacake.conflicts WHERE kind = 'unique'};
 my $nothing  = q{SELECT count(*) FROM datacake.quarantine};
 
-# part($first, $second): two nodes write one after the other, apart.
+# part([node, statements]...): they write one after the other, apart.
 sub part
 {
-	my ($first, $second) = @_;
+	my (@writes) = @_;
 	$c->pause($_) foreach 1 .. 3;
-	$c->sql(@$_) foreach $first, $second;
+	$c->sql(@$_) foreach @writes;
 	$c->resume($_) foreach 1 .. 3;
 	return;
 }
@@ -51,6 +51,20 @@ subtest 'the older row waits, whole, and comes back' => sub {
 	$c->await_all($rows, '1 x 1, 2 z 2, 5 y 5', 'when the value is free the older one is back on all nodes');
 	is($c->sql($_, qq{SELECT big = $big FROM u WHERE id = 1}), 't', "whole: node $_") foreach 1 .. 3;
 	$c->await_all($nothing, 0, 'and waits no more');
+	$c->verify_ok('the nodes are equal');
+};
+
+subtest 'a value taken on three nodes' => sub {
+	my $three = q{SELECT string_agg(id::text, ' ') FROM u WHERE code = 'three'};
+	part(map { [ $_, "INSERT INTO u VALUES (6$_, 'three', 6$_)" ] } 2, 3, 1);
+	$c->await_all($three, 61, 'the newest row has it');
+	$c->await_all($waiting, 2, 'two wait');
+	$c->sql(2, 'DELETE FROM u WHERE id = 61');
+	$c->await_all($three, 63, 'the second one comes after it');
+	$c->sql(3, 'UPDATE u SET code = NULL WHERE id = 63');
+	$c->await_all($three, 62, 'and the third');
+	$c->await_all($nothing, 0, 'none waits');
+	$c->sql(1, 'DELETE FROM u WHERE id > 60');
 	$c->verify_ok('the nodes are equal');
 };
 
@@ -154,10 +168,10 @@ subtest 'what only one node refuses waits there' => sub {
 };
 
 subtest 'unique indexes and exclusion constraints come with a table' => sub {
-	$c->sql(1, q{CREATE TABLE m (id int PRIMARY KEY, a text, r int4range CONSTRAINT apart EXCLUDE USING gist (r WITH &&));
+	$c->sql(1, q{CREATE TABLE m (id int PRIMARY KEY, a text, r int4range, CONSTRAINT apart EXCLUDE USING gist (r WITH &&));
 		CREATE UNIQUE INDEX m_lower ON m (lower(a)) WHERE id > 0; CREATE INDEX m_a ON m (a)});
 	$c->replicate('m');
-	is($c->sql($_, q{SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY 1) FROM pg_index WHERE indrelid = 'm'::regclass}),
+	is($c->sql($_, q{SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'm'::regclass}),
 		'apart m_lower m_pkey', "node $_ has them, and no others") foreach 2 .. 4;
 	part([ 1, q{INSERT INTO m VALUES (1, 'A', '[1,3)'), (2, 'b', '[5,7)')} ], [ 2, q{INSERT INTO m VALUES (3, 'a', '[6,8)')} ]);
 	$c->await_all('SELECT string_agg(id::text, \' \') FROM m', 3, 'they count everywhere');
