@@ -281,7 +281,10 @@ locked_by(Oid relid)
 			   psprintf("its table is locked by process %d", holder->pid);
 }
 
-/* Waits as long as lock_timeout says; false if the lock does not come. */
+/*
+ * Locks a table with its partitions.  Waits as long as lock_timeout says;
+ * false if a lock does not come.
+ */
 static bool
 lock_table(Oid relid)
 {
@@ -289,13 +292,14 @@ lock_table(Oid relid)
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool locked = true;
 
-	if (ConditionalLockRelationOid(relid, RowExclusiveLock))
+	if (dc_partition_try_lock(relid, RowExclusiveLock))
 		return true;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		LockRelationOid(relid, RowExclusiveLock);
+		(void) dc_partition_leaves(relid, RowExclusiveLock);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -323,8 +327,7 @@ has_more_indexes(Relation relation)
 	bool more = false;
 	ListCell *cell;
 
-	foreach (cell,
-			 dc_partition_leaves(RelationGetRelid(relation), RowExclusiveLock))
+	foreach (cell, dc_partition_leaves(RelationGetRelid(relation), NoLock))
 	{
 		Relation leaf = relation_open(lfirst_oid(cell), NoLock);
 

@@ -65,7 +65,7 @@ keyspace_root(Oid relid)
 		return InvalidOid;
 	rel = dc_rel_keyspace_id(relation) != 0 ? dc_rel(relation) : NULL;
 	root = rel != NULL ? rel->root : InvalidOid;
-	relation_close(relation, NoLock);
+	relation_close(relation, AccessShareLock); /* the command locks more */
 	return root;
 }
 
@@ -118,6 +118,8 @@ dc_partition_bury(Oid relid)
 	ListCell *cell;
 	DcHlc stamp;
 
+	if (!datacake_capture)
+		return;
 	LockRelationOid(relid, AccessExclusiveLock);
 	leaves = dc_partition_leaves(relid, AccessExclusiveLock);
 	stamp = dc_transaction_fresh_stamp(); /* nobody writes them any more */
@@ -147,22 +149,33 @@ add_stamp(Oid relid)
 	dc_role_end(role);
 }
 
-/* Stamped and captured like any write; no other trigger fires. */
+/* Stamped and captured like any write, as its owner; few triggers fire. */
+static void
+write_leaf_anew(Oid relid)
+{
+	Relation relation = relation_open(relid, NoLock);
+	DcRole role = dc_role_begin(relation->rd_rel->relowner, true);
+
+	relation_close(relation, NoLock);
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("row_security", "off", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", quoted(relid),
+					DC_STAMP_COLUMN, DC_STAMP_COLUMN),
+		   0, NULL);
+	dc_role_end(role);
+}
+
 static void
 write_anew(Oid relid)
 {
-	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
 	ListCell *cell;
 
-	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	foreach (cell, dc_partition_leaves(relid, AccessExclusiveLock))
-		dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", quoted(lfirst_oid(cell)),
-						DC_STAMP_COLUMN, DC_STAMP_COLUMN),
-			   0, NULL);
+		write_leaf_anew(lfirst_oid(cell));
 	SPI_finish();
-	dc_role_end(role);
 }
 
 static bool
@@ -321,8 +334,8 @@ refuse_inheritance(const List *parents)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot inherit from replicated table \"%s\"",
 							parent->relname),
-					 errhint("Use CREATE TABLE ... (LIKE ...), or a "
-							 "partitioned table.")));
+					 errhint("Use a partitioned table, or tables that do not "
+							 "inherit.")));
 	}
 }
 

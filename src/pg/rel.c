@@ -253,7 +253,7 @@ describe_partition(DcRel *rel, Relation relation, Oid root_id)
 	describe_columns(rel, RelationGetDescr(root), desc);
 	rel->to_root = build_attrmap_by_name_if_req(desc, RelationGetDescr(root));
 	rel->from_root = build_attrmap_by_name_if_req(RelationGetDescr(root), desc);
-	relation_close(root, NoLock);
+	relation_close(root, AccessShareLock);
 }
 
 static void

@@ -125,7 +125,7 @@ subtest 'a partition that only one node has; ATTACH, DETACH and DROP' => sub {
 };
 
 subtest 'nodes with other partitions, or with none' => sub {
-	$c->sql(1, q{CREATE TABLE layout (k int PRIMARY KEY, v text UNIQUE) PARTITION BY HASH (k)} =~ s/ UNIQUE//r);
+	$c->sql(1, q{CREATE TABLE layout (k int PRIMARY KEY, v text) PARTITION BY HASH (k)});
 	$c->sql(1, "CREATE TABLE layout_$_ PARTITION OF layout FOR VALUES WITH (MODULUS 3, REMAINDER $_)") foreach 0 .. 2;
 	$c->sql(1, 'CREATE UNIQUE INDEX ON layout_1 (v)');
 	$c->sql(2, q{CREATE TABLE layout (v text, k int PRIMARY KEY)});
@@ -135,6 +135,29 @@ subtest 'nodes with other partitions, or with none' => sub {
 	$c->sql(2, q{UPDATE layout SET k = k + 10000 WHERE k % 10 = 0; DELETE FROM layout WHERE k % 7 = 0});
 	$c->verify_ok('all nodes are equal');
 	is($c->sql(1, q{SELECT count(DISTINCT tableoid) FROM layout}), 3, 'and all partitions are in use');
+};
+
+subtest 'unique values in partitions whose columns stand in another order' => sub {
+	$c->sql(1, q{CREATE TABLE codes (k int, p int, code text, g int GENERATED ALWAYS AS (k * 2) STORED, PRIMARY KEY (k, p), UNIQUE (code, p)) PARTITION BY LIST (p)});
+	$c->replicate('codes');
+	$c->sql(1, q{CREATE TABLE codes_1 PARTITION OF codes FOR VALUES IN (1)});
+	$c->sql(2, q{CREATE TABLE codes_x (junk date, g int GENERATED ALWAYS AS (k * 2) STORED, code text, p int NOT NULL, k int NOT NULL);
+		ALTER TABLE codes_x DROP COLUMN junk; ALTER TABLE codes ATTACH PARTITION codes_x FOR VALUES IN (1, 2)});
+	$c->sql(1, q{INSERT INTO codes VALUES (1, 1, 'a'), (2, 1, 'b'), (3, 1, 'c')});
+	$c->await_all(q{SELECT string_agg(k || code || g, ' ' ORDER BY k) FROM codes}, '1a2 2b4 3c6', 'rows arrive, generated columns are computed');
+	$c->pause(1);
+	$c->sql(1, q{INSERT INTO codes VALUES (11, 1, 'x')});
+	$c->sql(2, q{INSERT INTO codes VALUES (12, 1, 'x'); UPDATE codes SET k = 30 WHERE k = 3});
+	$c->resume(1);
+	$c->await_all(q{SELECT string_agg(k || code || g, ' ' ORDER BY k) FROM codes}, '1a2 2b4 12x24 30c60', 'of two rows with one value the later one stays');
+	$c->sql(1, 'DELETE FROM codes WHERE k = 12');
+	$c->sql(2, q{UPDATE codes SET code = 'y' WHERE k = 1});
+	$c->await_all(q{SELECT count(*) FROM codes WHERE k IN (1, 2, 30)}, 3, 'others go on');
+	$c->sql(1, 'TRUNCATE codes');
+	$c->await_all('SELECT count(*) FROM codes', 0, 'TRUNCATE takes all');
+	$c->sql(2, q{INSERT INTO codes VALUES (1, 1, 'new')});
+	$c->await_all('SELECT code FROM codes', 'new', 'and what follows stays');
+	$c->verify_ok('all nodes are equal');
 };
 
 subtest 'repair, a restart and a new node see into partitions' => sub {
