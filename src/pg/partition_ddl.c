@@ -33,9 +33,11 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "alter.h"
 #include "capture.h"
 #include "changes.h"
 #include "guc.h"
+#include "keyspace.h"
 #include "shmem.h"
 #include "sql.h"
 
@@ -295,14 +297,16 @@ is_dropped_with_parent(Oid relid, const List *relids)
 	return false;
 }
 
-static void
+/* The root of the partitions that are dropped; InvalidOid: there are none. */
+static Oid
 before_drop(const DropStmt *statement)
 {
 	List *relids;
 	ListCell *cell;
+	Oid root = InvalidOid;
 
 	if (statement->removeType != OBJECT_TABLE)
-		return;
+		return InvalidOid;
 	relids = dropped_tables(statement);
 	foreach (cell, relids)
 	{
@@ -312,9 +316,27 @@ before_drop(const DropStmt *statement)
 			!is_owner(relid) || is_dropped_with_parent(relid, relids) ||
 			!OidIsValid(keyspace_root(relid)))
 			continue;
+		root = keyspace_root(relid);
 		LockRelationOid(get_partition_parent(relid, true), AccessExclusiveLock);
 		dc_partition_bury(relid);
 	}
+	return root;
+}
+
+/* Who has not the table yet gets the partitions that there are now. */
+static void
+after_drop(Oid root)
+{
+	Relation relation = relation_open(root, AccessShareLock);
+	DcRel *rel = dc_rel(relation);
+
+	if (rel != NULL && !dc_defined_elsewhere)
+	{
+		SPI_connect();
+		dc_keyspace_redefine(root, rel->id, "{}", "{}");
+		SPI_finish();
+	}
+	relation_close(relation, NoLock);
 }
 
 /* --- the hook --- */
@@ -344,6 +366,7 @@ typedef struct After
 	Oid root;     /* watch its partitions */
 	Oid attached; /* write its rows anew */
 	Oid detached;
+	Oid shrunk; /* a root, some of whose partitions were dropped */
 } After;
 
 static void
@@ -391,7 +414,7 @@ before(Node *statement, After *after)
 			before_alter(castNode(AlterTableStmt, statement), after);
 			break;
 		case T_DropStmt:
-			before_drop(castNode(DropStmt, statement));
+			after->shrunk = before_drop(castNode(DropStmt, statement));
 			break;
 		case T_CreateStmt:
 			create = castNode(CreateStmt, statement);
@@ -409,14 +432,15 @@ before(Node *statement, After *after)
 static void
 finish(const After *after)
 {
-	if (OidIsValid(after->root) || OidIsValid(after->detached))
-		CommandCounterIncrement();
+	CommandCounterIncrement();
 	if (OidIsValid(after->root))
 		dc_partition_watch_truncate(after->root);
 	if (OidIsValid(after->attached))
 		write_anew(after->attached);
 	if (OidIsValid(after->detached))
 		after_detach(after->detached);
+	if (OidIsValid(after->shrunk))
+		after_drop(after->shrunk);
 }
 
 /* Commands that matter, in the database that takes part. */
