@@ -325,6 +325,8 @@ after_command(Node *command)
 		StringInfoData history;
 		StringInfoData forgotten;
 
+		if (!dc_rel_is_adopted(relid, id))
+			continue; /* it is being restored from a dump */
 		check(relid, id, touches_triggers(command));
 		begin_history(&history, &forgotten);
 		read_command(relid, command, &history, &forgotten);
@@ -399,6 +401,8 @@ follow_dropped_columns(void)
 		StringInfoData history;
 		StringInfoData forgotten;
 
+		if (!dc_rel_is_adopted(relid, id))
+			continue; /* it is being restored from a dump */
 		check(relid, id, false);
 		begin_history(&history, &forgotten);
 		add_past(&history, SPI_getvalue(found->vals[i], found->tupdesc, 3),

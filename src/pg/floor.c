@@ -127,7 +127,8 @@ push_row(DcRel *rel, TupleTableSlot *row)
 }
 
 static void
-erase_part(DcTable *table, DcHlc stamp, DcFloorVisitor visit, void *arg)
+erase_part(DcTable *whole, DcTable *table, DcHlc stamp, DcFloorVisitor visit,
+		   void *arg)
 {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(table->relation, snapshot, 0, NULL);
@@ -144,9 +145,10 @@ erase_part(DcTable *table, DcHlc stamp, DcFloorVisitor visit, void *arg)
 		result = lock_row(table, row, snapshot);
 		if (result == TM_Ok && dc_rel_stamp(table->rel, table->local) <= stamp)
 		{
+			dc_table_show(whole, table);
 			if (visit != NULL)
-				visit(table, arg);
-			dc_table_delete(table);
+				visit(whole, arg);
+			dc_table_delete(whole);
 		}
 		else if (result == TM_WouldBlock && visit == NULL)
 			push_row(table->rel, row);
@@ -163,7 +165,8 @@ dc_floor_erase(DcTable *table, DcHlc stamp, DcFloorVisitor visit, void *arg)
 
 	foreach (cell, dc_partition_leaves(RelationGetRelid(table->relation),
 									   RowExclusiveLock))
-		erase_part(dc_table_part(table, lfirst_oid(cell)), stamp, visit, arg);
+		erase_part(table, dc_table_part(table, lfirst_oid(cell)), stamp, visit,
+				   arg);
 }
 
 /* As the table's owner, and below our triggers. */

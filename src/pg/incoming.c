@@ -286,7 +286,10 @@ locked_by(Oid relid)
 			   psprintf("its table is locked by process %d", holder->pid);
 }
 
-/* Waits as long as lock_timeout says; false if the lock does not come. */
+/*
+ * Locks a table with its partitions.  Waits as long as lock_timeout says;
+ * false if a lock does not come.
+ */
 static bool
 lock_table(Oid relid)
 {
@@ -294,13 +297,14 @@ lock_table(Oid relid)
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool locked = true;
 
-	if (ConditionalLockRelationOid(relid, RowExclusiveLock))
+	if (dc_partition_try_lock(relid, RowExclusiveLock))
 		return true;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		LockRelationOid(relid, RowExclusiveLock);
+		(void) dc_partition_leaves(relid, RowExclusiveLock);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -328,8 +332,7 @@ has_more_indexes(Relation relation)
 	bool more = false;
 	ListCell *cell;
 
-	foreach (cell,
-			 dc_partition_leaves(RelationGetRelid(relation), RowExclusiveLock))
+	foreach (cell, dc_partition_leaves(RelationGetRelid(relation), NoLock))
 	{
 		Relation leaf = relation_open(lfirst_oid(cell), NoLock);
 

@@ -29,7 +29,7 @@ dc_partition_root(Relation relation, uint64 id)
 
 		if (dc_rel_keyspace_id(ancestor) == id)
 			root = lfirst_oid(cell);
-		relation_close(ancestor, NoLock);
+		relation_close(ancestor, AccessShareLock);
 	}
 	list_free(ancestors);
 	return root;

@@ -1,7 +1,6 @@
 /*
  * partition_ddl.c
- *		Commands that put rows into a partitioned table, or take rows out; and
- *		some that no replicated table can bear.
+ *		Commands that put rows into a partitioned table, or take rows out.
  *
  *	 before the command                     after it
  *	 ATTACH   child gets a stamp column     its rows are written anew
@@ -34,9 +33,11 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "alter.h"
 #include "capture.h"
 #include "changes.h"
 #include "guc.h"
+#include "keyspace.h"
 #include "shmem.h"
 #include "sql.h"
 
@@ -65,7 +66,7 @@ keyspace_root(Oid relid)
 		return InvalidOid;
 	rel = dc_rel_keyspace_id(relation) != 0 ? dc_rel(relation) : NULL;
 	root = rel != NULL ? rel->root : InvalidOid;
-	relation_close(relation, NoLock);
+	relation_close(relation, AccessShareLock); /* the command locks more */
 	return root;
 }
 
@@ -118,6 +119,8 @@ dc_partition_bury(Oid relid)
 	ListCell *cell;
 	DcHlc stamp;
 
+	if (!datacake_capture)
+		return;
 	LockRelationOid(relid, AccessExclusiveLock);
 	leaves = dc_partition_leaves(relid, AccessExclusiveLock);
 	stamp = dc_transaction_fresh_stamp(); /* nobody writes them any more */
@@ -147,22 +150,33 @@ add_stamp(Oid relid)
 	dc_role_end(role);
 }
 
-/* Stamped and captured like any write; no other trigger fires. */
+/* Stamped and captured like any write, as its owner; few triggers fire. */
+static void
+write_leaf_anew(Oid relid)
+{
+	Relation relation = relation_open(relid, NoLock);
+	DcRole role = dc_role_begin(relation->rd_rel->relowner, true);
+
+	relation_close(relation, NoLock);
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("row_security", "off", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", quoted(relid),
+					DC_STAMP_COLUMN, DC_STAMP_COLUMN),
+		   0, NULL);
+	dc_role_end(role);
+}
+
 static void
 write_anew(Oid relid)
 {
-	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
 	ListCell *cell;
 
-	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	foreach (cell, dc_partition_leaves(relid, AccessExclusiveLock))
-		dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", quoted(lfirst_oid(cell)),
-						DC_STAMP_COLUMN, DC_STAMP_COLUMN),
-			   0, NULL);
+		write_leaf_anew(lfirst_oid(cell));
 	SPI_finish();
-	dc_role_end(role);
 }
 
 static bool
@@ -283,14 +297,16 @@ is_dropped_with_parent(Oid relid, const List *relids)
 	return false;
 }
 
-static void
+/* The root of the partitions that are dropped; InvalidOid: there are none. */
+static Oid
 before_drop(const DropStmt *statement)
 {
 	List *relids;
 	ListCell *cell;
+	Oid root = InvalidOid;
 
 	if (statement->removeType != OBJECT_TABLE)
-		return;
+		return InvalidOid;
 	relids = dropped_tables(statement);
 	foreach (cell, relids)
 	{
@@ -300,9 +316,27 @@ before_drop(const DropStmt *statement)
 			!is_owner(relid) || is_dropped_with_parent(relid, relids) ||
 			!OidIsValid(keyspace_root(relid)))
 			continue;
+		root = keyspace_root(relid);
 		LockRelationOid(get_partition_parent(relid, true), AccessExclusiveLock);
 		dc_partition_bury(relid);
 	}
+	return root;
+}
+
+/* Who has not the table yet gets the partitions that there are now. */
+static void
+after_drop(Oid root)
+{
+	Relation relation = relation_open(root, AccessShareLock);
+	DcRel *rel = dc_rel(relation);
+
+	if (rel != NULL && !dc_defined_elsewhere)
+	{
+		SPI_connect();
+		dc_keyspace_redefine(root, rel->id, "{}", "{}");
+		SPI_finish();
+	}
+	relation_close(relation, NoLock);
 }
 
 /* --- the hook --- */
@@ -321,8 +355,8 @@ refuse_inheritance(const List *parents)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot inherit from replicated table \"%s\"",
 							parent->relname),
-					 errhint("Use CREATE TABLE ... (LIKE ...), or a "
-							 "partitioned table.")));
+					 errhint("Use a partitioned table, or tables that do not "
+							 "inherit.")));
 	}
 }
 
@@ -332,6 +366,7 @@ typedef struct After
 	Oid root;     /* watch its partitions */
 	Oid attached; /* write its rows anew */
 	Oid detached;
+	Oid shrunk; /* a root, some of whose partitions were dropped */
 } After;
 
 static void
@@ -379,7 +414,7 @@ before(Node *statement, After *after)
 			before_alter(castNode(AlterTableStmt, statement), after);
 			break;
 		case T_DropStmt:
-			before_drop(castNode(DropStmt, statement));
+			after->shrunk = before_drop(castNode(DropStmt, statement));
 			break;
 		case T_CreateStmt:
 			create = castNode(CreateStmt, statement);
@@ -397,14 +432,15 @@ before(Node *statement, After *after)
 static void
 finish(const After *after)
 {
-	if (OidIsValid(after->root) || OidIsValid(after->detached))
-		CommandCounterIncrement();
+	CommandCounterIncrement();
 	if (OidIsValid(after->root))
 		dc_partition_watch_truncate(after->root);
 	if (OidIsValid(after->attached))
 		write_anew(after->attached);
 	if (OidIsValid(after->detached))
 		after_detach(after->detached);
+	if (OidIsValid(after->shrunk))
+		after_drop(after->shrunk);
 }
 
 /* Commands that matter, in the database that takes part. */

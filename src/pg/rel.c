@@ -278,7 +278,7 @@ describe_partition(DcRel *rel, Relation relation, Oid root_id)
 	describe_columns(rel, RelationGetDescr(root), desc);
 	rel->to_root = build_attrmap_by_name_if_req(desc, RelationGetDescr(root));
 	rel->from_root = build_attrmap_by_name_if_req(RelationGetDescr(root), desc);
-	relation_close(root, NoLock);
+	relation_close(root, AccessShareLock);
 }
 
 static void
@@ -359,19 +359,21 @@ dc_rel_is_defined(uint64 id)
 	return defined;
 }
 
-/*
- * A table that was restored from a dump bears our triggers, but its rows are
- * no entries here: it was never adopted.
- */
+/* Before the rebuild has come to all tables, definitions say it. */
+bool
+dc_rel_is_adopted(Oid relid, uint64 id)
+{
+	int slot = dc_keyspace_by_id(id);
+
+	if (slot >= 0)
+		return dc_keyspace(slot)->relid == relid;
+	return dc_phase() != DC_PHASE_READY && dc_rel_is_defined(id);
+}
+
 static int
 find_slot(const DcRel *rel)
 {
-	int slot = dc_keyspace_by_id(rel->id);
-
-	if (slot >= 0)
-		return dc_keyspace(slot)->relid == rel->root ? slot : -1;
-	/* before the rebuild came to it */
-	return dc_phase() != DC_PHASE_READY && dc_rel_is_defined(rel->id) ?
+	return dc_rel_is_adopted(rel->root, rel->id) ?
 			   dc_keyspace_enter(rel->id, rel->root, rel->key_bytes) :
 			   -1;
 }

@@ -100,6 +100,12 @@ extern DcRel *dc_rel(Relation relation);
 /* The same for a table that becomes a keyspace: its id is entered. */
 extern DcRel *dc_rel_adopt(Relation relation);
 
+/*
+ * Is this table, which bears the triggers of a keyspace, that keyspace here?
+ * One that was restored from a dump is not.
+ */
+extern bool dc_rel_is_adopted(Oid relid, uint64 id);
+
 /* Does the cluster know a keyspace of this id?  In a transaction. */
 extern bool dc_rel_is_defined(uint64 id);
 

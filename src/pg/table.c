@@ -161,6 +161,13 @@ show_local(DcTable *table)
 		dc_rel_to_root(table->at->rel, table->at->local, table->local);
 }
 
+void
+dc_table_show(DcTable *table, DcTable *part)
+{
+	table->at = part;
+	show_local(table);
+}
+
 DcHlc
 dc_table_find(DcTable *table, const uint8 *key, Size length)
 {
@@ -183,18 +190,16 @@ dc_table_find(DcTable *table, const uint8 *key, Size length)
 }
 
 bool
-dc_table_find_rival(DcTable *table)
+dc_table_find_rival(DcTable *table, ItemPointer tid)
 {
-	ItemPointerData tid;
-
 	table->at = route(table);
-	ItemPointerSetInvalid(&tid);
+	ItemPointerSetInvalid(tid);
 	if (table->at == NULL ||
 		ExecCheckIndexConstraints(table->at->result,
 								  row_of_part(table, table->at), table->estate,
-								  &tid, NIL) ||
-		!ItemPointerIsValid(&tid) ||
-		!table_tuple_fetch_row_version(table->at->relation, &tid, SnapshotAny,
+								  tid, NIL) ||
+		!ItemPointerIsValid(tid) ||
+		!table_tuple_fetch_row_version(table->at->relation, tid, SnapshotAny,
 									   table->at->local))
 		return false;
 	show_local(table);

@@ -46,8 +46,11 @@ extern void dc_table_close(DcTable *table);
  */
 extern DcHlc dc_table_find(DcTable *table, const uint8 *key, Size length);
 
-/* Another row with a unique value of `remote`, unlocked, into `local`. */
-extern bool dc_table_find_rival(DcTable *table);
+/* A row that `remote` cannot be beside, into `local`; not locked. */
+extern bool dc_table_find_rival(DcTable *table, ItemPointer tid);
+
+/* The row in `local` of a partition, into `local` of the table. */
+extern void dc_table_show(DcTable *table, DcTable *part);
 
 /* This partition, or the table itself, opened alike. */
 extern DcTable *dc_table_part(DcTable *table, Oid relid);

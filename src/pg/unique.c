@@ -14,12 +14,10 @@
  */
 #include "unique.h"
 
-#include "access/tableam.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 
 #include "changes.h"
 #include "conflict.h"
@@ -51,19 +49,10 @@ make_image(DcTable *table, const DcIncoming *item)
 								   CMD_INSERT);
 }
 
-/* A row that the image cannot be beside, into table->local; not locked. */
-static bool
-look_up(DcTable *table, ItemPointer tid)
-{
-	ItemPointerSetInvalid(tid);
-	return !ExecCheckIndexConstraints(table->result, table->remote,
-									  table->estate, tid, NIL) &&
-		   ItemPointerIsValid(tid) &&
-		   table_tuple_fetch_row_version(table->relation, tid, SnapshotAny,
-										 table->local);
-}
-
-/* The same, locked; its key.  The image is in table->remote afterwards. */
+/*
+ * A row that the image cannot be beside, locked; its key.  The image is in
+ * table->remote afterwards.
+ */
 static bool
 find_rival(DcTable *table, const DcIncoming *item, StringInfo key)
 {
@@ -73,7 +62,7 @@ find_rival(DcTable *table, const DcIncoming *item, StringInfo key)
 	{
 		CHECK_FOR_INTERRUPTS();
 		make_image(table, item);
-		if (!look_up(table, &tid))
+		if (!dc_table_find_rival(table, &tid))
 			return false;
 		slot_getallattrs(table->local);
 		resetStringInfo(key);
@@ -82,7 +71,7 @@ find_rival(DcTable *table, const DcIncoming *item, StringInfo key)
 		ExecClearTuple(table->local);
 		(void) dc_table_find(table, (uint8 *) key->data, (Size) key->len);
 		if (TTS_EMPTY(table->local) ||
-			!ItemPointerEquals(&table->local->tts_tid, &tid))
+			!ItemPointerEquals(&table->at->local->tts_tid, &tid))
 			continue; /* changed while its lock was waited for */
 		slot_getallattrs(table->local);
 		make_image(table, item);

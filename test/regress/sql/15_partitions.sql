@@ -83,8 +83,11 @@ INSERT INTO logs VALUES ('2023-03-03', 1, 'dropped');
 TRUNCATE logs_2023;
 INSERT INTO logs VALUES ('2023-03-03', 2, 'dropped');
 SELECT live FROM datacake.keyspaces;
+-- the definition follows
+SELECT p->>'name' AS partition FROM datacake.keyspace, jsonb_array_elements(partitions->'parts') p ORDER BY 1;
 DROP TABLE logs_2023;
 SELECT live FROM datacake.keyspaces;
+SELECT p->>'name' AS partition FROM datacake.keyspace, jsonb_array_elements(partitions->'parts') p ORDER BY 1;
 
 -- only the owner
 CREATE ROLE somebody;
