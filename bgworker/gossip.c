@@ -344,13 +344,15 @@ show_life(DcNode *shown, const DcGossipNode *node, const DcNode *before)
 {
 	bool removed = dc_watch_removed(&worker->members, shown);
 	bool joining = node->joining;
+	bool leaving = node->leaving;
 
 	if (shown->local)
 	{
 		removed |= dc_standing_removed();
 		joining = dc_standing_joining();
+		leaving = pg_atomic_read_u32(&dc_shared->leaving) != 0;
 	}
-	shown->life = dc_watch_life(shown->state, joining, removed);
+	shown->life = dc_watch_life(shown->state, joining, leaving, removed);
 	if (before != NULL && before->life == shown->life)
 		shown->life_since = before->life_since;
 	else
@@ -393,6 +395,7 @@ show_node(int slot, uint64 now)
 	if (note->refused_conninfo[0] == '\0')
 		strlcpy(shown->conninfo, node->conninfo, sizeof(shown->conninfo));
 	shown->joining = node->joining;
+	shown->leaving = node->leaving;
 	show_life(shown, node, before);
 	complain(shown, note, node, now);
 }
@@ -444,6 +447,7 @@ restore_nodes(void)
 		node.epoch = shown->epoch;
 		node.closed = shown->closed;
 		node.joining = shown->joining;
+		node.leaving = shown->leaving;
 		node.clock = shown->clock;
 		strlcpy(node.name, shown->name, sizeof(node.name));
 		strlcpy(node.data_center, shown->data_center, sizeof(node.data_center));
@@ -758,6 +762,7 @@ tell_progress(void)
 	joining = standing->joining;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 	dc_gossip_progress(&worker->core, floor, epoch, closed, joining,
+					   pg_atomic_read_u32(&dc_shared->leaving) != 0,
 					   pg_atomic_read_u64(&dc_shared->clock_last));
 }
 

@@ -22,6 +22,7 @@
 #include "utils/wait_event.h"
 
 #include "clock.h"
+#include "command.h"
 #include "council.h"
 #include "guc.h"
 #include "link.h"
@@ -277,7 +278,23 @@ fence(uint32 node_id, DcJobEnd *end)
 	return dc_council_change(&change, 0, end, check_job);
 }
 
-/* What every other present member must have: the greatest stamp drawn here. */
+static void
+give_up_leaving(uint32 lacking)
+{
+	if (lacking == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no member is there to take over what this node has"),
+				 errhint("It must be alive, and not joining; see "
+						 "datacake.members.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("node %u does not take over what this node has", lacking),
+			 errhint("Look at its row in datacake.peers; all members that are "
+					 "alive must be connected.")));
+}
+
+/* What every heir must have: the greatest stamp drawn here. */
 static void
 await_handover(void)
 {
@@ -285,15 +302,15 @@ await_handover(void)
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HANDOVER_MS);
 
-	while (!dc_standing_handed_over(last))
+	for (;;)
 	{
+		uint32 heirs;
+		uint32 lacking = dc_standing_lacking(last, &heirs);
+
+		if (lacking == 0 && heirs > 0)
+			return;
 		if (GetCurrentTimestamp() > deadline)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("other members do not take over what this node "
-							"has"),
-					 errhint("Look at datacake.peers; all members that are "
-							 "alive must be connected.")));
+			give_up_leaving(lacking);
 		dc_worker_wake(DC_WORKER_REPLICATOR);
 		dc_worker_wait(50, PG_WAIT_EXTENSION);
 		check_job();
@@ -306,6 +323,7 @@ leave(DcJobEnd *end)
 	DcStatus status;
 
 	pg_atomic_write_u32(&dc_shared->leaving, 1);
+	dc_worker_wake(DC_WORKER_GOSSIP); /* it is told */
 	await_handover();
 	status = fence((uint32) datacake_node_id, end);
 	if (status == DC_OK)
@@ -344,6 +362,9 @@ carry_out(const DcMembersPlan *plan, DcJobEnd *end)
 			return;
 		case DC_MEMBERS_FORCE:
 			(void) force(plan, end);
+			return;
+		case DC_MEMBERS_COMMAND:
+			dc_command_propose(plan->number, plan->command, end, check_job);
 			return;
 	}
 }
@@ -403,6 +424,7 @@ turn(void)
 		ask_for_admission(0); /* a new life, in the list it had */
 	else
 		meet_strangers(reg, seen, count);
+	dc_commands_catch_up(dc_worker_check);
 	if (dc_register_member(reg) && !dc_register_alone(reg))
 	{
 		complete_removals(reg);

@@ -172,6 +172,7 @@ dc_copy_answer_encode(DcWriter *w, const DcCopyAnswer *answer)
 			dc_write_u32(w, answer->rows);
 			break;
 		case DC_COPY_END:
+			dc_vv_encode(w, &answer->vector);
 			dc_horizon_encode(w, &answer->horizon);
 			break;
 	}
@@ -207,6 +208,7 @@ dc_copy_answer_decode(const void *data, size_t length, DcCopyAnswer *answer)
 			answer->rows = dc_read_u32(&r);
 			break;
 		case DC_COPY_END:
+			dc_vv_decode(&r, &answer->vector);
 			dc_horizon_decode(&r, &answer->horizon);
 			return dc_reader_finish(&r);
 	}

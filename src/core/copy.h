@@ -6,7 +6,7 @@
  *	WAITING  keyspace | key                   --> key, empty: that was all | parts
  *	ROWS     keyspace | place                 --> place | done | rows | parts
  *	CHANGED  first u8, 1: vector              --> done | rows | parts
- *	END      -                                --> horizon
+ *	END      -                                --> vector | horizon
  *
  *	keyspaces = varint n | n x (id u64 | rows varint)      ascending ids
  *	place     = file u32 | block u32 | offset u16          of the next row
@@ -17,7 +17,8 @@
  *
  * Everything that the donor must know is in the question, so that it keeps
  * nothing of a copy, and whoever asks can go on after a crash of either.  Only
- * CHANGED is a scan in one session, and begins anew in the next.
+ * CHANGED is a scan in one session, and begins anew in the next; END tells what
+ * it reached, and follows in the same session.
  */
 #ifndef DC_COPY_H
 #define DC_COPY_H
@@ -63,7 +64,7 @@ typedef struct DcCopyQuestion
 typedef struct DcCopyAnswer
 {
 	DcCopyKind kind;
-	DcVv vector;      /* BEGIN: V of the donor */
+	DcVv vector;      /* of the donor; BEGIN: V; END: V before the scan */
 	uint32_t serving; /* BEGIN: copies it serves at the moment */
 	uint32_t keyspace_count;
 	DcCopyKeyspace keyspaces[DC_COPY_KEYSPACES_MAX];

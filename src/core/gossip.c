@@ -110,6 +110,7 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, const char *from,
 	node->closed = delta->closed;
 	node->disputed = delta->disputed;
 	node->joining = delta->joining;
+	node->leaving = delta->leaving;
 	node->clock = delta->clock;
 	if (dc_gossip_compare(node->incarnation, node->boot,
 						  node->session.incarnation, node->session.boot) == 0)
@@ -694,12 +695,13 @@ dc_gossip_reincarnate(DcGossip *g, uint64_t incarnation, uint64_t now_us)
 
 void
 dc_gossip_progress(DcGossip *g, DcHlc floor, uint64_t epoch, bool closed,
-				   bool joining, DcHlc clock)
+				   bool joining, bool leaving, DcHlc clock)
 {
 	g->nodes[0].floor = floor;
 	g->nodes[0].epoch = epoch;
 	g->nodes[0].closed = closed;
 	g->nodes[0].joining = joining;
+	g->nodes[0].leaving = leaving;
 	g->nodes[0].clock = clock;
 }
 
@@ -737,6 +739,7 @@ dc_gossip_restore(DcGossip *g, const DcGossipNode *from, uint64_t now_us)
 	node->epoch = from->epoch;
 	node->closed = from->closed;
 	node->joining = from->joining;
+	node->leaving = from->leaving;
 	node->clock = from->clock;
 	node->wire_version = from->wire_version;
 	node->state = from->state;

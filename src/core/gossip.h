@@ -138,6 +138,7 @@ typedef struct DcGossipNode
 	bool closed;
 	bool disputed;
 	bool joining;
+	bool leaving;
 	uint32_t wire_version;
 	uint64_t boot;
 	DcHlc floor;
@@ -282,9 +283,9 @@ DcStatus dc_gossip_describe(DcGossip *g, const DcGossipSelf *self,
 /* This node took another incarnation: it starts anew under it. */
 void dc_gossip_reincarnate(DcGossip *g, uint64_t incarnation, uint64_t now_us);
 
-/* Stamps that the next heartbeat carries. */
+/* Stamps that the next heartbeat carries, and where the node stands. */
 void dc_gossip_progress(DcGossip *g, DcHlc floor, uint64_t epoch, bool closed,
-						bool joining, DcHlc clock);
+						bool joining, bool leaving, DcHlc clock);
 
 /* Replaces the seeds; addresses as `from` of dc_gossip_receive has them. */
 void dc_gossip_set_seeds(DcGossip *g, const char *const *addresses,

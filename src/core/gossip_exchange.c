@@ -242,6 +242,7 @@ add_delta(const DcGossip *g, DcGossipMessage *message, const DcGossipNode *node,
 	delta.closed = node->closed;
 	delta.disputed = node->disputed;
 	delta.joining = node->joining;
+	delta.leaving = node->leaving;
 	delta.clock = node->clock;
 	delta.full =
 		incarnation != node->incarnation || version < node->config_version;

@@ -20,7 +20,8 @@ enum
 	DELTA_CLOSED = 1 << 2,
 	DELTA_DISPUTED = 1 << 3,
 	DELTA_JOINING = 1 << 4,
-	DELTA_FLAGS_END = 1 << 5
+	DELTA_LEAVING = 1 << 5,
+	DELTA_FLAGS_END = 1 << 6
 };
 
 static bool
@@ -184,6 +185,7 @@ write_delta(DcWriter *w, const DcGossipDelta *delta)
 					 (delta->closed ? DELTA_CLOSED : 0u) |
 					 (delta->disputed ? DELTA_DISPUTED : 0u) |
 					 (delta->joining ? DELTA_JOINING : 0u) |
+					 (delta->leaving ? DELTA_LEAVING : 0u) |
 					 (delta->full && delta->left ? DELTA_LEFT : 0u);
 
 	dc_write_u16(w, (uint16_t) delta->node_id);
@@ -225,6 +227,7 @@ read_delta(DcReader *r, uint32_t previous, DcGossipDelta *delta)
 	delta->closed = (flags & DELTA_CLOSED) != 0;
 	delta->disputed = (flags & DELTA_DISPUTED) != 0;
 	delta->joining = (flags & DELTA_JOINING) != 0;
+	delta->leaving = (flags & DELTA_LEAVING) != 0;
 	if (flags >= DELTA_FLAGS_END || (delta->left && !delta->full) ||
 		delta->version == 0 || delta->version > VERSION_MAX ||
 		delta->config_version == 0 || delta->config_version > delta->version)

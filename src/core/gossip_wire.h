@@ -121,6 +121,7 @@ typedef struct DcGossipDelta
 	bool closed;             /* it closed all fenced nodes of that list (R11) */
 	bool disputed;           /* another server speaks under its id (R15) */
 	bool joining;            /* it pulls only (R12) */
+	bool leaving;            /* it hands over what only it has (R11) */
 	DcHlc clock;
 	bool full;
 	bool left;

@@ -114,11 +114,20 @@ dc_stream_catchup_begin(DcStream *stream, const DcVv *own,
 bool
 dc_stream_catchup_resume(DcStream *stream)
 {
+	bool moved = false;
+	bool lacks = false;
+
 	for (uint32_t id = 1; id < DC_NODE_IDS; id++)
 	{
-		if (stream->covered[id] && stream->peer.at[id] < stream->base.at[id])
+		if (!stream->covered[id])
+			continue;
+		if (stream->peer.at[id] < stream->base.at[id])
 			return false;
+		moved |= stream->peer.at[id] > stream->base.at[id];
+		lacks |= stream->peer.at[id] < stream->donor.at[id];
 	}
+	if (moved && !lacks)
+		return false; /* another one, from there, sends less */
 	stream->catchup_running = true;
 	stream->catchup_owed = true;
 	return true;

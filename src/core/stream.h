@@ -108,8 +108,8 @@ void dc_stream_catchup_begin(DcStream *stream, const DcVv *own,
 
 /*
  * P15: goes on with the catch-up that a lost session interrupted, with the
- * base, donor and sources it had, if the peer still claims that base; returns
- * false otherwise, and nothing changed.  Another catch-up is owed after it,
+ * base, donor and sources it had, if the peer still claims that base and did not get
+ * all of it elsewhere; returns false otherwise, and nothing changed.  Another catch-up is owed after it,
  * for what was published while there was no session.
  */
 bool dc_stream_catchup_resume(DcStream *stream);

@@ -279,25 +279,40 @@ dc_slots_above(DcHlc stamp)
 	return true;
 }
 
+/*
+ * No stamp that is not drawn yet will be at or below it.  At the bound, which
+ * is not moved for this and comes late on a busy machine, that is the last
+ * stamp drawn.  Does not count as use.
+ */
+static DcHlc
+newest(void)
+{
+	DcHlc last = draw();
+
+	if (last == DC_HLC_NONE &&
+		dc_now_us() >= pg_atomic_read_u64(&dc_shared->clock_silent_until_us))
+		last = pg_atomic_read_u64(&dc_shared->clock_last);
+	return last;
+}
+
 DcHlc
 dc_watermark_publish(void)
 {
 	static DcHlc *copies;
-	DcHlc drawn = draw(); /* does not count as use */
+	DcHlc last = newest();
 	DcHlc previous = pg_atomic_read_u64(&dc_shared->watermark);
 	DcHlc watermark;
 	XLogRecPtr flush_to;
 
-	/* at the bound already: everything up to the last stamp was drawn */
-	if (drawn == DC_HLC_NONE || !dc_standing_claims())
+	if (last == DC_HLC_NONE || !dc_standing_claims())
 		return previous;
 	if (copies == NULL)
 		copies = MemoryContextAlloc(TopMemoryContext,
 									sizeof(DcHlc) * dc_shared->slot_count);
-	pg_memory_barrier(); /* R2: slots are read after the draw */
+	pg_memory_barrier(); /* R2: slots are read after the clock */
 	for (int i = 0; i < dc_shared->slot_count; i++)
 		copies[i] = pg_atomic_read_u64(&dc_shared->slots[i].lower_bound);
-	watermark = dc_rule_watermark(drawn, copies, (size_t) dc_shared->slot_count,
+	watermark = dc_rule_watermark(last, copies, (size_t) dc_shared->slot_count,
 								  pg_atomic_read_u64(&dc_shared->clock_bound),
 								  previous);
 	pg_memory_barrier(); /* P9: L is read after the slots */

@@ -74,8 +74,8 @@ extern void dc_settling_await(void);
 extern bool dc_slots_above(DcHlc stamp);
 
 /*
- * Computes and publishes W (R2, P9): draw, read slots, flush up to the last
- * merged commit.  Returns it.  By the replicator only; flushes WAL.
+ * Computes and publishes W (R2, P9): draw, or read the clock at its bound; read
+ * slots; flush up to the last merged commit.  Returns it.  By the replicator only; flushes WAL.
  */
 extern DcHlc dc_watermark_publish(void);
 

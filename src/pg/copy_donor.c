@@ -82,7 +82,7 @@ static bool
 is_candidate(const DcNode *node, const DcMembers *list)
 {
 	return node->node_id != 0 && !node->local && !node->clash &&
-		   node->state == DC_NODE_ALIVE &&
+		   node->state == DC_NODE_ALIVE && !node->leaving &&
 		   dc_members_includes(list, node->node_id, node->incarnation) &&
 		   ((dc_shared->paused[node->node_id / 32] >> (node->node_id % 32)) &
 			1) == 0;
@@ -170,6 +170,23 @@ answers(DcAsk *asking, Probe *probe)
 	}
 	PG_END_TRY();
 	return answered;
+}
+
+bool
+dc_copy_donor_is_gone(uint32 node_id)
+{
+	DcMembers *list = palloc(sizeof(DcMembers));
+	bool gone;
+
+	(void) dc_standing_members(list, NULL);
+	gone = dc_members_get(list, node_id).state != DC_MEMBER_PRESENT;
+	pfree(list);
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+		gone |= dc_shared->nodes[i].node_id == node_id &&
+				dc_shared->nodes[i].state == DC_NODE_LEFT;
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return gone;
 }
 
 DcCopyDonor

@@ -27,6 +27,9 @@ typedef struct DcCopyDonor
 extern DcCopyDonor dc_copy_choose_donor(uint32 failed, void (*check)(void),
 										int *candidates);
 
+/* It has left, or the list says so: it will not serve this copy any more. */
+extern bool dc_copy_donor_is_gone(uint32 node_id);
+
 /* `check`, called while waiting, may raise. */
 extern DcAsk *dc_copy_begin_asking(void (*check)(void));
 

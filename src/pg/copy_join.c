@@ -7,7 +7,7 @@
  *	      WAITING   changes that wait in its quarantine
  *	      ROWS      ranges of its table       each with the place, in one
  *	   CHANGED      entries above V, and dead ones            transaction
- *	END: g --> adopt V and g --> links, ordinary catch-ups, comparing (R13)
+ *	END: V, g --> adopt them --> links, ordinary catch-ups, comparing (R13)
  *
  * The question for the next range is sent before the last one is written, so
  * both nodes work at once.  A transaction of a range need not be flushed by
@@ -331,7 +331,8 @@ apply_parts(DcSlice parts)
 
 /* Rows, and the place behind them, in one transaction. */
 static void
-store(Copy *copy, const DcCopyAnswer *answer, uint32 at, DcCopyPlace place)
+store(Copy *copy, const DcCopyAnswer *answer, uint32 at, DcCopyPlace place,
+	  const char *phase)
 {
 	begin_transaction(false);
 	apply_parts(answer->parts);
@@ -340,6 +341,7 @@ store(Copy *copy, const DcCopyAnswer *answer, uint32 at, DcCopyPlace place)
 	copy->place = place;
 	save_place(copy);
 	dc_transaction_commit(copy->context);
+	show(copy, phase);
 	MemoryContextReset(copy->scratch);
 	copy->check();
 	throttle(copy, answer->parts.length);
@@ -365,7 +367,7 @@ copy_waiting(Copy *copy)
 			break;
 		memcpy(key, answer->after.data, answer->after.length);
 		question->after = (DcSlice){key, answer->after.length};
-		store(copy, answer, copy->at, copy->place);
+		store(copy, answer, copy->at, copy->place, "copying rows");
 	}
 	pfree(key);
 	pfree(question);
@@ -393,8 +395,7 @@ copy_table(Copy *copy)
 		if (!done)
 			send_question(copy, question); /* the donor reads while we write */
 		store(copy, answer, copy->at + done,
-			  done ? (DcCopyPlace){0} : answer->place);
-		show(copy, "copying rows");
+			  done ? (DcCopyPlace){0} : answer->place, "copying rows");
 	}
 	pfree(question);
 	pfree(answer);
@@ -414,22 +415,22 @@ copy_changed(Copy *copy)
 	question->vector = copy->plan->vector;
 	send_question(copy, question);
 	question->first = false;
+	show(copy, "copying changes");
 	while (!done)
 	{
-		show(copy, "copying changes");
 		receive_answer(copy, DC_COPY_CHANGED, answer);
 		done = answer->done;
 		if (!done)
 			send_question(copy, question);
 		answer->rows = 0; /* beyond what was estimated */
-		store(copy, answer, copy->at, copy->place);
+		store(copy, answer, copy->at, copy->place, "copying changes");
 	}
 	pfree(question);
 	pfree(answer);
 }
 
 /*
- * R6: everything of the donor's V is here.  Of an empty node's own V nothing
+ * R6: everything of the V that END tells is here.  Of an empty node's own V nothing
  * is asked.  A node that should join and does not yet know waits for that.
  */
 static bool
@@ -445,7 +446,7 @@ adopt(Copy *copy)
 		return false;
 	dc_vv_init(base);
 	begin_transaction(true);
-	dc_vector_plan_adopt(0, &copy->plan->vector, base, &answer->horizon);
+	dc_vector_plan_adopt(0, &answer->vector, base, &answer->horizon);
 	save_place(copy); /* so that something is committed, and flushed */
 	dc_transaction_commit(copy->context);
 	return true;
@@ -562,7 +563,8 @@ static bool
 donor_may_return(void)
 {
 	return !TimestampDifferenceExceeds(failures.since, GetCurrentTimestamp(),
-									   SAME_DONOR_MS);
+									   SAME_DONOR_MS) &&
+		   (failures.donor == 0 || !dc_copy_donor_is_gone(failures.donor));
 }
 
 static void

@@ -4,12 +4,12 @@
  *
  *	BEGIN     V is read, before any row
  *	ROWS ...  each range of a table under a snapshot of its own
- *	CHANGED   waits until all that those snapshots showed is merged; then
- *	          every entry is looked at once, by key
- *	END       g, read after the last dead entry was sent
+ *	CHANGED   waits until all that those snapshots showed is merged; reads V
+ *	          again; then every entry is looked at once, by key
+ *	END       that V, and g, read after the last dead entry was sent
  *
- * That the copy then covers V is shown in doc/architecture.md.  Nothing is
- * kept here between two questions, but for the scan of CHANGED.
+ * That the copy then covers it is shown in doc/architecture.md.  Nothing is
+ * kept here between two questions, but for the scan of CHANGED and its V.
  */
 #include "postgres.h"
 
@@ -41,6 +41,8 @@ DC_SQL_FUNCTION(datacake_peer_copy);
 #define LATER_TRIES  250 /* then the copy is told that a table is locked */
 
 static DcCatchup *changed; /* the scan of this session, or NULL */
+static DcVv reached;       /* V, read before it */
+static bool scanned;       /* a scan was ended in this session */
 static bool counted;       /* this session is counted in copies_served */
 
 static void
@@ -134,7 +136,9 @@ begin_changed(const DcVv *above)
 	if (changed != NULL)
 		dc_catchup_end(changed);
 	changed = NULL;
+	scanned = false;
 	dc_settling_await(); /* what the ranges showed has its entries by now */
+	dc_vector_read(&reached); /* R6: before the scan */
 	changed = dc_catchup_begin_changed(TopMemoryContext, above);
 }
 
@@ -163,6 +167,16 @@ copy_changed(const DcCopyQuestion *question, DcCopyAnswer *answer,
 		return;
 	dc_catchup_end(changed);
 	changed = NULL;
+	scanned = true;
+}
+
+static void
+end_copy(DcCopyAnswer *answer)
+{
+	if (!scanned)
+		dc_peer_refuse(DC_SESSION, "The scan of a copy was not ended.");
+	answer->vector = reached;
+	dc_standing_horizon(&answer->horizon);
 }
 
 static void
@@ -186,7 +200,7 @@ fill_answer(const DcCopyQuestion *question, DcCopyAnswer *answer,
 			copy_changed(question, answer, parts);
 			break;
 		case DC_COPY_END:
-			dc_standing_horizon(&answer->horizon);
+			end_copy(answer);
 			return;
 	}
 	appendStringInfoChar(parts, DC_PART_END);

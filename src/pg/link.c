@@ -10,6 +10,7 @@
 #include "advice.h"
 #include "link_connect.h"
 #include "link_flow.h"
+#include "link_spool.h"
 #include "link_stats.h"
 #include "link_wire.h"
 #include "queue.h"
@@ -44,6 +45,7 @@ dc_link_close(DcLink *link, const char *reason)
 	link->conn = NULL;
 	free(link->answer);
 	link->answer = NULL;
+	dc_link_end_spool(link);
 	link->message_count = 0;
 	link->unflushed = false;
 	link->answer_by = 0;
@@ -92,7 +94,8 @@ take_error(DcLink *link, const PGresult *result)
 	/* these pass by themselves, soon */
 	if (state != NULL &&
 		(strcmp(state, "YD024") == 0 || strcmp(state, "YD025") == 0 ||
-		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0))
+		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0 ||
+		 strcmp(state, "YD038") == 0))
 		link->retry_ms = DC_LINK_RETRY_MIN_MS;
 	if (state != NULL && strcmp(state, "YD029") == 0)
 		dc_standing_set_removed();

@@ -10,6 +10,7 @@
 
 #include "acks.h"
 #include "advice.h"
+#include "command.h"
 #include "copy_join.h"
 #include "link_catchup.h"
 #include "link_stats.h"
@@ -160,6 +161,7 @@ dc_link_take_welcome(DcLink *link)
 {
 	DcWelcome *welcome =
 		MemoryContextAllocZero(link->scratch, sizeof(DcWelcome));
+	DcCommandCount known;
 	const char *refusal;
 	DcSlice plain;
 
@@ -181,6 +183,14 @@ dc_link_take_welcome(DcLink *link)
 	if (refusal != NULL)
 	{
 		dc_link_close(link, refusal);
+		return;
+	}
+	known = dc_commands_of(&welcome->at, &welcome->members);
+	if (dc_commands_missing(&known))
+	{
+		link->retry_ms = DC_LINK_RETRY_MIN_MS;
+		dc_link_close(link, "this node has commands of the cluster to run "
+							"first");
 		return;
 	}
 	if (dc_copy_wanted())

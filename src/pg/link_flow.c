@@ -9,7 +9,9 @@
 #include "utils/memutils.h"
 
 #include "acks.h"
+#include "command.h"
 #include "link_catchup.h"
+#include "link_spool.h"
 #include "link_stats.h"
 #include "link_wire.h"
 #include "queue.h"
@@ -102,7 +104,7 @@ view_of(DcLink *link, const DcStreamView *watermark, bool watermark_due,
 	view.head = queue.head;
 	view.oldest = link->detached ? queue.head : queue.oldest;
 	view.gap = position < view.head && position >= view.oldest &&
-			   queue.batch.data == NULL;
+			   (queue.batch.data == NULL || dc_link_spool_is_gap(link, next));
 	if (!watermark_due)
 		view.watermark = DC_HLC_NONE;
 	if (dc_standing_joining())
@@ -147,7 +149,7 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 		action = dc_stream_next(&link->stream, &view);
 		if (action != DC_STREAM_SEND_BATCH)
 			break;
-		if (queued.data == NULL ||
+		if (queued.data == NULL || queued.spool != 0 ||
 			(draft.batches > 0 &&
 			 (Size) call.len + queued.length > MESSAGE_BYTES))
 			break;
@@ -243,6 +245,9 @@ send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 			dc_link_send_catchup(link);
 			return link->conn != NULL && link->later_at == 0;
 		case DC_STREAM_SEND_BATCH:
+			if (queued.spool != 0)
+				return dc_link_send_spool(link, &queued);
+			/* FALLTHROUGH */
 		case DC_STREAM_SEND_WATERMARK:
 			send_stream(link, watermark, watermark_due);
 			return link->sequence != sequence;
@@ -280,6 +285,8 @@ dc_link_send_all(DcLink *link, const DcStreamView *watermark,
 	{
 		if (send_members(link))
 			continue;
+		if (dc_commands_missing(NULL))
+			return;
 		if (dc_standing_joining() && !link->peer_joins)
 		{
 			link->partial = true; /* it pulls, and helps others who do */

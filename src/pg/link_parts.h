@@ -6,6 +6,7 @@
  *	link_connect.c   DOWN -> CONNECTING -> HELLO -> welcome
  *	link_wire.c      sealed messages on libpq's pipeline
  *	link_flow.c      what is sent next, and what acks say
+ *	link_spool.c     a batch that is in a file
  *	link_catchup.c   the catch-up of this link
  *	link_stats.c     what others see of it
  */
@@ -24,6 +25,7 @@
 #include "message.h"
 #include "seal.h"
 #include "shmem.h"
+#include "spool.h"
 
 /* Few messages under way: what waits meanwhile travels together. */
 #define DC_LINK_IN_FLIGHT_MAX 4
@@ -69,6 +71,8 @@ struct DcLink
 	uint64 catchup_head;        /* it covers all that was published below */
 	DcCatchupMark acked_mark;   /* where it can go on */
 	DcAcked acked;              /* what was published, and is flushed there */
+	DcSpoolReader *spool;       /* the file that is being sent */
+	uint64 unreadable;          /* the last one that could not be; 0 */
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];

@@ -24,6 +24,7 @@
 
 #include "apply.h"
 #include "clock.h"
+#include "command.h"
 #include "compat.h"
 #include "copy_join.h"
 #include "guc.h"
@@ -54,6 +55,7 @@ typedef struct Session
 	bool in_call;   /* a call began and its transaction has not committed */
 	bool joining;   /* this node was joining when it said welcome */
 	uint64 own_incarnation; /* of this node then */
+	DcCommandCount known;   /* as the peer told; a list is published later */
 } Session;
 
 static Session session;
@@ -189,6 +191,8 @@ check_caller(uint32 node_id, uint64 incarnation, DcSessionKind kind)
 		dc_peer_refuse(removed ? DC_REMOVED : DC_IDENTITY, complaint);
 	if (kind == DC_SESSION_CHANGES && dc_standing_refuses(node_id))
 		dc_peer_refuse(DC_SESSION, "This node compares what it has, to join.");
+	if (kind == DC_SESSION_CHANGES && dc_commands_missing(&session.known))
+		dc_peer_refuse(DC_BEHIND, "See datacake.ddl_log on that node.");
 	if (dc_paused(node_id))
 		dc_peer_refuse(DC_PAUSED, "Use SELECT datacake.resume().");
 	if (dc_phase() != DC_PHASE_READY &&
@@ -580,7 +584,10 @@ datacake_apply_batch(PG_FUNCTION_ARGS)
 	set = read_call(plain, &at, &members);
 	result = dc_apply_run(set);
 	if (members != NULL)
+	{
+		session.known = dc_commands_of(&at, members);
 		dc_roster_learn(&at, members); /* last: it locks the list */
+	}
 	dc_role_end(role);
 	SPI_finish();
 	PG_RETURN_BYTEA_P(make_ack(result));

@@ -13,11 +13,13 @@
 #include "access/tupconvert.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "parser/parse_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -92,6 +94,23 @@ dc_rel_keyspace_id(Relation relation)
 	return 0;
 }
 
+const char *
+dc_rel_early_trigger(Relation relation)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
+			TRIGGER_FOR_AFTER(trigger->tgtype) &&
+			strcmp(trigger->tgname, DC_CAPTURE_TRIGGER) < 0)
+			return trigger->tgname;
+	}
+	return NULL;
+}
+
 /* Width of the bytes of a type, if all its values have the same; else 0. */
 static uint32
 fixed_width(Oid type)
@@ -117,12 +136,32 @@ fixed_width(Oid type)
 	}
 }
 
+/* How values of column->type become bytes. */
 static void
-describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+describe_type(DcColumn *column, MemoryContext context)
 {
 	Oid function;
 	bool is_varlena;
 
+	column->binary = dc_type_is_portable(column->type);
+	if (column->binary)
+	{
+		getTypeBinaryOutputInfo(column->type, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeBinaryInputInfo(column->type, &function, &column->ioparam);
+	}
+	else
+	{
+		getTypeOutputInfo(column->type, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeInputInfo(column->type, &function, &column->ioparam);
+	}
+	fmgr_info_cxt(function, &column->input, context);
+}
+
+static void
+describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+{
 	column->attnum = att->attnum;
 	column->type = att->atttypid;
 	column->typmod = att->atttypmod;
@@ -138,20 +177,20 @@ describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
 				 errmsg("type of column \"%s\" has a name longer than %d "
 						"bytes",
 						column->name, DC_BATCH_NAME_BYTES_MAX)));
-	column->binary = dc_type_is_portable(att->atttypid);
-	if (column->binary)
-	{
-		getTypeBinaryOutputInfo(att->atttypid, &function, &is_varlena);
-		fmgr_info_cxt(function, &column->output, context);
-		getTypeBinaryInputInfo(att->atttypid, &function, &column->ioparam);
-	}
-	else
-	{
-		getTypeOutputInfo(att->atttypid, &function, &is_varlena);
-		fmgr_info_cxt(function, &column->output, context);
-		getTypeInputInfo(att->atttypid, &function, &column->ioparam);
-	}
-	fmgr_info_cxt(function, &column->input, context);
+	describe_type(column, context);
+}
+
+DcColumn *
+dc_rel_column_as(const DcColumn *column, const char *type_name)
+{
+	DcColumn *other = palloc(sizeof(DcColumn));
+
+	*other = *column;
+	parseTypeString(type_name, &other->type, &other->typmod, true);
+	if (!OidIsValid(other->type))
+		return NULL;
+	describe_type(other, CurrentMemoryContext);
+	return other;
 }
 
 static DcColumn *
@@ -240,6 +279,7 @@ describe_partition(DcRel *rel, Relation relation, Oid root_id)
 
 	describe_columns(rel, RelationGetDescr(root), desc);
 	rel->to_root = build_attrmap_by_name_if_req(desc, RelationGetDescr(root));
+	rel->from_root = build_attrmap_by_name_if_req(RelationGetDescr(root), desc);
 	relation_close(root, NoLock);
 }
 
@@ -268,6 +308,8 @@ describe(DcRel *rel, Relation relation, uint64 id, Oid root)
 	else
 		describe_partition(rel, relation, root);
 	describe_key(rel, relation);
+	if (dc_rel_early_trigger(relation) != NULL)
+		rel->early_trigger = pstrdup(dc_rel_early_trigger(relation));
 	dc_text_end(level);
 	MemoryContextSwitchTo(old);
 }

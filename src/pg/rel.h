@@ -84,7 +84,8 @@ typedef struct DcRel
 	int natts;
 	struct AttrMap *to_root; /* of a partition; NULL: the same columns */
 	struct AttrMap *from_root;
-	Datum *values; /* scratch of natts */
+	char *early_trigger; /* or NULL */
+	Datum *values;       /* scratch of natts */
 	bool *nulls;
 	MemoryContext context;
 } DcRel;
@@ -102,6 +103,13 @@ extern DcRel *dc_rel_adopt(Relation relation);
 
 /* Does the cluster know a keyspace of this id?  In a transaction. */
 extern bool dc_rel_is_defined(uint64 id);
+
+/*
+ * A trigger that fires after a row was written, and before we see it; NULL:
+ * none.  What it writes to the same row would be overtaken by what we note
+ * after that.
+ */
+extern const char *dc_rel_early_trigger(Relation relation);
 
 /* A row of a partition, as a row of the root; materialized. */
 extern void dc_rel_to_root(const DcRel *partition, TupleTableSlot *from,
@@ -141,6 +149,13 @@ extern bool dc_rel_key_try(DcRel *rel, const uint8 *data, Size length,
 extern void dc_rel_image_decode(DcColumn **columns, int count,
 								const uint8 *data, Size length, Datum *values,
 								bool *nulls);
+
+/*
+ * A column like this one, of another type as a batch names it, to decode what
+ * was written before its type was changed; NULL if there is no such type.
+ */
+extern DcColumn *dc_rel_column_as(const DcColumn *column,
+								  const char *type_name);
 
 /*
  * Finds the row of a key by an index scan under the snapshot, unlocked.

@@ -18,6 +18,7 @@
  *	 apply backends       vector                        DC_LOCK_VECTOR
  *	 links, waiters       acks (acks.h)                 DC_LOCK_ACKS
  *	 readers              stale keys (heal.h)           DC_LOCK_HEAL
+ *	 who runs one         commands (command.h)          DC_LOCK_COMMANDS
  *	 commit callbacks     the metadata                  one lock per partition
  *
  * No lock is ever held across I/O or while waiting for another one of ours,
@@ -56,6 +57,7 @@ enum
 	DC_LOCK_ACKS,
 	DC_LOCK_HEAL,
 	DC_LOCK_EVENTS,
+	DC_LOCK_COMMANDS,
 	DC_LOCK_COUNT
 };
 
@@ -134,6 +136,7 @@ typedef struct DcNode
 	uint64 epoch;          /* of the member list that m is under */
 	bool closed;           /* it closed the fenced nodes of that list */
 	bool joining;          /* as it says */
+	bool leaving;          /* the same */
 	DcHlc clock;           /* its clock when it last spoke */
 	int64 clock_offset_us; /* its clock minus ours, when heard */
 	char name[DC_NAME_BYTES];
@@ -288,6 +291,18 @@ typedef struct DcJob
 	char hint[DC_ERROR_BYTES];
 } DcJob;
 
+#define DC_COMMAND_BYTES_MAX 65536
+
+/* Commands for all members (command.h); guard: DC_LOCK_COMMANDS. */
+typedef struct DcCommands
+{
+	DcHlc running;         /* which one is being run here; DC_HLC_NONE: none */
+	bool ran;              /* it went well, and waits for the decision */
+	pg_atomic_uint64 done; /* the last that was run here */
+	pg_atomic_uint64 failed; /* it was tried late, in vain; 0: none */
+	char proposed[DC_COMMAND_BYTES_MAX]; /* by this node, JSON */
+} DcCommands;
+
 typedef struct DcShared
 {
 	/* identity; written by the launcher before the phase leaves IDLE */
@@ -313,6 +328,7 @@ typedef struct DcShared
 	DcVv vector;
 	pg_atomic_uint64 vector_version; /* changes with it, or with `incoming` */
 
+	DcCommands commands;
 	DcStanding standing;              /* DC_LOCK_STANDING */
 	pg_atomic_uint32 standing_stale;  /* a list was saved: load it */
 	pg_atomic_uint32 replaces;        /* it may take a known node id over */
@@ -330,6 +346,8 @@ typedef struct DcShared
 
 	DcJob repair_job;  /* DcRepairPlan, DcRepairOutcome */
 	DcJob members_job; /* DcMembersPlan */
+
+	pg_atomic_uint32 retry_wanted; /* what waits may fit now (mend.h) */
 
 	/* last event that was notified; the maintainer's (watch.h) */
 	uint64 events_told;

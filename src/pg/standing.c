@@ -11,6 +11,7 @@
 #include "utils/snapmgr.h"
 
 #include "clock.h"
+#include "command.h"
 #include "compat.h"
 #include "guc.h"
 #include "roster.h"
@@ -785,25 +786,39 @@ has_all(uint32 node_id, DcHlc stamp)
 	return all;
 }
 
-bool
-dc_standing_handed_over(DcHlc stamp)
+static bool
+joins(uint32 node_id)
+{
+	bool found = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+		found |= dc_shared->nodes[i].node_id == node_id &&
+				 dc_shared->nodes[i].joining;
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return found;
+}
+
+uint32
+dc_standing_lacking(DcHlc stamp, uint32 *heirs)
 {
 	DcStanding *now = copy_standing();
-	bool all = true;
-	uint32 others = 0;
+	uint32 lacking = 0;
 
+	*heirs = 0;
 	for (uint32 i = 0; i < now->members.count; i++)
 	{
 		uint32 id = now->members.at[i].node_id;
 
 		if (now->members.at[i].state != DC_MEMBER_PRESENT ||
-			id == (uint32) datacake_node_id || !dc_node_alive(id))
+			id == (uint32) datacake_node_id || !dc_node_alive(id) || joins(id))
 			continue;
-		others++;
-		all &= has_all(id, stamp);
+		(*heirs)++;
+		if (lacking == 0 && !has_all(id, stamp))
+			lacking = id;
 	}
 	pfree(now);
-	return all && others > 0;
+	return lacking;
 }
 
 bool

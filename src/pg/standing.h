@@ -99,10 +99,12 @@ extern void dc_standing_found_anew(void);
 extern void dc_standing_told(const DcPosition *at, const DcMembers *members);
 
 /*
- * Does every present member that is alive have all that this node has, its
- * own writes up to `stamp` included?  Asked while leaving only.
+ * A present member that is alive and lacks something that this node has, its
+ * own writes up to `stamp` included; 0: none does.  Who joins is not asked:
+ * those who stay send it all they have (R12), but it counts as none of them.
+ * *heirs: how many there are.  Asked while leaving only.
  */
-extern bool dc_standing_handed_over(DcHlc stamp);
+extern uint32 dc_standing_lacking(DcHlc stamp, uint32 *heirs);
 
 /* Launcher, in its transaction: the first start makes a list of one. */
 extern void dc_standing_found(uint64 incarnation);

@@ -61,14 +61,7 @@ dc_table_close(DcTable *table)
 
 	AfterTriggerEndQuery(table->estate);
 	EvalPlanQualEnd(&table->epq);
-	foreach (cell, table->parts)
-	{
-		DcTable *part = lfirst(cell);
-
-		ExecCloseIndices(part->result);
-	}
-	if (!dc_is_partitioned(table->relation))
-		ExecCloseIndices(table->result);
+	ExecCloseResultRelations(table->estate);
 	ExecResetTupleTable(table->estate->es_tupleTable, false);
 	foreach (cell, table->parts)
 	{

@@ -25,13 +25,15 @@
 /* --- what changed --- */
 
 DcNodeLife
-dc_watch_life(DcNodeState state, bool joining, bool removed)
+dc_watch_life(DcNodeState state, bool joining, bool leaving, bool removed)
 {
 	switch (state)
 	{
 		case DC_NODE_UNKNOWN:
 			return DC_LIFE_UNKNOWN;
 		case DC_NODE_ALIVE:
+			if (leaving) /* until its goodbye, also when the list knows */
+				return DC_LIFE_LEAVING;
 			if (removed)
 				return DC_LIFE_REMOVED;
 			return joining ? DC_LIFE_JOINING : DC_LIFE_ALIVE;

@@ -18,10 +18,11 @@
 #define DC_WATCH_CHANNEL "datacake_membership"
 
 /*
- * What people are told of a node: `joining` is what it says of itself,
- * `removed` what the list says of it.
+ * What people are told of a node: `joining` and `leaving` are what it says of
+ * itself, `removed` what the list says of it.
  */
-extern DcNodeLife dc_watch_life(DcNodeState state, bool joining, bool removed);
+extern DcNodeLife dc_watch_life(DcNodeState state, bool joining, bool leaving,
+								bool removed);
 
 /* Does the list fence or name as removed this incarnation of a node? */
 extern bool dc_watch_removed(const DcMembers *list, const DcNode *node);

@@ -131,11 +131,15 @@ test_answers(void)
 	   "a flag that is neither 0 nor 1 is refused");
 
 	answer.kind = DC_COPY_END;
+	answer.vector.at[3] = dc_hlc_make(8, 3);
 	answer.horizon.stamp = dc_hlc_make(4, 1);
 	answer.horizon.counted[1] = true;
 	ok(dc_copy_answer_decode(bytes, encode_answer(""), &got) == DC_OK &&
+		   got.vector.at[3] == dc_hlc_make(8, 3) &&
 		   got.horizon.stamp == dc_hlc_make(4, 1) && got.horizon.counted[1],
-	   "the horizon comes through");
+	   "vector and horizon come through");
+	ok(every_truncation_is_refused(true, encode_answer("")),
+	   "every truncation of them is refused");
 	ok(dc_copy_answer_decode(bytes, encode_answer("x"), &got) != DC_OK,
 	   "a byte behind it is refused");
 }

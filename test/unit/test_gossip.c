@@ -481,12 +481,13 @@ test_contents(void)
 	new_world(3, 5, 5);
 	run(5 * SECOND);
 	dc_gossip_progress(&world.hosts[4].gossip, dc_hlc_make(1234, 5), 99, true,
-					   true, dc_hlc_make(5678, 5));
+					   true, true, dc_hlc_make(5678, 5));
 	run(3 * SECOND);
 	node = dc_gossip_find(&world.hosts[2].gossip, 5);
 	ok(node->floor == dc_hlc_make(1234, 5) && node->epoch == 99 &&
-		   node->closed && node->joining && node->clock == dc_hlc_make(5678, 5),
-	   "floor, epoch, clock and that it joins travel with the heartbeat");
+		   node->closed && node->joining && node->leaving &&
+		   node->clock == dc_hlc_make(5678, 5),
+	   "floor, epoch, clock, that it joins or leaves travel with the heartbeat");
 	ok(strcmp(node->name, "node5") == 0 && node->wire_version == 1 &&
 		   strcmp(node->conninfo, "host=/tmp dbname=postgres") == 0,
 	   "name, conninfo and wire version arrive");

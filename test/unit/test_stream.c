@@ -369,6 +369,20 @@ test_resume(void)
 	ok(stream.catchup_owed,
 	   "what was published meanwhile is owed in another one");
 
+	dc_stream_lost(&stream);
+	(void) dc_stream_connected(&stream);
+	peer = stream.base;
+	peer.at[OTHER] = at(25, OTHER);
+	(void) dc_stream_hello(&stream, &peer, 7);
+	ok(dc_stream_catchup_resume(&stream),
+	   "it goes on for a peer that got a part of it elsewhere");
+	dc_stream_lost(&stream);
+	(void) dc_stream_connected(&stream);
+	(void) dc_vv_adopt(&peer, &stream.donor, &stream.base);
+	(void) dc_stream_hello(&stream, &peer, 7);
+	ok(!dc_stream_catchup_resume(&stream) && stream.catchup_owed,
+	   "for one that got all of it elsewhere another one begins");
+
 	peer = stream.base;
 	peer.at[OTHER] = at(1, OTHER);
 	stream.base.at[OTHER] = at(20, OTHER);

@@ -393,7 +393,7 @@ gossip_step(Sim *sim, Node *node)
 	if (!sim->calm && rng_chance(&sim->rng, 1, 500))
 		describe(sim, node);
 	dc_gossip_progress(&v->gossip, own.floor, own.epoch, own.closed,
-					   node->mem.joining, own.clock);
+					   node->mem.joining, false, own.clock);
 	dc_gossip_tick(&v->gossip, now, rng_next(&sim->rng), &sim->gossip_out);
 	follow(sim, node);
 }

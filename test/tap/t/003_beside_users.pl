@@ -32,6 +32,20 @@ subtest 'an idle open transaction stops nothing' => sub {
 	$c->verify_ok('the nodes are equal');
 };
 
+# Who moves the durable bound of the clock is stopped, so that nothing can be stamped any more.
+subtest 'what is committed when the clock stands at its bound is claimed' => sub {
+	my $open = $c->session(2);
+	$open->query_safe(q{BEGIN; INSERT INTO t VALUES (450, 'open')});
+	$c->freeze_worker(2, 'launcher');
+	ok($c->_poll(sub { return ($c->try_sql(2, q{SET statement_timeout = '100ms'; SELECT datacake.clock()}))[0] != 0; }), 'nothing can be stamped');
+	$open->query_safe('COMMIT');
+	$open->quit;
+	my $stamp = $c->sql(2, 'SELECT _stamp FROM t WHERE id = 450');
+	is($c->sql(1, "SELECT datacake.await_stamp('$stamp', '1 min')"), 't', 'up to the last stamp that was drawn');
+	$c->thaw_worker(2, 'launcher');
+	isnt($c->sql(2, 'SELECT datacake.clock()'), '', 'then the clock goes on');
+};
+
 subtest 'an idle open transaction that has read stops nothing' => sub {
 	my $reader = $c->session(2);
 	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t');

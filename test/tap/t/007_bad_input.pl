@@ -160,7 +160,7 @@ subtest 'a database of another encoding' => sub {
 subtest 'a node whose extension was dropped' => sub {
 	$c->add_node(8);
 	$c->wait_for_nodes(4);
-	$c->sql(8, 'DROP TABLE t; DROP EXTENSION datacake CASCADE');
+	$c->sql(8, 'SET datacake.capture = off; DROP TABLE t; DROP EXTENSION datacake CASCADE');
 	$c->log_ok(8, qr/datacake was dropped; this node rests/, 'rests');
 	$c->await(1, q{SELECT state <> 'streaming' OR incoming = 0 FROM datacake.peers WHERE node_id = 8
 		UNION ALL SELECT true WHERE NOT EXISTS (SELECT FROM datacake.peers WHERE node_id = 8)}, 't', 'and is no peer any more');

@@ -100,6 +100,22 @@ subtest 'a description changes' => sub {
 	is($c->sql(1, 'SELECT conninfo FROM datacake.nodes WHERE node_id = 2'), $conninfo, 'can be seen in the view when it is told');
 };
 
+# Its replicator is stopped, so that it cannot hand over what it has.
+subtest 'a node leaves' => sub {
+	@events = ();
+	$c->freeze_worker(4, 'replicator');
+	my $leaving = $c->start_writer(4, 'SELECT datacake.leave()');
+	told_ok({ event => 'state', node_id => 4, from => 'alive', to => 'leaving' }, 'alive -> leaving');
+	$c->await_all('SELECT state FROM datacake.nodes WHERE node_id = 4', 'leaving', 'as all see, itself too');
+	$c->error_ok(4, 'INSERT INTO t VALUES (0)', qr/leaving the cluster/, 'it takes no writes');
+	$c->thaw_worker(4, 'replicator');
+	ok($c->finish_writer($leaving), 'it goes');
+	told_ok({ event => 'state', node_id => 4, from => 'leaving', to => 'left' }, 'leaving -> left');
+	$c->sql(4, q{SELECT datacake.join('127.0.0.1:} . $c->udp_port(1) . q{')});
+	told_ok({ event => 'state', node_id => 4, to => 'alive' }, 'and may come back');
+	$c->await_all(q{SELECT count(*) FROM datacake.nodes WHERE state = 'alive'}, 4, 'all see it alive again');
+};
+
 subtest 'a node is removed' => sub {
 	@events = ();
 	$c->stop(4);

@@ -13,7 +13,7 @@ use Time::HiRes qw(time usleep);
 my $rows = 100_000;
 my $rate = 2048; # kB/s, where a copy must be met half-way
 
-my $c = DatacakeCluster->new(nodes => 1, conf => { 'datacake.gossip_interval' => 50 });
+my $c = DatacakeCluster->new(nodes => 1, conf => { 'datacake.gossip_interval' => 100 });
 
 $c->sql(1, q{CREATE TABLE big (id bigint PRIMARY KEY, payload text); CREATE TABLE small (name text PRIMARY KEY, n int UNIQUE);
 	CREATE TABLE cut (id int PRIMARY KEY, v text)});
@@ -21,13 +21,14 @@ $c->replicate($_) foreach qw(big small cut);
 $c->sql(1, qq{INSERT INTO big SELECT g, repeat(md5(g::text), 3) || 'x' FROM generate_series(1, $rows) g});
 
 subtest 'the second node of a cluster copies the first' => sub {
+	is($c->sql(1, q{SELECT datacake.await_stamp(_stamp, '1 min') FROM big WHERE id = 1}), 't', 'node 1 has published all of them');
 	$c->add_node(2);
 	$c->wait_for_nodes;
 	$c->await(2, 'SELECT count(*) FROM big', $rows, 'it has the rows');
 	like(slurp_file($c->node(2)->logfile), qr/datacake node 2 copies node 1/, 'by a copy');
-	like(slurp_file($c->node(2)->logfile), qr/datacake node 2 has copied all rows/, 'of all of them');
-	# none, unless the link began its catch-up before it knew of the copy; then they come twice, and are the same
-	diag 'rows sent once more by a catch-up: ' . $c->sql(1, 'SELECT catchup_rows FROM datacake.peers WHERE node_id = 2');
+	$c->log_ok(2, qr/datacake node 2 has copied all rows/, 'of all of them');
+	$c->await(1, q{SELECT state FROM datacake.peers WHERE node_id = 2}, 'streaming', 'then the link is up');
+	is($c->sql(1, 'SELECT catchup_rows FROM datacake.peers WHERE node_id = 2'), 0, 'and no row was sent once more');
 };
 
 $c->sql(2, q{INSERT INTO small SELECT 'key ' || g, g FROM generate_series(1, 500) g});
@@ -38,6 +39,7 @@ $c->verify_ok('two nodes have all of it');
 my %had_rows = map { $_ => $c->log_offset($_) } 1, 2;
 
 my %rate = ('datacake.join_rate' => "${rate}kB");
+my %slow = ('datacake.join_rate' => '512kB'); # a megabyte is shown for two seconds before the next one comes
 
 # copied_ok($i, $name): node $i has copied somebody, has joined, and all are equal
 sub copied_ok
@@ -51,8 +53,15 @@ sub copied_ok
 	return;
 }
 
-# amid_copy($i): waits until node $i has some rows of its copy and not all, for
-# ever if it never shows that
+# hurry($i): the rest without the throttle
+sub hurry
+{
+	my ($i) = @_;
+	$c->sql($i, $_) foreach 'ALTER SYSTEM SET datacake.join_rate = 0', 'SELECT pg_reload_conf()';
+	return;
+}
+
+# amid_copy($i): waits until node $i, which is slow, has some rows of its copy and not all
 sub amid_copy
 {
 	my ($i) = @_;
@@ -104,7 +113,7 @@ subtest 'beside writers, throttled' => sub {
 
 subtest 'not counted before it has caught up' => sub {
 	my $horizon = $c->sql(1, 'SELECT datacake.horizon()::bigint');
-	$c->add_node(4, %rate);
+	$c->add_node(4, %slow);
 	amid_copy(4);
 	my $stamp = $c->sql(1, q{DELETE FROM big WHERE id BETWEEN 51 AND 60; SELECT datacake.last_commit_stamp()::bigint});
 	$c->await(2, "SELECT min(watermark::bigint) >= $stamp FROM datacake.vector WHERE source = 1", 't', 'another member has the deaths, durably');
@@ -114,13 +123,13 @@ subtest 'not counted before it has caught up' => sub {
 	my $donor = $c->sql(4, 'SELECT donor FROM datacake.copy');
 	is($c->sql($donor, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'datacake copy of node 4'}), 't',
 		'its donor shows the connection by name');
-	$c->sql(4, $_) foreach 'ALTER SYSTEM SET datacake.join_rate = 0', 'SELECT pg_reload_conf()';
+	hurry(4);
 	copied_ok(4, 'without the throttle');
 	is($c->sql(4, q{SELECT count(*) FROM big WHERE id BETWEEN 51 AND 60}), 0, 'the deaths have come');
 };
 
 subtest 'the joiner is killed' => sub {
-	$c->add_node(5, %rate);
+	$c->add_node(5, %slow);
 	amid_copy(5);
 	$c->kill9(5);
 	my $offset = $c->log_offset(5);
@@ -136,23 +145,24 @@ subtest 'the joiner is killed' => sub {
 };
 
 subtest 'the donor is killed' => sub {
-	$c->add_node(6, %rate);
+	$c->add_node(6, %slow);
 	amid_copy(6);
 	my $donor = $c->sql(6, 'SELECT donor FROM datacake.copy');
 	$c->kill9($donor);
 	$c->start_node($donor);
+	hurry(6);
 	$c->await(6, q{SELECT joining FROM datacake.local_state}, 'f', 'it has joined all the same');
 	copied_ok(6, "after its donor came back");
 	like(slurp_file($c->node(6)->logfile), qr/goes on copying node $donor behind/, 'it went on with it');
 };
 
 subtest 'the donor stays away' => sub {
-	$c->add_node(7, %rate);
+	$c->add_node(7, %slow);
 	amid_copy(7);
 	my $donor = $c->sql(7, 'SELECT donor FROM datacake.copy');
 	$c->stop($donor, 'immediate');
 	$c->await(7, "SELECT donor <> $donor FROM datacake.copy", 't', 'it copies another one');
-	$c->sql(7, $_) foreach 'ALTER SYSTEM SET datacake.join_rate = 0', 'SELECT pg_reload_conf()';
+	hurry(7);
 	copied_ok(7, 'from another donor');
 	$c->start_node($donor);
 	$c->wait_for_nodes;
@@ -180,10 +190,24 @@ subtest 'who cannot join is told why' => sub {
 	copied_ok(8, 'node 8');
 };
 
+subtest 'the donor leaves' => sub {
+	$c->add_node(9, %slow);
+	amid_copy(9);
+	my $donor = $c->sql(9, 'SELECT donor FROM datacake.copy');
+	$c->sql($donor, 'SELECT datacake.leave()');
+	pass("node $donor need not wait until it is copied");
+	$c->await(9, "SELECT donor <> $donor FROM datacake.copy", 't', 'the copy goes over to another donor');
+	$c->stop($donor);
+	hurry(9);
+	copied_ok(9, 'node 9');
+	my ($gone) = slurp_file($c->node(9)->logfile) =~ /copying node $donor stopped: (.*)/;
+	like($gone // '', qr/left|removed|closed|lost/, 'and says why');
+};
+
 subtest 'control: what a copy left out would be seen' => sub {
-	$c->sql(7, q{SET datacake.capture = off; DELETE FROM big WHERE id = 555});
-	$c->differ_ok('a row is missing on the node that joined last');
-	$c->sql(7, q{SELECT datacake.repair('big')});
+	$c->sql(9, q{SET datacake.capture = off; DELETE FROM big WHERE id = 555});
+	$c->differ_ok('a row is missing on the node that joined last', 9);
+	$c->sql(9, q{SELECT datacake.repair('big')});
 	$c->verify_ok('until it is repaired');
 	unlike(slurp_file($c->node($_)->logfile, $had_rows{$_}), qr/copies node/, "node $_, which had rows, has copied nobody") foreach 1, 2;
 };
