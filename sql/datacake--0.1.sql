@@ -322,9 +322,9 @@ COMMENT ON EVENT TRIGGER datacake_ddl_drop IS 'ends the keyspaces of tables that
 CREATE FUNCTION datacake.peer_hello(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_hello' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_hello(bytea) IS 'for peers: opens a session; takes and returns sealed messages';
-CREATE FUNCTION datacake.apply_batch(bytea) RETURNS bytea
-    AS 'MODULE_PATHNAME', 'datacake_apply_batch' LANGUAGE C STRICT;
-COMMENT ON FUNCTION datacake.apply_batch(bytea) IS 'for peers: applies changes in this transaction; takes and returns sealed messages';
+CREATE PROCEDURE datacake.peer_stream()
+    AS 'MODULE_PATHNAME', 'datacake_peer_stream' LANGUAGE C;
+COMMENT ON PROCEDURE datacake.peer_stream() IS 'for peers: applies changes as they come, in transactions of its own; sealed messages go both ways as COPY data';
 CREATE FUNCTION datacake.peer_fingerprint(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_fingerprint' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_fingerprint(bytea) IS 'for peers: sums over the rows of all keyspaces; takes and returns sealed messages';
@@ -679,7 +679,7 @@ COMMENT ON VIEW datacake.stat_counters IS 'counters of this server since its sta
 -- ---------------------------------------------------------------------------
 -- Privileges: nothing to PUBLIC but what defining a table needs
 -- ---------------------------------------------------------------------------
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA datacake FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA datacake FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA datacake FROM PUBLIC;
 -- who revokes the first takes nothing from the peers
 GRANT USAGE ON SCHEMA datacake TO PUBLIC;
@@ -705,5 +705,7 @@ GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), data
     datacake.repair(regclass, integer), datacake.register_service(text, regprocedure), datacake.unregister_service(text),
     datacake.register_selector(text, regprocedure), datacake.unregister_selector(text),
     datacake.call(integer, text, jsonb, interval), datacake.call_many(text, jsonb, text, interval) TO datacake_admin;
-GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
-    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea), datacake.peer_read(bytea), datacake.peer_command(bytea) TO datacake_peer;
+GRANT EXECUTE ON PROCEDURE datacake.peer_stream() TO datacake_peer;
+GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.peer_fingerprint(bytea),
+    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea),
+    datacake.peer_read(bytea), datacake.peer_command(bytea) TO datacake_peer;

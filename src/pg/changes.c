@@ -804,7 +804,7 @@ settle(void)
 	if (xact.stamp_count > 0)
 		dc_slot_clear();
 	if (xact.has_queued)
-		dc_worker_wake(DC_WORKER_REPLICATOR);
+		dc_replicator_has_news();
 }
 
 /*

@@ -103,19 +103,13 @@ send_hello(DcLink *link)
 	(void) dc_stream_connected(&link->stream);
 	link->stream.position = dc_queue_head();
 	if (PQsetnonblocking(link->conn, 1) != 0 ||
-		PQenterPipelineMode(link->conn) != 1 ||
 		PQsendQueryParams(link->conn, "SELECT datacake.peer_hello($1)", 1,
-						  types, values, lengths, formats, 1) != 1 ||
-		PQpipelineSync(link->conn) != 1 ||
-		PQsendPrepare(link->conn, "apply", "SELECT datacake.apply_batch($1)", 1,
-					  types) != 1 ||
-		PQpipelineSync(link->conn) != 1)
+						  types, values, lengths, formats, 1) != 1)
 	{
 		dc_link_fail(link);
 		return;
 	}
 	dc_link_push(link, DC_LINK_HELLO_CALL);
-	dc_link_push(link, DC_LINK_PREPARE);
 	dc_link_set_phase(link, DC_LINK_HELLO, NULL);
 	dc_link_flush(link);
 }
@@ -157,7 +151,7 @@ wait_for_copy(DcLink *link)
 }
 
 void
-dc_link_take_welcome(DcLink *link)
+dc_link_take_welcome(DcLink *link, DcSlice sealed)
 {
 	DcWelcome *welcome =
 		MemoryContextAllocZero(link->scratch, sizeof(DcWelcome));
@@ -165,7 +159,7 @@ dc_link_take_welcome(DcLink *link)
 	const char *refusal;
 	DcSlice plain;
 
-	if (!dc_link_open(link, 'W', 0, &plain) ||
+	if (!dc_link_open(link, 'W', 0, sealed, &plain) ||
 		dc_welcome_decode(plain.data, plain.length, welcome) != DC_OK ||
 		memcmp(welcome->nonce, link->nonce, DC_NONCE_BYTES) != 0)
 	{

@@ -334,23 +334,6 @@ typedef struct After
 	Oid detached;
 } After;
 
-/* What replicate_table() refuses does not come later, either. */
-static void
-refuse_change(AlterTableType change, RangeVar *table)
-{
-	if ((change != AT_SetUnLogged && change != AT_ForceRowSecurity) ||
-		!OidIsValid(keyspace_root(named(table))))
-		return;
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("cannot change replicated table \"%s\": it would %s",
-						   table->relname,
-						   change == AT_SetUnLogged ?
-							   "lose its rows in a crash" :
-							   "force row security on its owner"),
-					errhint("Use SELECT datacake.unreplicate_table(...) "
-							"first.")));
-}
-
 static void
 before_alter(const AlterTableStmt *statement, After *after)
 {
@@ -362,7 +345,6 @@ before_alter(const AlterTableStmt *statement, After *after)
 		Oid root = InvalidOid;
 		Oid child;
 
-		refuse_change(command->subtype, statement->relation);
 		if (command->subtype == AT_AddInherit)
 			refuse_inheritance(list_make1(command->def));
 		if (command->subtype != AT_AttachPartition &&

@@ -89,6 +89,7 @@ init_shared(void)
 	pg_atomic_init_u64(&dc_shared->watermark, 0);
 	pg_atomic_init_u64(&dc_shared->vector_version, 1);
 	pg_atomic_init_u64(&dc_shared->nodes_version, 1);
+	pg_atomic_init_u32(&dc_shared->links_gather, 0);
 	pg_atomic_init_u32(&dc_shared->standing_stale, 0);
 	pg_atomic_init_u32(&dc_shared->replaces, 0);
 	pg_atomic_init_u32(&dc_shared->leaving, 0);

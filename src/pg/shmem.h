@@ -340,6 +340,7 @@ typedef struct DcShared
 	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */
 	uint32 paused[DC_NODE_IDS / 32];        /* bit per peer; DC_LOCK_NODES */
 	pg_atomic_uint64 nodes_version;         /* dc_nodes_version() */
+	pg_atomic_uint32 links_gather;          /* dc_replicator_has_news() */
 	uint32 incoming[DC_NODE_IDS];        /* apply sessions by source; VECTOR */
 	pg_atomic_uint32 calls[DC_NODE_IDS]; /* of a node, being carried out */
 	pg_atomic_uint64 counters[16];       /* DcCounter */
@@ -466,5 +467,16 @@ extern const char *dc_worker_name(DcWorkerKind kind);
 
 /* Wakes a worker; nothing happens if it does not run. */
 extern void dc_worker_wake(DcWorkerKind kind);
+
+/*
+ * A batch was published: wakes the replicator, unless it sleeps because enough
+ * is under way on all links (links_gather).  Then an ack or its own clock will.
+ */
+static inline void
+dc_replicator_has_news(void)
+{
+	if (pg_atomic_read_u32(&dc_shared->links_gather) == 0)
+		dc_worker_wake(DC_WORKER_REPLICATOR);
+}
 
 #endif

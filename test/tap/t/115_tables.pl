@@ -189,8 +189,8 @@ subtest 'a role writes with its own rights, and apply does not depend on them' =
 	refused_ok(1, q{SET ROLE bert; UPDATE rights SET secret = 'x'}, qr/permission denied/, 'not beyond his columns');
 	refused_ok(1, q{SET ROLE bert; INSERT INTO rights (id, _stamp) VALUES (9, '1')}, qr/permission denied/, 'not the stamp');
 	refused_ok(1, q{SET ROLE bert; SELECT * FROM datacake.keyspace}, qr/permission denied/, 'not the schema');
-	refused_ok(1, q{ALTER TABLE rights FORCE ROW LEVEL SECURITY}, qr/force row security on its owner.*HINT/s, 'row security is not forced later, either');
-	refused_ok(1, q{ALTER TABLE rights SET UNLOGGED}, qr/lose its rows in a crash.*HINT/s, 'nor does the table become unlogged');
+	refused_ok(1, q{ALTER TABLE rights FORCE ROW LEVEL SECURITY}, qr/row security cannot be forced on its owner.*HINT/s, 'row security is not forced later, either');
+	refused_ok(1, q{ALTER TABLE rights SET UNLOGGED}, qr/would lose its rows in a crash.*HINT/s, 'nor does the table become unlogged');
 	# a fresh stamp for an insert that follows a concurrent delete is the owner's affair
 	my $deleter = $c->session(2);
 	$deleter->query_safe('BEGIN; DELETE FROM rights WHERE id = 2');
