@@ -244,6 +244,24 @@ apply_table(DcApplySet *set, DcIncoming *items, int count)
 
 /* --- what cannot be applied --- */
 
+/* What waited came meanwhile in another form, by repair. */
+static bool
+is_here(const DcIncoming *item)
+{
+	DcTarget *target = item->target;
+	TupleTableSlot *row;
+	bool here;
+
+	if (target->rel == NULL || item->change.entry.dead)
+		return false;
+	row = table_slot_create(target->relation, NULL);
+	here = dc_rel_find(target->rel, target->relation, item->change.key.data,
+					   item->change.key.length, GetActiveSnapshot(), row) &&
+		   dc_rel_stamp(target->rel, row) == item->change.entry.stamp;
+	ExecDropSingleTupleTableSlot(row);
+	return here;
+}
+
 /*
  * P12: the change waits in a table, its entry stands in the metadata, and it
  * is served from here.
@@ -265,9 +283,9 @@ quarantine(DcApplySet *set, DcIncoming *item, const char *sqlstate,
 	dc_change_decide(slot);
 	entry = dc_rule_above_floor(dc_metadata_get(slot, item->key),
 								dc_incoming_floor(set, slot));
-	if (entry.stamp > stamp)
+	if (entry.stamp > stamp || (set->retry && is_here(item)))
 	{
-		set->result.stale++; /* something newer is here or waits */
+		set->result.stale++; /* it, or something newer, is here or waits */
 		return;
 	}
 	if (entry.stamp == DC_HLC_NONE && !set->below_horizon &&

@@ -85,6 +85,21 @@ dc_quarantine_is_told(const DcWaiting *waiting)
 	return SPI_processed == 1;
 }
 
+bool
+dc_quarantine_misfits(int slot, DcSlice key, DcHlc stamp)
+{
+	Oid types[3] = {INT8OID, BYTEAOID, INT8OID};
+	Datum values[3] = {Int64GetDatum((int64) dc_keyspace(slot)->id),
+					   PointerGetDatum(bytes_of(key)),
+					   Int64GetDatum((int64) stamp)};
+
+	if (SPI_execute_with_args("SELECT FROM datacake.quarantine WHERE keyspace = $1 AND key = $2 "
+							  "AND stamp = $3::datacake.hlc AND sqlstate = 'YD023'",
+							  3, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the quarantine");
+	return SPI_processed == 1;
+}
+
 void
 dc_quarantine_wake(int slot, DcSlice key, DcHlc stamp)
 {

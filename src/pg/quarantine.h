@@ -43,6 +43,12 @@ extern bool dc_quarantine_is_told(const DcWaiting *waiting);
  */
 extern void dc_quarantine_look(void);
 
+/*
+ * Does this change wait because its columns are not those of the table here?
+ * They may fit by now at its source.  Inside SPI_connect().
+ */
+extern bool dc_quarantine_misfits(int slot, DcSlice key, DcHlc stamp);
+
 /* The change of this key becomes due, if it waits under this stamp. */
 extern void dc_quarantine_wake(int slot, DcSlice key, DcHlc stamp);
 

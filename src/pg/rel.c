@@ -241,7 +241,9 @@ add_column(DcRel *rel, Form_pg_attribute att)
 	DcColumn *column = &rel->columns[rel->column_count++];
 
 	describe_column(column, att, rel->context);
-	rel->has_texts |= !column->binary;
+	if (!column->binary)
+		column->settings = dc_type_settings(att->atttypid);
+	rel->settings |= column->settings;
 	dc_type_depends(att->atttypid, &rel->type_hashes, &rel->type_relids);
 }
 
@@ -286,7 +288,7 @@ describe(DcRel *rel, Relation relation, uint64 id, Oid root)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	MemoryContext old;
-	int level = dc_text_begin(); /* for names of types */
+	int level = dc_text_begin(DC_TEXT_NAMES); /* of types */
 
 	rel->context =
 		AllocSetContextCreate(CacheMemoryContext, "datacake relation",
@@ -600,14 +602,13 @@ append_alike(AppendRow append, DcRel *rel, Datum *values, bool *nulls,
 			 StringInfo out)
 {
 	int client = pg_get_client_encoding();
-	int level = rel->has_texts ? dc_text_begin() : 0;
+	int level = dc_text_begin(rel->settings);
 
 	if (likely(client == GetDatabaseEncoding()))
 		append(rel, values, nulls, out);
 	else
 		append_unconverted(append, client, rel, values, nulls, out);
-	if (rel->has_texts)
-		dc_text_end(level);
+	dc_text_end(level);
 }
 
 void
@@ -718,7 +719,7 @@ dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length, Datum *values,
 				  bool *nulls)
 {
 	DcReader r;
-	int level = rel->has_texts ? dc_text_begin() : 0;
+	int level = dc_text_begin(rel->settings);
 
 	dc_reader_init(&r, data, length);
 	for (int i = 0; i < rel->key_count; i++)
@@ -734,8 +735,7 @@ dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length, Datum *values,
 	}
 	if (dc_reader_finish(&r) != DC_OK)
 		malformed("key");
-	if (rel->has_texts)
-		dc_text_end(level);
+	dc_text_end(level);
 }
 
 bool
@@ -779,15 +779,17 @@ dc_rel_key_try(DcRel *rel, const uint8 *data, Size length, Datum *values,
 	return readable;
 }
 
-static bool
-has_texts(DcColumn **columns, int count)
+static int
+settings_of(DcColumn **columns, int count)
 {
+	int settings = 0;
+
 	for (int i = 0; i < count; i++)
 	{
-		if (columns[i] != NULL && !columns[i]->binary)
-			return true;
+		if (columns[i] != NULL)
+			settings |= columns[i]->settings;
 	}
-	return false;
+	return settings;
 }
 
 void
@@ -795,8 +797,7 @@ dc_rel_image_decode(DcColumn **columns, int count, const uint8 *data,
 					Size length, Datum *values, bool *nulls)
 {
 	DcReader r;
-	bool texts = has_texts(columns, count);
-	int level = texts ? dc_text_begin() : 0;
+	int level = dc_text_begin(settings_of(columns, count));
 
 	dc_reader_init(&r, data, length);
 	for (int i = 0; i < count; i++)
@@ -816,8 +817,7 @@ dc_rel_image_decode(DcColumn **columns, int count, const uint8 *data,
 	}
 	if (dc_reader_finish(&r) != DC_OK)
 		malformed("row image");
-	if (texts)
-		dc_text_end(level);
+	dc_text_end(level);
 }
 
 /* --- rows --- */

@@ -51,6 +51,7 @@ typedef struct DcColumn
 	bool generated;
 	bool varlena;
 	bool binary;    /* by send and receive; else as text (type.h) */
+	int settings;   /* that its texts depend on (type.h) */
 	bool canonical; /* equal values can differ; keys hold one form of them */
 	Oid base_type;  /* of a domain */
 	char *name;
@@ -77,7 +78,7 @@ typedef struct DcRel
 	bool users_key;   /* of a type that is not built in */
 	int column_count; /* without the stamp and generated columns */
 	DcColumn *columns;
-	bool has_texts;    /* a column that is not binary */
+	int settings;      /* that texts of columns depend on */
 	List *type_hashes; /* of the types that this rests on, and ... */
 	List *type_relids; /* ... of relations, for composite ones (type.h) */
 	int natts;

@@ -30,6 +30,7 @@
 #include "keyspace.h"
 #include "message.h"
 #include "peer.h"
+#include "quarantine.h"
 #include "repair_run.h"
 #include "sql.h"
 #include "standing.h"
@@ -190,7 +191,21 @@ compare_image_sums(int slot, DcReader *r, DcWriter *w)
 	dc_leaf_set_encode(w, differing);
 }
 
-/* Other images under the same stamps, one byte each. */
+/*
+ * Another image under the same stamp; or one whose columns were not ours when
+ * it came.
+ */
+static bool
+image_differs(int slot, bool found, DcRel *rel, TupleTableSlot *row,
+			  DcSlice key, DcHlc stamp, uint64 hash, StringInfo scratch)
+{
+	if (!found)
+		return dc_quarantine_misfits(slot, key, stamp);
+	return dc_rel_stamp(rel, row) == stamp &&
+		   dc_row_hash(rel, row, scratch) != hash;
+}
+
+/* One byte for each row. */
 static void
 compare_images(int slot, DcReader *r, DcWriter *w)
 {
@@ -202,6 +217,7 @@ compare_images(int slot, DcReader *r, DcWriter *w)
 	if (rel == NULL)
 		dc_peer_refuse(DC_UNKNOWN_KEYSPACE, NULL);
 	row = table_slot_create(relation, NULL);
+	SPI_connect();
 	while (dc_reader_left(r) > 0)
 	{
 		DcSlice key = dc_read_string(r, DC_KEY_BYTES_MAX);
@@ -210,11 +226,13 @@ compare_images(int slot, DcReader *r, DcWriter *w)
 
 		require_good(r);
 		CHECK_FOR_INTERRUPTS();
-		dc_write_u8(w, dc_rel_find(rel, relation, key.data, key.length,
-								   GetActiveSnapshot(), row) &&
-						   dc_rel_stamp(rel, row) == stamp &&
-						   dc_row_hash(rel, row, scratch) != hash);
+		dc_write_u8(w, image_differs(slot,
+									 dc_rel_find(rel, relation, key.data,
+												 key.length,
+												 GetActiveSnapshot(), row),
+									 rel, row, key, stamp, hash, scratch));
 	}
+	SPI_finish();
 	ExecDropSingleTupleTableSlot(row);
 	relation_close(relation, NoLock);
 }

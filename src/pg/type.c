@@ -183,30 +183,102 @@ dc_type_depends(Oid type, List **hashes, List **relids)
 
 /* --- texts --- */
 
-int
-dc_text_begin(void)
+static int
+base_type_settings(Oid type)
 {
-	static const char *const settings[][2] = {
-		{"bytea_output", "hex"},
-		{"DateStyle", "ISO, MDY"},
-		{"extra_float_digits", "1"},
-		{"IntervalStyle", "postgres"},
-		{"lc_monetary", "C"},
-		{"quote_all_identifiers", "off"},
-		{"search_path", "pg_catalog, pg_temp"},
-		{"TimeZone", "UTC"},
-		{"xmloption", "content"},
-	};
-	int level = NewGUCNestLevel();
+	char category;
+	bool preferred;
 
-	for (int i = 0; i < (int) lengthof(settings); i++)
+	switch (type)
 	{
-		const char *name = settings[i][0];
-		const char *value = settings[i][1];
+		case TIMESTAMPTZOID:
+			return DC_TEXT_FORMS | DC_TEXT_ZONE;
+		case DATEOID:
+		case TIMEOID:
+		case TIMETZOID:
+		case TIMESTAMPOID:
+		case INTERVALOID:
+		case FLOAT4OID:
+		case FLOAT8OID:
+		case POINTOID:
+		case LINEOID:
+		case LSEGOID:
+		case BOXOID:
+		case PATHOID:
+		case POLYGONOID:
+		case CIRCLEOID:
+		case MONEYOID:
+		case BYTEAOID:
+		case XMLOID:
+			return DC_TEXT_FORMS;
+		default:
+			break;
+	}
+	if (dc_type_names_object(type))
+		return DC_TEXT_NAMES;
+	get_type_category_preferred(type, &category, &preferred);
+	return type < FirstGenbkiObjectId || category == TYPCATEGORY_STRING ?
+			   0 :
+			   DC_TEXT_ALL; /* who knows */
+}
 
-		if (strcmp(GetConfigOption(name, false, false), value) != 0)
-			(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
+int
+dc_type_settings(Oid type)
+{
+	Oid inner = inner_type(type);
+	int settings = 0;
+	TupleDesc desc;
+
+	check_stack_depth();
+	if (OidIsValid(inner))
+		return dc_type_settings(inner);
+	if (get_typtype(type) == TYPTYPE_ENUM)
+		return 0;
+	if (get_typtype(type) != TYPTYPE_COMPOSITE)
+		return base_type_settings(type);
+	desc = lookup_rowtype_tupdesc(type, -1);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			settings |= dc_type_settings(TupleDescAttr(desc, i)->atttypid);
+	}
+	ReleaseTupleDesc(desc);
+	return settings;
+}
+
+/* Nothing is done, and nothing undone, where all is as it should be. */
+int
+dc_text_begin(int settings)
+{
+	static const struct
+	{
+		int mask;
+		const char *name;
+		const char *value;
+	} fixed[] = {
+		{DC_TEXT_FORMS, "bytea_output", "hex"},
+		{DC_TEXT_FORMS, "DateStyle", "ISO, MDY"},
+		{DC_TEXT_FORMS, "extra_float_digits", "1"},
+		{DC_TEXT_FORMS, "IntervalStyle", "postgres"},
+		{DC_TEXT_FORMS, "lc_monetary", "C"},
+		{DC_TEXT_FORMS, "xmloption", "content"},
+		{DC_TEXT_ZONE, "TimeZone", "UTC"},
+		{DC_TEXT_NAMES, "quote_all_identifiers", "off"},
+		{DC_TEXT_NAMES, "search_path", "pg_catalog, pg_temp"},
+	};
+	int level = 0;
+
+	for (int i = 0; settings != 0 && i < (int) lengthof(fixed); i++)
+	{
+		if ((fixed[i].mask & settings) == 0 ||
+			strcmp(GetConfigOption(fixed[i].name, false, false),
+				   fixed[i].value) == 0)
+			continue;
+		if (level == 0)
+			level = NewGUCNestLevel();
+		(void) set_config_option(fixed[i].name, fixed[i].value, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
 	}
 	return level;
 }
@@ -214,5 +286,6 @@ dc_text_begin(void)
 void
 dc_text_end(int level)
 {
-	AtEOXact_GUC(true, level);
+	if (level != 0)
+		AtEOXact_GUC(true, level);
 }

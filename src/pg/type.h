@@ -35,11 +35,20 @@ extern char *dc_type_name(Oid type, int32 typmod);
  */
 extern void dc_type_depends(Oid type, List **hashes, List **relids);
 
+/* Which settings a type's text depends on. */
+#define DC_TEXT_FORMS 1 /* of dates, intervals, floats, money, bytea, xml */
+#define DC_TEXT_ZONE  2
+#define DC_TEXT_NAMES 4 /* of objects */
+#define DC_TEXT_ALL   7
+
+extern int dc_type_settings(Oid type);
+
 /*
- * Between these, texts of values are written and read alike on every node.
- * An ERROR in between ends it as well.
+ * Between these, texts of values are written and read alike on every node, as
+ * far as `settings` says that it matters.  An ERROR in between ends it as
+ * well.
  */
-extern int dc_text_begin(void);
+extern int dc_text_begin(int settings);
 extern void dc_text_end(int level);
 
 #endif

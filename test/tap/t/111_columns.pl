@@ -220,11 +220,22 @@ subtest 'types that change are followed, and what does not fit waits' => sub {
 	$c->sql(2, q{ALTER TYPE pair ADD ATTRIBUTE more text; SELECT datacake.retry()});
 	$c->await_all(q{SELECT p FROM own WHERE id = 13}, '(1,ok,,more)', 'arrives after the same ALTER TYPE');
 
+	$c->sql(2, q{ALTER TYPE pair ADD ATTRIBUTE last int});
+	$c->sql(1, q{INSERT INTO own (id, p) VALUES (16, '(1,ok,,more)')});
+	$c->await(2, q{SELECT count(*) FROM datacake.quarantine WHERE message LIKE '%last integer) here%'}, 1, 'a column less waits, too');
+	$c->sql(1, q{ALTER TYPE pair ADD ATTRIBUTE last int});
+	is($c->sql(1, q{SELECT images FROM datacake.repair('own')}), 1, 'and repair has it sent as it is after the ALTER TYPE');
+	$c->await_all(q{SELECT p FROM own WHERE id = 16}, '(1,ok,,more,)', 'so it arrives');
+	$c->sql(2, 'SELECT datacake.retry()');
+	$c->await_all('SELECT count(*) FROM datacake.quarantine', 0, 'and waits no more');
+
+	$c->sql(1, q{SELECT datacake.unreplicate_table('by_mood')}); # types of keys keep their names
+	$c->await_all(q{SELECT count(*) FROM datacake.keyspace WHERE table_name = 'by_mood'}, 0, 'a table less');
 	my $session = $c->session(1);
 	$session->query_safe(q{INSERT INTO own (id, m) VALUES (14, 'ok')});
 	$c->sql_all('ALTER TYPE mood RENAME TO temper; ALTER TYPE pair SET SCHEMA elsewhere');
-	$session->query_safe(q{INSERT INTO own (id, m, p) VALUES (15, 'ok', '(2,sad,,)')});
-	$c->await_all(q{SELECT p FROM own WHERE id = 15}, '(2,sad,,)', 'sessions that know a type by its former name learn the new one');
+	$session->query_safe(q{INSERT INTO own (id, m, p) VALUES (15, 'ok', '(2,sad,,,)')});
+	$c->await_all(q{SELECT p FROM own WHERE id = 15}, '(2,sad,,,)', 'sessions that know a type by its former name learn the new one');
 	$session->quit;
 	$c->await_all('SELECT count(*) FROM datacake.quarantine', 0, 'nothing waits any more');
 	$c->verify_ok('all of it the same');
