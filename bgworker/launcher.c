@@ -117,7 +117,7 @@ static void
 change_incarnation(void)
 {
 	uint64 fresh = new_incarnation(dc_shared->incarnation);
-	const char *arguments[3];
+	const char *arguments[4];
 
 	/* who asks from now on asks for another one */
 	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 0);
@@ -125,9 +125,11 @@ change_incarnation(void)
 	arguments[0] = dc_sql_number(fresh);
 	arguments[1] = psprintf("%lld", (long long) GetSystemIdentifier());
 	arguments[2] = dc_sql_number(GetWALInsertionTimeLine());
+	arguments[3] = dc_sql_number(MyDatabaseId);
 	dc_sql("UPDATE datacake.local_state SET incarnation = $1::bigint, "
-		   "system_identifier = $2::bigint, timeline = $3::int",
-		   3, arguments);
+		   "system_identifier = $2::bigint, timeline = $3::int, "
+		   "database = $4::oid",
+		   4, arguments);
 	dc_standing_reincarnate(fresh);
 	dc_worker_commit();
 	dc_clock_be_silent();
@@ -149,7 +151,7 @@ typedef struct Identity
 	DcMemberState before;
 	DcHlc registered;
 	bool counted;
-	bool other_server; /* written by another system, or before a promotion */
+	bool copied; /* by another system, in another database, or before a promotion */
 } Identity;
 
 /* "1 2 3" */
@@ -172,23 +174,25 @@ read_counted(const char *text, bool *counted)
 static void
 load_identity(Identity *identity)
 {
-	const char *arguments[4] = {dc_sql_number((uint64) datacake_node_id),
+	const char *arguments[5] = {dc_sql_number((uint64) datacake_node_id),
 								dc_sql_number(new_incarnation(0)),
 								psprintf("%lld",
 										 (long long) GetSystemIdentifier()),
-								dc_sql_number(GetWALInsertionTimeLine())};
+								dc_sql_number(GetWALInsertionTimeLine()),
+								dc_sql_number(MyDatabaseId)};
 
 	dc_sql("INSERT INTO datacake.local_state (node_id, incarnation, "
-		   "system_identifier, timeline, clock_bound) "
-		   "VALUES ($1::int, $2::bigint, $3::bigint, $4::int, '0') "
+		   "system_identifier, timeline, database, clock_bound) "
+		   "VALUES ($1::int, $2::bigint, $3::bigint, $4::int, $5::oid, '0') "
 		   "ON CONFLICT (singleton) DO NOTHING",
-		   4, arguments);
+		   5, arguments);
 	if (dc_sql("SELECT node_id, incarnation, clock_bound::bigint, "
 			   "horizon::bigint, joining, before, registered::bigint, counted, "
 			   "pg_catalog.array_to_string(horizon_counts, ' '), "
 			   "system_identifier <> $3::bigint OR timeline <> $4::int "
+			   "OR database <> $5::oid "
 			   "FROM datacake.local_state",
-			   4, arguments) != 1)
+			   5, arguments) != 1)
 		elog(ERROR, "datacake.local_state has no row");
 	if (atoi(dc_sql_text(0, 1)) != datacake_node_id)
 		ereport(FATAL,
@@ -206,7 +210,7 @@ load_identity(Identity *identity)
 	identity->before = (DcMemberState) atoi(dc_sql_text(0, 6));
 	identity->registered = strtoull(dc_sql_text(0, 7), NULL, 10);
 	identity->counted = dc_sql_text(0, 8)[0] == 't';
-	identity->other_server = dc_sql_text(0, 10)[0] == 't';
+	identity->copied = dc_sql_text(0, 10)[0] == 't';
 }
 
 static void
@@ -253,7 +257,7 @@ wake_node(void)
 	pg_atomic_write_u64(&dc_shared->clock_last, clock);
 	pg_atomic_write_u64(&dc_shared->watermark,
 						dc_shared->vector.at[datacake_node_id]);
-	if (identity.other_server)
+	if (identity.copied)
 	{
 		ereport(LOG, (errmsg("datacake node %d runs from a restored or "
 							 "promoted copy",

@@ -292,7 +292,8 @@ serve(void)
 		dc_watch_notify();
 		clear_floors();
 		mend_keys();
-		if (TimestampDifferenceExceeds(retried_at, now, TURN_MS))
+		if (TimestampDifferenceExceeds(retried_at, now, TURN_MS) ||
+			pg_atomic_read_u32(&dc_shared->retry_wanted) != 0)
 		{
 			dc_worker_begin_transaction();
 			dc_mend_waiting();

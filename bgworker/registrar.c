@@ -22,6 +22,7 @@
 #include "utils/wait_event.h"
 
 #include "clock.h"
+#include "command.h"
 #include "council.h"
 #include "guc.h"
 #include "link.h"
@@ -362,6 +363,9 @@ carry_out(const DcMembersPlan *plan, DcJobEnd *end)
 		case DC_MEMBERS_FORCE:
 			(void) force(plan, end);
 			return;
+		case DC_MEMBERS_COMMAND:
+			dc_command_propose(plan->number, plan->command, end, check_job);
+			return;
 	}
 }
 
@@ -420,6 +424,7 @@ turn(void)
 		ask_for_admission(0); /* a new life, in the list it had */
 	else
 		meet_strangers(reg, seen, count);
+	dc_commands_catch_up(dc_worker_check);
 	if (dc_register_member(reg) && !dc_register_alone(reg))
 	{
 		complete_removals(reg);

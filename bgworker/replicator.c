@@ -277,6 +277,7 @@ sleep_until_something(void)
 	long timeout_ms = dc_queue_head() != watermark_head ? WATERMARK_BUSY_MS :
 														  WATERMARK_IDLE_MS;
 	WaitEvent events[EVENTS];
+	bool gather = linked_count > 0;
 	int n;
 
 	for (int i = 0; i < linked_count; i++)
@@ -285,8 +286,10 @@ sleep_until_something(void)
 
 		if (link_ms >= 0)
 			timeout_ms = Min(timeout_ms, link_ms);
+		gather &= dc_link_gathers(linked[i]->link);
 	}
 	update_wait_set();
+	pg_atomic_write_u32(&dc_shared->links_gather, gather);
 	n = WaitEventSetWait(wait_set, timeout_ms, events, EVENTS,
 						 PG_WAIT_EXTENSION);
 	for (int i = 0; i < n; i++)
@@ -296,6 +299,7 @@ sleep_until_something(void)
 		if (peer != NULL)
 			peer->ready = true;
 	}
+	pg_atomic_write_u32(&dc_shared->links_gather, 0);
 	ResetLatch(MyLatch);
 	dc_worker_check();
 }
@@ -331,6 +335,7 @@ datacake_replicator_main(Datum arg)
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
 	memset(dc_shared->links, 0, sizeof(DcLinkStats) * dc_shared->node_count);
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
+	pg_atomic_write_u32(&dc_shared->links_gather, 0); /* of a former life */
 	while (dc_phase() != DC_PHASE_READY)
 		dc_worker_wait(100, PG_WAIT_EXTENSION);
 	for (;;)

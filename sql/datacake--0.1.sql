@@ -81,6 +81,7 @@ CREATE TABLE datacake.local_state (
     incarnation bigint NOT NULL,
     system_identifier bigint NOT NULL,
     timeline integer NOT NULL,
+    database oid NOT NULL,
     clock_bound datacake.hlc NOT NULL,
     horizon datacake.hlc NOT NULL DEFAULT '0',
     horizon_counts integer[] NOT NULL DEFAULT '{}',
@@ -90,6 +91,7 @@ CREATE TABLE datacake.local_state (
     counted boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE datacake.local_state IS 'who this node is, the bound no stamp of it has passed, the horizon up to which deaths may be forgotten, and whether it joins';
+COMMENT ON COLUMN datacake.local_state.database IS 'another one than this: the row came with a copy of the database';
 COMMENT ON COLUMN datacake.local_state.horizon_counts IS 'the members whose floors made the horizon';
 COMMENT ON COLUMN datacake.local_state.before IS 'what the member lists said of this node id when it began to join: 0 absent, 1 present, 2 fenced, 3 removed';
 COMMENT ON COLUMN datacake.local_state.counted IS 'others were told a floor of this node once';
@@ -148,6 +150,26 @@ CREATE TABLE datacake.unrealized (
     retry_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 s'
 );
 COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, and why';
+
+CREATE TABLE datacake.ddl_log (
+    id datacake.hlc PRIMARY KEY,
+    founder bigint NOT NULL,
+    number bigint NOT NULL,
+    origin integer,
+    role text,
+    superuser boolean,
+    search_path text,
+    command text,
+    state text NOT NULL CHECK (state IN ('proposed', 'decided', 'done', 'joining')),
+    error text,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tries integer NOT NULL DEFAULT 0,
+    retry_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE datacake.ddl_log IS 'commands of datacake.ddl() on this node, by number; the row without a command stands for those before this node came';
+COMMENT ON COLUMN datacake.ddl_log.founder IS 'names the line of member lists that decided';
+COMMENT ON COLUMN datacake.ddl_log.state IS 'proposed: kept, in case that it is decided; decided: to be run here; done; joining: counts as run until this node has joined';
+COMMENT ON COLUMN datacake.ddl_log.error IS 'why it could not be run here when it was tried last; it is tried again';
 
 CREATE TABLE datacake.copy (
     incarnation bigint NOT NULL,
@@ -241,9 +263,11 @@ CREATE TABLE datacake.keyspace (
     primary_key text[] NOT NULL,
     constraints jsonb,
     partitions jsonb,
+    history jsonb NOT NULL DEFAULT '{}',
     _stamp datacake.hlc NOT NULL
 );
 COMMENT ON TABLE datacake.keyspace IS 'definitions of all keyspaces; itself a keyspace, replicated like any other';
+COMMENT ON COLUMN datacake.keyspace.history IS 'columns that were renamed, dropped or given another type: before which stamp, and which column that is now';
 
 -- ---------------------------------------------------------------------------
 -- Capture
@@ -270,14 +294,37 @@ ALTER TABLE datacake.keyspace
     ENABLE ALWAYS TRIGGER "!datacake_truncate";
 
 -- ---------------------------------------------------------------------------
+-- DDL
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION datacake.ddl(command text, timeout interval DEFAULT '1 min', OUT node_id integer, OUT status text, OUT error text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_ddl' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION datacake.ddl(text, interval) IS
+    'runs one command of DDL on all members, as the current role, or on none; who is away runs it when it returns, before it takes newer rows';
+CREATE FUNCTION datacake.peer_command(bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'datacake_peer_command' LANGUAGE C STRICT;
+COMMENT ON FUNCTION datacake.peer_command(bytea) IS 'for peers: holds a command of the cluster open, keeps its text, tells what was run; takes and returns sealed messages';
+CREATE FUNCTION datacake.follow_ddl() RETURNS event_trigger
+    AS 'MODULE_PATHNAME', 'datacake_follow_ddl' LANGUAGE C;
+COMMENT ON FUNCTION datacake.follow_ddl() IS 'event trigger: refuses what a replicated table cannot bear, keeps its definition as the table is, has waiting changes tried again';
+CREATE EVENT TRIGGER datacake_ddl_end ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'ALTER TRIGGER', 'ALTER INDEX', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'CREATE TABLE', 'CREATE INDEX',
+                 'CREATE SCHEMA', 'CREATE TYPE', 'CREATE DOMAIN', 'CREATE EXTENSION', 'CREATE FUNCTION', 'DROP INDEX', 'DROP TRIGGER')
+    EXECUTE FUNCTION datacake.follow_ddl();
+CREATE EVENT TRIGGER datacake_ddl_drop ON sql_drop EXECUTE FUNCTION datacake.follow_ddl();
+ALTER EVENT TRIGGER datacake_ddl_end ENABLE ALWAYS;
+ALTER EVENT TRIGGER datacake_ddl_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER datacake_ddl_end IS 'looks at what a command has made of replicated tables';
+COMMENT ON EVENT TRIGGER datacake_ddl_drop IS 'ends the keyspaces of tables that are dropped';
+
+-- ---------------------------------------------------------------------------
 -- Between nodes
 -- ---------------------------------------------------------------------------
 CREATE FUNCTION datacake.peer_hello(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_hello' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_hello(bytea) IS 'for peers: opens a session; takes and returns sealed messages';
-CREATE FUNCTION datacake.apply_batch(bytea) RETURNS bytea
-    AS 'MODULE_PATHNAME', 'datacake_apply_batch' LANGUAGE C STRICT;
-COMMENT ON FUNCTION datacake.apply_batch(bytea) IS 'for peers: applies changes in this transaction; takes and returns sealed messages';
+CREATE PROCEDURE datacake.peer_stream()
+    AS 'MODULE_PATHNAME', 'datacake_peer_stream' LANGUAGE C;
+COMMENT ON PROCEDURE datacake.peer_stream() IS 'for peers: applies changes as they come, in transactions of its own; sealed messages go both ways as COPY data';
 CREATE FUNCTION datacake.peer_fingerprint(bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'datacake_peer_fingerprint' LANGUAGE C STRICT;
 COMMENT ON FUNCTION datacake.peer_fingerprint(bytea) IS 'for peers: sums over the rows of all keyspaces; takes and returns sealed messages';
@@ -572,9 +619,11 @@ CREATE FUNCTION datacake.show_peers(OUT node_id integer, OUT state text, OUT sin
 CREATE VIEW datacake.peers AS
     SELECT p.node_id, n.name, p.state, p.since, p.incoming, p.acked_watermark, p.taken, p.queued, p.sent_batches, p.sent_rows,
            p.sent_bytes, p.acked_batches, p.catchups, p.catchup_rows, p.lag_ms, p.lag_p50_ms, p.lag_p99_ms, p.lag_max_ms,
-           p.last_error, p.last_error_at
+           p.last_error, p.last_error_at,
+           (SELECT count(*) FROM datacake.quarantine q WHERE datacake.node_of(q.stamp) = p.node_id) AS waiting
       FROM datacake.show_peers() p LEFT JOIN datacake.show_nodes() n USING (node_id) ORDER BY node_id;
 COMMENT ON VIEW datacake.peers IS 'the links to the other nodes: what was sent, acknowledged, how far behind, and what went wrong last';
+COMMENT ON COLUMN datacake.peers.waiting IS 'changes of that node that cannot be applied here yet; datacake.quarantine says why';
 
 CREATE FUNCTION datacake.show_progress(OUT phase text, OUT node_id integer, OUT keyspace regclass, OUT rows_done bigint,
     OUT rows_estimated bigint, OUT bytes bigint, OUT bytes_per_s float8, OUT started_at timestamptz)
@@ -630,9 +679,11 @@ COMMENT ON VIEW datacake.stat_counters IS 'counters of this server since its sta
 -- ---------------------------------------------------------------------------
 -- Privileges: nothing to PUBLIC but what defining a table needs
 -- ---------------------------------------------------------------------------
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA datacake FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA datacake FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA datacake FROM PUBLIC;
+-- who revokes the first takes nothing from the peers
 GRANT USAGE ON SCHEMA datacake TO PUBLIC;
+GRANT USAGE ON SCHEMA datacake TO datacake_peer, datacake_admin, datacake_reader;
 GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hlc), datacake.hlc_recv(internal),
     datacake.hlc_send(datacake.hlc), datacake.hlc_from_bigint(bigint), datacake.hlc_to_timestamptz(datacake.hlc),
     datacake.node_of(datacake.hlc), datacake.hlc_lt(datacake.hlc, datacake.hlc), datacake.hlc_le(datacake.hlc, datacake.hlc),
@@ -644,15 +695,17 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
 GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.progress, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
-    datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
+    datacake.quarantine, datacake.unrealized, datacake.ddl_log, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_progress(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.create_keyspace(text, regtype, regtype), datacake.drop_keyspace(text),
     datacake.define_keyspace_functions(text), datacake.mark_keyspace(text), datacake.join(text, boolean), datacake.leave(), datacake.force_members(integer[], text),
     datacake.remove_node(integer), datacake.verify(interval),
-    datacake.pause(integer), datacake.resume(integer), datacake.retry(),
+    datacake.pause(integer), datacake.resume(integer), datacake.retry(), datacake.ddl(text, interval),
     datacake.repair(regclass, integer), datacake.register_service(text, regprocedure), datacake.unregister_service(text),
     datacake.register_selector(text, regprocedure), datacake.unregister_selector(text),
     datacake.call(integer, text, jsonb, interval), datacake.call_many(text, jsonb, text, interval) TO datacake_admin;
-GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.apply_batch(bytea), datacake.peer_fingerprint(bytea),
-    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea), datacake.peer_read(bytea) TO datacake_peer;
+GRANT EXECUTE ON PROCEDURE datacake.peer_stream() TO datacake_peer;
+GRANT EXECUTE ON FUNCTION datacake.peer_hello(bytea), datacake.peer_fingerprint(bytea),
+    datacake.peer_register(bytea), datacake.peer_repair(bytea), datacake.peer_copy(bytea), datacake.peer_call(bytea),
+    datacake.peer_read(bytea), datacake.peer_command(bytea) TO datacake_peer;

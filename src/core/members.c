@@ -136,6 +136,17 @@ dc_members_digest(const DcMembers *list)
 		dc_write_u64(&w, member->incarnation);
 		digest = dc_siphash(seed, bytes, w.length);
 	}
+	if (list->commands != 0)
+	{
+		uint8_t bytes[24];
+		DcWriter w;
+
+		dc_writer_init(&w, bytes, sizeof(bytes));
+		dc_write_u64(&w, digest);
+		dc_write_u64(&w, list->commands);
+		dc_write_u64(&w, list->command);
+		digest = dc_siphash(seed, bytes, w.length);
+	}
 	return digest != 0 ? digest : 1;
 }
 
@@ -307,6 +318,9 @@ dc_members_encode(DcWriter *w, const DcMembers *list)
 		dc_write_u8(w, (uint8_t) list->at[i].state);
 		dc_write_u64(w, list->at[i].incarnation);
 	}
+	dc_write_varint(w, list->commands);
+	if (list->commands != 0)
+		dc_write_u64(w, list->command);
 }
 
 void
@@ -330,8 +344,16 @@ dc_members_decode(DcReader *r, DcMembers *list)
 		list->at[list->count++] = member;
 		previous = member.node_id;
 	}
-	if (r->status != DC_OK)
-		list->count = 0;
+	list->commands = dc_read_varint(r, UINT64_MAX);
+	list->command = list->commands != 0 ? dc_read_u64(r) : DC_HLC_NONE;
+	if (r->status == DC_OK && list->commands != 0 &&
+		!dc_hlc_valid(list->command))
+		dc_reader_fail(r, DC_MALFORMED);
+	if (r->status == DC_OK)
+		return;
+	list->count = 0;
+	list->commands = 0;
+	list->command = DC_HLC_NONE;
 }
 
 void

@@ -34,6 +34,9 @@
 
 #define DC_MEMBERS_MAX DC_NODE_ID_MAX
 
+/* Bytes of an encoded list: count, entries, commands. */
+#define DC_MEMBERS_BYTES_MAX (2 + 11 * DC_MEMBERS_MAX + 10 + 8)
+
 typedef enum DcMemberState
 {
 	DC_MEMBER_ABSENT, /* never in a list */
@@ -50,10 +53,16 @@ typedef struct DcMember
 	uint64_t incarnation;
 } DcMember;
 
-/* Ascending by node id.  All zero bytes are an empty list. */
+/*
+ * Ascending by node id.  All zero bytes are an empty list.  Beside its members
+ * a list says how many commands the cluster has agreed on to be run by each of
+ * them, one after the other, and which one was the last.
+ */
 typedef struct DcMembers
 {
 	uint32_t count;
+	uint64_t commands;
+	DcHlc command; /* the stamp that names it; DC_HLC_NONE: there was none */
 	DcMember at[DC_MEMBERS_MAX];
 } DcMembers;
 
@@ -162,7 +171,10 @@ bool dc_members_named_others(const DcMembers *list, uint32_t one,
 bool dc_members_must_join(const DcHorizon *peer, bool peer_was_alone,
 						  const DcVv *own, bool alone);
 
-/* Codec: varint count, then (u16 id, u8 state, u64 incarnation) ascending. */
+/*
+ * Codec: varint count, then (u16 id, u8 state, u64 incarnation) ascending;
+ * varint commands, and if there are any the u64 that names the last.
+ */
 void dc_members_encode(DcWriter *w, const DcMembers *list);
 void dc_members_decode(DcReader *r, DcMembers *list);
 

@@ -43,7 +43,8 @@ dc_register_majority(const DcMembers *list)
 bool
 dc_members_equal(const DcMembers *a, const DcMembers *b)
 {
-	if (a->count != b->count)
+	if (a->count != b->count || a->commands != b->commands ||
+		a->command != b->command)
 		return false;
 	for (uint32_t i = 0; i < a->count; i++)
 	{
@@ -59,6 +60,8 @@ void
 dc_members_copy(DcMembers *to, const DcMembers *from)
 {
 	to->count = from->count;
+	to->commands = from->commands;
+	to->command = from->command;
 	memcpy(to->at, from->at, sizeof(DcMember) * from->count);
 }
 
@@ -74,10 +77,25 @@ target(DcListChangeKind kind)
 			return DC_MEMBER_FENCED;
 		case DC_CHANGE_REMOVE:
 			return DC_MEMBER_REMOVED;
+		case DC_CHANGE_COMMAND:
 		case DC_CHANGE_KINDS:
 			break;
 	}
 	return DC_MEMBER_ABSENT;
+}
+
+/* It was made for its number and for no other: it may not suit any later. */
+static DcListEffect
+effect_of_command(const DcMembers *list, const DcListChange *change)
+{
+	if (change->number == 0 || !dc_hlc_valid(change->command))
+		return DC_LIST_FORBIDDEN;
+	if (list->commands == change->number && list->command == change->command)
+		return DC_LIST_ALREADY;
+	if (list->commands + 1 == change->number &&
+		list->command != change->command)
+		return DC_LIST_APPLIES;
+	return DC_LIST_FORBIDDEN;
 }
 
 /*
@@ -91,6 +109,8 @@ effect_of(const DcMembers *list, const DcListChange *change)
 	DcMember here = dc_members_get(list, change->node_id);
 	DcMemberState wanted = target(change->kind);
 
+	if (change->kind == DC_CHANGE_COMMAND)
+		return effect_of_command(list, change);
 	if (wanted == DC_MEMBER_ABSENT || change->node_id == 0 ||
 		change->node_id > DC_NODE_ID_MAX || change->incarnation == 0)
 		return DC_LIST_FORBIDDEN;
@@ -119,6 +139,12 @@ dc_list_change_apply(const DcMembers *list, const DcListChange *change,
 	if (effect == DC_LIST_APPLIES && next != NULL)
 	{
 		dc_members_copy(next, list);
+		if (change->kind == DC_CHANGE_COMMAND)
+		{
+			next->commands = change->number;
+			next->command = change->command;
+			return effect;
+		}
 		(void) dc_members_put(next,
 							  (DcMember){.node_id = change->node_id,
 										 .state = target(change->kind),
@@ -131,8 +157,9 @@ dc_list_change_apply(const DcMembers *list, const DcListChange *change,
 static DcListChange
 change_to(DcMember member)
 {
-	DcListChange change = {DC_CHANGE_REMOVE, member.node_id,
-						   member.incarnation};
+	DcListChange change = {.kind = DC_CHANGE_REMOVE,
+						   .node_id = member.node_id,
+						   .incarnation = member.incarnation};
 
 	if (member.state == DC_MEMBER_PRESENT)
 		change.kind = DC_CHANGE_ADMIT;
@@ -145,9 +172,18 @@ change_to(DcMember member)
 bool
 dc_register_follows(const DcMembers *list, const DcMembers *next)
 {
+	DcListChange command = {.kind = DC_CHANGE_COMMAND,
+							.number = next->commands,
+							.command = next->command};
 	uint32_t same = 0;
 	uint32_t changed = 0;
 
+	if (next->commands != list->commands || next->command != list->command)
+	{
+		if (effect_of_command(list, &command) != DC_LIST_APPLIES)
+			return false;
+		changed = 1;
+	}
 	for (uint32_t i = 0; i < next->count; i++)
 	{
 		DcMember there = next->at[i];

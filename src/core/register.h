@@ -11,7 +11,7 @@
  * decided by single-decree Paxos (Lamport, "Paxos made simple", 2001), whose
  * acceptors are the members that it names as present, each by its incarnation;
  * floor(n/2) + 1 of them are a majority.  Each list differs from the one
- * before in one entry (dc_list_change_apply).  Ballots are stamps: unique, never
+ * before in one entry, or in one command more (dc_list_change_apply).  Ballots are stamps: unique, never
  * drawn twice (R14).  The proposing side is proposer.h.
  *
  * Position.  A lineage is a number that its founder drew, and a generation:
@@ -81,18 +81,24 @@ typedef struct DcPosition
 
 typedef enum DcListChangeKind
 {
-	DC_CHANGE_ADMIT,  /* absent, or a lesser incarnation in any state */
-	DC_CHANGE_FENCE,  /* present as this incarnation, and not the last one */
-	DC_CHANGE_REMOVE, /* fenced as this incarnation */
+	DC_CHANGE_ADMIT,   /* absent, or a lesser incarnation in any state */
+	DC_CHANGE_FENCE,   /* present as this incarnation, and not the last one */
+	DC_CHANGE_REMOVE,  /* fenced as this incarnation */
+	DC_CHANGE_COMMAND, /* the next command, of this number, by this name */
 	DC_CHANGE_KINDS
 } DcListChangeKind;
 
-/* To leave is to fence oneself; the others remove. */
+/*
+ * To leave is to fence oneself; the others remove.  A command concerns no
+ * member; node_id says who proposes it.
+ */
 typedef struct DcListChange
 {
 	DcListChangeKind kind;
 	uint32_t node_id;
 	uint64_t incarnation;
+	uint64_t number;
+	DcHlc command;
 } DcListChange;
 
 typedef enum DcListEffect
@@ -257,7 +263,7 @@ DcStatus dc_register_force(const DcRegisterReply *survivors, uint32_t count,
 /* ---- codecs ---- */
 
 /* Enough for each message and for the durable state. */
-#define DC_REGISTER_BYTES_MAX (128 + 2 * (2 + 11 * DC_MEMBERS_MAX))
+#define DC_REGISTER_BYTES_MAX (128 + 2 * DC_MEMBERS_BYTES_MAX)
 
 void dc_register_request_encode(DcWriter *w, const DcRegisterRequest *request);
 DcStatus dc_register_request_decode(const void *data, size_t length,

@@ -38,6 +38,8 @@
 	X(NOT_ALLOWED, "YD035", "member list does not permit this change")         \
 	X(SPLIT, "YD036", "two member lists bear one number")                      \
 	X(UNDECIDED, "YD037", "outcome of the change of the member list is open")  \
+	X(BEHIND, "YD038", "commands of the cluster are to be run here first")     \
+	X(BUSY, "YD039", "another command is being run")                           \
 	X(UNREADABLE, "YD045", "too few replicas answer")                          \
 	X(UNSETTLED, "YD046", "what is here of a key is not settled yet")          \
 	X(LEVEL_UNMET, "YD060", "consistency level cannot be met")                 \

@@ -583,6 +583,19 @@ apply_floors(DcApplySet *set)
 
 /* --- all of it --- */
 
+/* How many from the first on fit the table as it is; deaths always do. */
+static int
+fitting(const DcTarget *target, const DcIncoming *items, int count)
+{
+	int n = 0;
+
+	while (n < count &&
+		   (target->late_complaint == NULL || items[n].change.entry.dead ||
+			items[n].change.entry.stamp < target->until))
+		n++;
+	return n;
+}
+
 static void
 apply_run(DcApplySet *set, DcIncoming *items, int count)
 {
@@ -596,7 +609,16 @@ apply_run(DcApplySet *set, DcIncoming *items, int count)
 			quarantine(set, &items[i], "YD023", target->complaint);
 		return;
 	}
-	apply_range(set, items, count);
+	for (int i = 0; i < count;)
+	{
+		int n = fitting(target, &items[i], count - i);
+
+		if (n > 0)
+			apply_range(set, &items[i], n);
+		else
+			quarantine(set, &items[i], "YD023", target->late_complaint);
+		i += Max(n, 1);
+	}
 	if (target->id == DC_CATALOGUE_ID)
 	{
 		for (int i = 0; i < count; i++)

@@ -76,6 +76,14 @@ keyspace_of(Relation relation)
 				 errhint("Use SELECT datacake.replicate_table(...) to "
 						 "replicate it, or datacake.unreplicate_table(...) to "
 						 "make it an ordinary table.")));
+	if (rel->early_trigger != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("trigger \"%s\" of replicated table \"%s\" fires "
+						"before its changes are noted",
+						rel->early_trigger, RelationGetRelationName(relation)),
+				 errhint("Give it a name that sorts after \"%s\".",
+						 DC_CAPTURE_TRIGGER)));
 	return rel;
 }
 

@@ -16,6 +16,7 @@
 #include "guc.h"
 #include "level_wait.h"
 #include "queue.h"
+#include "spool.h"
 #include "tombstone.h"
 #include "vector.h"
 
@@ -93,6 +94,7 @@ typedef struct Transaction
 	bool unsettled;  /* committed; to be settled after the locks */
 	bool has_queued; /* something must be published */
 	uint64 queued;   /* reservation, or DC_QUEUE_NONE for a gap */
+	uint64 spool;    /* its file, if it is too large for the queue */
 } Transaction;
 
 static Transaction xact;
@@ -585,15 +587,17 @@ reserve_and_announce(void)
 	}
 }
 
-static void
-serialize(DcWriter *w)
+/* The changes [from, to) as a batch.  Returns how many are shipped. */
+static uint32
+serialize(DcWriter *w, int64 from, int64 to)
 {
-	xact.shipped = 0;
+	uint32 count = 0;
+
 	dc_batch_begin(w, (uint32) xact.dictionary_count);
 	for (int i = 0; i < xact.dictionary_count; i++)
 		dc_write_bytes(w, xact.dictionaries[i].bytes.data,
 					   (size_t) xact.dictionaries[i].bytes.len);
-	for (int64 i = 0; i < xact.count; i++)
+	for (int64 i = from; i < to; i++)
 	{
 		Change *change = &xact.changes[i];
 		DcChange out = {
@@ -609,9 +613,71 @@ serialize(DcWriter *w)
 		if (change->superseded || change->dictionary < 0)
 			continue;
 		dc_batch_change(w, &out);
-		xact.shipped++;
+		count++;
 	}
 	dc_batch_end(w);
+	return count;
+}
+
+/* Where a chunk of the spool ends that begins there. */
+static int64
+chunk_end(int64 from)
+{
+	Size bytes = 0;
+
+	while (from < xact.count && bytes < DC_SPOOL_CHUNK_BYTES)
+	{
+		bytes +=
+			xact.changes[from].key_length + xact.changes[from].image_length;
+		from++;
+	}
+	return from;
+}
+
+static bool
+spool_chunk(int64 from, int64 to)
+{
+	DcWriter w;
+	uint32 rows;
+	uint8 *bytes;
+	bool written;
+
+	dc_writer_init(&w, NULL, 0);
+	rows = serialize(&w, from, to);
+	bytes = MemoryContextAllocHuge(xact.context, w.length);
+	dc_writer_init(&w, bytes, w.length);
+	(void) serialize(&w, from, to);
+	written = dc_spool_write((DcSlice){bytes, w.length}, rows);
+	pfree(bytes);
+	return written;
+}
+
+/* Into a file; where that does not work, the transaction stays a gap. */
+static void
+spool(Size length)
+{
+	int64 to = 0;
+
+	xact.spool = dc_spool_begin(length);
+	if (xact.spool == 0)
+		return;
+	for (int64 from = 0; from < xact.count; from = to)
+	{
+		CHECK_FOR_INTERRUPTS();
+		to = chunk_end(from);
+		if (!spool_chunk(from, to))
+			break;
+	}
+	if (to == xact.count)
+	{
+		dc_spool_end();
+		xact.queued = dc_queue_reserve_spool(xact.spool);
+	}
+	if (xact.queued == DC_QUEUE_NONE)
+	{
+		dc_spool_abandon(xact.spool);
+		xact.spool = 0;
+	}
 }
 
 static void
@@ -626,12 +692,17 @@ reserve_queue(void)
 	if (xact.by_key)
 		return;
 	dc_writer_init(&w, NULL, 0);
-	serialize(&w);
+	xact.shipped = serialize(&w, 0, xact.count);
+	if (dc_queue_is_large(w.length))
+	{
+		spool(w.length);
+		return;
+	}
 	xact.queued = dc_queue_reserve(w.length, &room);
 	if (xact.queued == DC_QUEUE_NONE)
 		return;
 	dc_writer_init(&w, room, w.length);
-	serialize(&w);
+	(void) serialize(&w, 0, xact.count);
 	Assert(w.status == DC_OK);
 }
 
@@ -733,7 +804,7 @@ settle(void)
 	if (xact.stamp_count > 0)
 		dc_slot_clear();
 	if (xact.has_queued)
-		dc_worker_wake(DC_WORKER_REPLICATOR);
+		dc_replicator_has_news();
 }
 
 /*
@@ -780,6 +851,8 @@ at_abort(void)
 		dc_settling_end();
 		if (xact.queued != DC_QUEUE_NONE)
 			dc_queue_abandon(xact.queued);
+		if (xact.spool != 0)
+			dc_spool_abandon(xact.spool);
 		if (xact.stamp_count > 0)
 			dc_slot_clear();
 	}

@@ -33,6 +33,7 @@ int datacake_max_clock_drift_ms;
 int datacake_metadata_memory_mb;
 int datacake_capture_memory_kb;
 int datacake_queue_size_kb;
+int datacake_spool_size_kb;
 int datacake_max_nodes;
 int datacake_conflict_history;
 int datacake_max_keyspaces;
@@ -285,6 +286,10 @@ define_limits(void)
 			   "Shared memory for committed batches on their way to peers.",
 			   &datacake_queue_size_kb, 32 * 1024, 256, 1024 * 1024,
 			   PGC_POSTMASTER, GUC_UNIT_KB);
+	define_int("datacake.spool_size",
+			   "Disk space for transactions that are too large for the queue.",
+			   &datacake_spool_size_kb, 1024 * 1024, 0, INT_MAX, PGC_SIGHUP,
+			   GUC_UNIT_KB);
 	define_int("datacake.max_nodes", "Nodes that this server can know.",
 			   &datacake_max_nodes, 64, 3, DC_NODE_ID_MAX, PGC_POSTMASTER, 0);
 	define_int("datacake.max_keyspaces",

@@ -29,6 +29,7 @@ extern int datacake_max_clock_drift_ms;
 extern int datacake_metadata_memory_mb;
 extern int datacake_capture_memory_kb;
 extern int datacake_queue_size_kb;
+extern int datacake_spool_size_kb;
 extern int datacake_max_nodes;
 extern int datacake_max_keyspaces;
 extern int datacake_conflict_history;

@@ -248,11 +248,15 @@ dc_incoming_map(DcTarget *target, DcRel *rel)
 				target->columns[i] = &rel->columns[k];
 		}
 		target->same_columns &= target->columns[i] == &rel->columns[i];
+		if (target->complaint != NULL)
+			continue; /* the first one is told */
 		if (target->columns[i] == NULL)
 			target->complaint = psprintf("column \"%.*s\" does not exist here",
 										 (int) target->names[i].length,
 										 (const char *) target->names[i].data);
 		else if (!slice_is(target->types[i], target->columns[i]->type_name))
+		{
+			target->same_columns = false;
 			target->complaint =
 				psprintf("column \"%s\" is of type %s here and of type %.*s at the "
 						 "source",
@@ -260,6 +264,7 @@ dc_incoming_map(DcTarget *target, DcRel *rel)
 						 target->columns[i]->type_name,
 						 (int) target->types[i].length,
 						 (const char *) target->types[i].data);
+		}
 	}
 }
 
@@ -365,6 +370,8 @@ dc_incoming_open(DcTarget *target)
 		return;
 	}
 	dc_incoming_map(target, target->rel);
+	if (!target->same_columns)
+		dc_shape_fit(target);
 	target->unique = has_more_indexes(target->relation);
 }
 
@@ -396,6 +403,8 @@ decode(const DcIncoming *item, TupleTableSlot *slot)
 	slot->tts_values[target->rel->stamp_attnum - 1] =
 		Int64GetDatum((int64) item->change.entry.stamp);
 	slot->tts_isnull[target->rel->stamp_attnum - 1] = false;
+	if (target->shape != NULL)
+		dc_shape_complete(target->shape, slot);
 	ExecStoreVirtualTuple(slot);
 }
 

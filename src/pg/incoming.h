@@ -15,6 +15,7 @@
 
 #include "apply.h"
 #include "rel.h"
+#include "shape.h"
 #include "table.h"
 
 /* A keyspace as one batch describes it, and what is here for it. */
@@ -32,7 +33,10 @@ typedef struct DcTarget
 	DcColumn **columns;    /* by image column; NULL: not here */
 	bool same_columns;     /* the image has exactly our columns, in our order */
 	const char *complaint; /* why no row can be written */
-	bool unique;           /* has unique indexes beside its key */
+	DcShape *shape;        /* NULL: the columns of the image are ours */
+	DcHlc until;           /* rows from this stamp on do not fit ... */
+	const char *late_complaint; /* ... because of this; NULL: they do */
+	bool unique;                /* has unique indexes beside its key */
 } DcTarget;
 
 typedef enum DcBulk

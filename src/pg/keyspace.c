@@ -35,6 +35,8 @@
 #include "canonical.h"
 #include "changes.h"
 #include "compat.h"
+#include "guc.h"
+#include "mend.h"
 #include "partition.h"
 #include "rel.h"
 #include "sql.h"
@@ -106,6 +108,24 @@ remember(int slot, bool is_dissolved)
 	MemoryContextSwitchTo(old);
 }
 
+bool dc_own_ddl = false;
+
+/* Commands of our own: alter.c leaves them alone. */
+static void
+ddl(const char *command)
+{
+	dc_own_ddl = true;
+	PG_TRY();
+	{
+		dc_sql(command, 0, NULL);
+	}
+	PG_FINALLY();
+	{
+		dc_own_ddl = false;
+	}
+	PG_END_TRY();
+}
+
 static char *
 quoted(Oid relid)
 {
@@ -147,6 +167,11 @@ check_kind(Relation relation)
 	if (form->relhassubclass && !dc_is_partitioned(relation))
 		refuse(relation, "other tables inherit from it",
 			   "Replicate tables without children.");
+	if (dc_rel_early_trigger(relation) != NULL)
+		refuse(relation,
+			   psprintf("its trigger \"%s\" would fire before changes are noted",
+						dc_rel_early_trigger(relation)),
+			   "Give the trigger a name that begins with a letter.");
 	if (RelationGetNamespace(relation) == get_namespace_oid("datacake", true))
 		refuse(relation, "it belongs to Datacake", "Use a table of your own.");
 	if (IsCatalogRelation(relation))
@@ -268,35 +293,27 @@ add_stamp_and_triggers(Oid relid, uint64 id, DcHlc stamp)
 
 	/* stamps of another life, as of a copy, may lie where all is forgotten */
 	if (has_stamp_column(relid))
-		dc_sql(psprintf("ALTER TABLE %s DROP COLUMN %s", table,
-						DC_STAMP_COLUMN),
-			   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
-					"DEFAULT '%llu'",
-					table, DC_STAMP_COLUMN, (unsigned long long) stamp),
-		   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
-					DC_STAMP_COLUMN),
-		   0, NULL);
-	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE "
-					"ON %s FOR EACH ROW EXECUTE FUNCTION "
-					"datacake.stamp_row()",
-					DC_STAMP_TRIGGER, table),
-		   0, NULL);
-	dc_sql(psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE "
-					"ON %s FOR EACH ROW EXECUTE FUNCTION "
-					"datacake.capture_row('%llu')",
-					DC_CAPTURE_TRIGGER, table, (unsigned long long) id),
-		   0, NULL);
-	dc_sql(psprintf("CREATE TRIGGER \"%s\" BEFORE TRUNCATE ON %s FOR EACH "
-					"STATEMENT EXECUTE FUNCTION datacake.capture_truncate()",
-					DC_TRUNCATE_TRIGGER, table),
-		   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE "
-					"ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
-					table, DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER,
-					DC_TRUNCATE_TRIGGER),
-		   0, NULL);
+		ddl(psprintf("ALTER TABLE %s DROP COLUMN %s", table, DC_STAMP_COLUMN));
+	ddl(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
+				 "DEFAULT '%llu'",
+				 table, DC_STAMP_COLUMN, (unsigned long long) stamp));
+	ddl(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table,
+				 DC_STAMP_COLUMN));
+	ddl(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE "
+				 "ON %s FOR EACH ROW EXECUTE FUNCTION "
+				 "datacake.stamp_row()",
+				 DC_STAMP_TRIGGER, table));
+	ddl(psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE "
+				 "ON %s FOR EACH ROW EXECUTE FUNCTION "
+				 "datacake.capture_row('%llu')",
+				 DC_CAPTURE_TRIGGER, table, (unsigned long long) id));
+	ddl(psprintf("CREATE TRIGGER \"%s\" BEFORE TRUNCATE ON %s FOR EACH "
+				 "STATEMENT EXECUTE FUNCTION datacake.capture_truncate()",
+				 DC_TRUNCATE_TRIGGER, table));
+	ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE "
+				 "ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
+				 table, DC_STAMP_TRIGGER, DC_CAPTURE_TRIGGER,
+				 DC_TRUNCATE_TRIGGER));
 	dc_role_end(role);
 	CommandCounterIncrement();
 }
@@ -311,17 +328,14 @@ drop_stamp_and_triggers(Oid relid)
 	ListCell *cell;
 
 	for (int i = 0; i < (int) lengthof(triggers); i++)
-		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", triggers[i],
-						table),
-			   0, NULL);
+		ddl(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", triggers[i],
+					 table));
 	foreach (cell, dc_partition_leaves(relid, AccessExclusiveLock))
 		if (lfirst_oid(cell) != relid)
-			dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
-							DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
-				   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
-					DC_STAMP_COLUMN),
-		   0, NULL);
+			ddl(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
+						 DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))));
+	ddl(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", table,
+				 DC_STAMP_COLUMN));
 	dc_role_end(role);
 	CommandCounterIncrement();
 }
@@ -455,13 +469,21 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	" WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts"    \
 	"   AND a.attrelid = c.oid AND a.attnum = k.attnum)"
 
+/* Whatever says which rows cannot be beside each other is needed everywhere. */
 #define DEFINITION_CONSTRAINTS                                                 \
-	"(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("              \
-	" 'name', n.conname,"                                                      \
-	" 'definition', pg_catalog.pg_get_constraintdef(n.oid)) ORDER BY "         \
-	" n.conname)"                                                              \
+	"(SELECT pg_catalog.jsonb_agg(d.d ORDER BY d.d->>'index' NULLS FIRST,"     \
+	"   d.d->>'name') FROM ("                                                  \
+	" SELECT pg_catalog.jsonb_build_object('name', n.conname,"                 \
+	"   'definition', pg_catalog.pg_get_constraintdef(n.oid))"                 \
 	" FROM pg_catalog.pg_constraint n"                                         \
-	" WHERE n.conrelid = c.oid AND n.contype IN ('u', 'c'))"
+	" WHERE n.conrelid = c.oid AND n.contype IN ('u', 'c', 'x')"               \
+	" UNION ALL"                                                               \
+	" SELECT pg_catalog.jsonb_build_object("                                   \
+	"   'index', pg_catalog.pg_get_indexdef(i.indexrelid))"                    \
+	" FROM pg_catalog.pg_index i"                                              \
+	" WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid"             \
+	"   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint n"                \
+	"     WHERE n.conindid = i.indexrelid AND n.conrelid = c.oid)) d(d))"
 
 #define DEFINITION_PARTITIONS                                                  \
 	"(CASE WHEN c.relkind = 'p' THEN pg_catalog.jsonb_build_object("           \
@@ -502,6 +524,38 @@ write_definition(Oid relid, uint64 id, uint32 key_bytes)
 			   "ON n.oid = c.relnamespace WHERE c.oid = $2::oid",
 			   3, arguments) != 1)
 		elog(ERROR, "could not write the definition of relation %u", relid);
+	dc_role_end(role);
+}
+
+void
+dc_keyspace_redefine(Oid relid, uint64 id, const char *history,
+					 const char *forgotten)
+{
+	const char *arguments[4] = {dc_sql_number(id), dc_sql_number(relid),
+								history, forgotten};
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+
+	dc_sql("UPDATE datacake.keyspace k SET schema_name = d.nspname, "
+		   "table_name = d.relname, owner = d.owner, columns = d.columns, "
+		   "primary_key = d.primary_key, constraints = d.constraints, "
+		   "partitions = d.partitions, history = d.history "
+		   "FROM (SELECT o.schema_name, o.table_name, n.nspname, c.relname, "
+		   "  pg_catalog.pg_get_userbyid(c.relowner)::text AS owner, " DEFINITION_COLUMNS
+		   " AS columns, " DEFINITION_KEY
+		   " AS primary_key, " DEFINITION_CONSTRAINTS
+		   " AS constraints, " DEFINITION_PARTITIONS " AS partitions, "
+		   "  (o.history || $3::jsonb) - $4::text[] AS history "
+		   "  FROM pg_catalog.pg_class c "
+		   "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, "
+		   "  datacake.keyspace o WHERE c.oid = $2::oid "
+		   "  AND o.id = $1::bigint) d "
+		   "WHERE k.schema_name = d.schema_name "
+		   "AND k.table_name = d.table_name "
+		   "AND (k.schema_name, k.table_name, k.owner, k.columns, "
+		   "  k.primary_key, k.constraints, k.partitions, k.history) IS DISTINCT FROM "
+		   "  (d.nspname, d.relname, d.owner, d.columns, d.primary_key, "
+		   "  d.constraints, d.partitions, d.history)",
+		   4, arguments);
 	dc_role_end(role);
 }
 
@@ -607,7 +661,8 @@ read_definition(uint64 id, Definition *definition)
 			   " (SELECT pg_catalog.string_agg(pg_catalog.format("
 			   "    ', CONSTRAINT %I %s', t.c->>'name',"
 			   "    t.c->>'definition'), '')"
-			   "  FROM pg_catalog.jsonb_array_elements(k.constraints) t(c)),"
+			   "  FROM pg_catalog.jsonb_array_elements(k.constraints) t(c)"
+			   "  WHERE t.c->>'name' IS NOT NULL),"
 			   " ' PARTITION BY ' || (k.partitions->>'by')),"
 			   " k.key_bytes,"
 			   " (SELECT min(o.id) FROM datacake.keyspace o WHERE"
@@ -641,6 +696,27 @@ need_schema(const char *schema, const char *owner)
 	dc_role_end(role);
 }
 
+/* Unique indexes that are no constraints. */
+static void
+create_indexes(const Definition *definition, Oid owner)
+{
+	const char *arguments[1] = {dc_sql_number(definition->id)};
+	uint64 count =
+		dc_sql("SELECT t.c->>'index' FROM datacake.keyspace k, "
+			   "pg_catalog.jsonb_array_elements(k.constraints) t(c) "
+			   "WHERE k.id = $1::bigint AND t.c->>'index' IS NOT NULL",
+			   1, arguments);
+	char **commands = palloc(sizeof(char *) * (count + 1));
+	DcRole role;
+
+	for (uint64 i = 0; i < count; i++)
+		commands[i] = dc_sql_text(i, 1);
+	role = dc_role_begin(owner, true);
+	for (uint64 i = 0; i < count; i++)
+		dc_sql(commands[i], 0, NULL);
+	dc_role_end(role);
+}
+
 /* Here as they were there; later each node may have others. */
 static void
 create_partitions(const Definition *definition, Oid owner)
@@ -670,7 +746,7 @@ create_partitions(const Definition *definition, Oid owner)
 
 		need_schema(schemas[i], definition->owner);
 		role = dc_role_begin(owner, true);
-		dc_sql(commands[i], 0, NULL);
+		ddl(commands[i]);
 		dc_role_end(role);
 	}
 }
@@ -683,9 +759,10 @@ create_table(const Definition *definition, Oid owner)
 
 	need_schema(definition->schema, definition->owner);
 	role = dc_role_begin(owner, true);
-	dc_sql(definition->create, 0, NULL);
+	ddl(definition->create);
 	dc_role_end(role);
 	create_partitions(definition, owner);
+	create_indexes(definition, owner);
 	if (strcmp(definition->kind, "keyspace") == 0)
 	{
 		role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
@@ -738,6 +815,16 @@ check_table(Oid relid, uint64 id, const Definition *definition)
 	relation_close(relation, NoLock);
 }
 
+/* Its table is here, under whatever name. */
+static bool
+has_table(uint64 id)
+{
+	int slot = dc_keyspace_by_id(id);
+
+	return slot >= 0 && OidIsValid(dc_keyspace(slot)->relid) &&
+		   get_rel_name(dc_keyspace(slot)->relid) != NULL;
+}
+
 /*
  * Is the table a keyspace here already?  One that was restored from a dump of
  * another cluster has nothing to do with this one.
@@ -765,7 +852,9 @@ dc_keyspace_realize(uint64 id)
 	Oid owner;
 	Oid schema;
 
-	if (id == DC_CATALOGUE_ID || !read_definition(id, &definition))
+	dc_retry_soon(); /* what waits may fit a new definition */
+	if (id == DC_CATALOGUE_ID || has_table(id) ||
+		!read_definition(id, &definition))
 		return;
 	schema = get_namespace_oid(definition.schema, true);
 	if (OidIsValid(schema))
@@ -821,8 +910,9 @@ dc_keyspace_dissolve(uint64 id)
 	remember(slot, true);
 }
 
+/* Deletes a definition, and those of other nodes under its name. */
 static void
-unreplicate(uint64 id)
+delete_definition(uint64 id)
 {
 	const char *arguments[1] = {dc_sql_number(id)};
 	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
@@ -832,6 +922,28 @@ unreplicate(uint64 id)
 		   "AND k.table_name = o.table_name",
 		   1, arguments);
 	dc_role_end(role);
+}
+
+void
+dc_keyspace_dropped(Oid relid, bool everywhere)
+{
+	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	{
+		uint64 id = dc_keyspace(slot)->id;
+
+		if (id == 0 || id == DC_CATALOGUE_ID ||
+			dc_keyspace(slot)->relid != relid)
+			continue;
+		if (everywhere)
+			delete_definition(id);
+		dc_keyspace_dissolve(id);
+	}
+}
+
+static void
+unreplicate(uint64 id)
+{
+	delete_definition(id);
 	dc_keyspace_dissolve(id);
 }
 

@@ -31,6 +31,20 @@ extern void dc_keyspace_realize(uint64 id);
 extern void dc_keyspace_dissolve(uint64 id);
 
 /*
+ * The table was altered here: brings its definition up to date.  `history`: a
+ * JSON object to be added to that of the definition (shape.h), `forgotten`: a
+ * text array of names to be taken out of it.
+ */
+extern void dc_keyspace_redefine(Oid relid, uint64 id, const char *history,
+								 const char *forgotten);
+
+/* The table was dropped here: the keyspace ends, here or on all nodes. */
+extern void dc_keyspace_dropped(Oid relid, bool everywhere);
+
+/* True while this backend runs DDL of our own, which nobody has to follow. */
+extern bool dc_own_ddl;
+
+/*
  * Enters every keyspace that has a table here, and the aliases of names that
  * were created twice.  At start, before the rebuild.
  */

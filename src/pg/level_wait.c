@@ -110,8 +110,9 @@ names_of(DcLevelSet levels)
 
 /* --- PRE_COMMIT --- */
 
-static void
-require_member(void)
+/* NULL, or why this node may not count others. */
+static const char *
+member_complaint(void)
 {
 	bool member;
 	bool joining;
@@ -120,14 +121,26 @@ require_member(void)
 	member = dc_shared->standing.member && !dc_shared->standing.removed;
 	joining = dc_shared->standing.joining;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
-	if (member && !joining && dc_phase() == DC_PHASE_READY)
+	if (dc_phase() != DC_PHASE_READY)
+		return "This node has just started and is still reading its tables.";
+	if (joining)
+		return "This node is joining the cluster.";
+	if (!member)
+		return "This node is not an agreed member of the cluster.";
+	return NULL;
+}
+
+static void
+require_member(void)
+{
+	const char *complaint = member_complaint();
+
+	if (complaint == NULL)
 		return;
 	ereport(ERROR,
 			(errcode(dc_sqlstate(DC_LEVEL_UNMET)),
 			 errmsg("consistency level \"%s\" cannot be met", names_of(asked)),
-			 errdetail("%s", joining ? "This node is joining the cluster." :
-									   "This node is not an agreed member of "
-									   "the cluster."),
+			 errdetail("%s", complaint),
 			 errhint("Nothing was written. Look at datacake.members, or use "
 					 "level \"none\".")));
 }

@@ -10,6 +10,7 @@
 #include "advice.h"
 #include "link_connect.h"
 #include "link_flow.h"
+#include "link_spool.h"
 #include "link_stats.h"
 #include "link_wire.h"
 #include "queue.h"
@@ -42,9 +43,9 @@ dc_link_close(DcLink *link, const char *reason)
 							 link->node_id, reason)));
 	PQfinish(link->conn);
 	link->conn = NULL;
-	free(link->answer);
-	link->answer = NULL;
+	dc_link_end_spool(link);
 	link->message_count = 0;
+	link->streams = false;
 	link->unflushed = false;
 	link->answer_by = 0;
 	link->detached = false;
@@ -67,22 +68,6 @@ dc_link_destroy(DcLink *link)
 
 /* --- answers --- */
 
-static void
-complete_message(DcLink *link)
-{
-	DcLinkMessage message = link->messages[0];
-
-	memmove(&link->messages[0], &link->messages[1],
-			sizeof(DcLinkMessage) * (size_t) --link->message_count);
-	if (message.kind == DC_LINK_HELLO_CALL)
-		dc_link_take_welcome(link);
-	else if (message.kind == DC_LINK_CALL)
-		dc_link_take_ack(link, &message);
-	free(link->answer);
-	link->answer = NULL;
-	dc_link_await(link);
-}
-
 /* What the peer says, and how long to leave it alone. */
 static void
 take_error(DcLink *link, const PGresult *result)
@@ -92,7 +77,8 @@ take_error(DcLink *link, const PGresult *result)
 	/* these pass by themselves, soon */
 	if (state != NULL &&
 		(strcmp(state, "YD024") == 0 || strcmp(state, "YD025") == 0 ||
-		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0))
+		 strcmp(state, "YD022") == 0 || strcmp(state, "YD023") == 0 ||
+		 strcmp(state, "YD038") == 0))
 		link->retry_ms = DC_LINK_RETRY_MIN_MS;
 	if (state != NULL && strcmp(state, "YD029") == 0)
 		dc_standing_set_removed();
@@ -100,22 +86,21 @@ take_error(DcLink *link, const PGresult *result)
 }
 
 static void
-take_result(DcLink *link, PGresult *result)
+take_result(DcLink *link, const PGresult *result)
 {
 	switch (PQresultStatus(result))
 	{
 		case PGRES_TUPLES_OK:
-			free(link->answer);
-			link->answer_length = PQgetlength(result, 0, 0);
-			link->answer = malloc((size_t) link->answer_length + 1);
-			if (link->answer != NULL)
-				memcpy(link->answer, PQgetvalue(result, 0, 0),
-					   (size_t) link->answer_length);
+			dc_link_take_welcome(link,
+								 (DcSlice){(uint8 *) PQgetvalue(result, 0, 0),
+										   (size_t) PQgetlength(result, 0, 0)});
+			break;
+		case PGRES_COPY_BOTH:
+			(void) dc_link_pop(link);
+			link->streams = true;
 			break;
 		case PGRES_COMMAND_OK:
-			break;
-		case PGRES_PIPELINE_SYNC:
-			complete_message(link);
+			dc_link_close(link, "the peer takes no more calls");
 			break;
 		default:
 			take_error(link, result);
@@ -123,27 +108,60 @@ take_result(DcLink *link, PGresult *result)
 	}
 }
 
+/* Of a query; false: there is nothing more now. */
+static bool
+read_result(DcLink *link)
+{
+	PGresult *result;
+
+	if (link->message_count == 0 || PQisBusy(link->conn))
+		return false;
+	result = PQgetResult(link->conn);
+	if (result != NULL)
+		take_result(link, result);
+	else if (dc_link_pop(link).kind == DC_LINK_HELLO_CALL)
+		dc_link_start(link);
+	else
+		dc_link_close(link, "the peer takes no more calls");
+	PQclear(result);
+	return true;
+}
+
+/* An ack; false: there is none now. */
+static bool
+read_ack(DcLink *link)
+{
+	char *bytes;
+	int length = PQgetCopyData(link->conn, &bytes, true);
+
+	if (length > 0)
+	{
+		dc_link_take_ack(link, (DcSlice){(uint8 *) bytes, (size_t) length});
+		PQfreemem(bytes);
+	}
+	else if (length == -2)
+		dc_link_fail(link);
+	else if (length == -1)
+	{
+		link->streams = false; /* why, its last result says */
+		if (link->message_count == 0)
+			dc_link_push(link, DC_LINK_START);
+	}
+	return length != 0;
+}
+
 static void
 read_answers(DcLink *link)
 {
-	int empty = 0;
+	bool more = true;
 
 	if (!PQconsumeInput(link->conn))
 	{
 		dc_link_fail(link);
 		return;
 	}
-	/* a NULL ends the results of one statement; two in a row: no more */
-	while (link->conn != NULL && link->message_count > 0 && empty < 2 &&
-		   !PQisBusy(link->conn))
-	{
-		PGresult *result = PQgetResult(link->conn);
-
-		empty = result == NULL ? empty + 1 : 0;
-		if (result != NULL)
-			take_result(link, result);
-		PQclear(result);
-	}
+	while (more && link->conn != NULL)
+		more = link->streams ? read_ack(link) : read_result(link);
 }
 
 /* --- a turn --- */
@@ -243,6 +261,9 @@ dc_link_timeout_ms(const DcLink *link)
 	else if (link->stream.catchup_running &&
 			 link->message_count < DC_LINK_IN_FLIGHT_MAX)
 		due = link->later_at;
+	else if (link->message_count < DC_LINK_IN_FLIGHT_MAX &&
+			 dc_link_gathers(link))
+		due = TimestampTzPlusMilliseconds(link->sent_at, DC_LINK_SPACING_MS);
 	if (link->answer_by != 0 && (due == 0 || link->answer_by < due))
 		due = link->answer_by;
 	if (due == 0)

@@ -6,10 +6,10 @@
  *	  ^                  |                     |                    |
  *	  +------------------+----- any failure ---+--------------------+
  *
- * One non-blocking libpq connection in pipeline mode.  Each message is a
- * statement and a sync of its own, so each is one transaction at the peer,
- * and its ack follows the flush there.  What is sent next is decided by
- * DcStream; the files of the link (link_parts.h) move the bytes.
+ * One non-blocking libpq connection in COPY mode (peer_stream.c).  Each call
+ * is carried out in one transaction at the peer, alone or with others, and its
+ * ack follows the flush there.  What is sent next is decided by DcStream; the
+ * files of the link (link_parts.h) move the bytes.
  */
 #ifndef DATACAKE_LINK_H
 #define DATACAKE_LINK_H
@@ -28,6 +28,12 @@ extern DcLink *dc_link_create(MemoryContext context, uint32 node_id);
  * shown like a link.  NULL: it does.
  */
 extern void dc_link_note_stranger(uint32 node_id, const char *error);
+
+/*
+ * Enough is under way: what is committed now is sent with what comes after it,
+ * at the next ack or when the time of dc_link_timeout_ms() has come.
+ */
+extern bool dc_link_gathers(const DcLink *link);
 
 /* Closes the connection and frees the link; what was said of it stays. */
 extern void dc_link_destroy(DcLink *link);

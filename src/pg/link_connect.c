@@ -10,6 +10,7 @@
 
 #include "acks.h"
 #include "advice.h"
+#include "command.h"
 #include "copy_join.h"
 #include "link_catchup.h"
 #include "link_stats.h"
@@ -102,19 +103,13 @@ send_hello(DcLink *link)
 	(void) dc_stream_connected(&link->stream);
 	link->stream.position = dc_queue_head();
 	if (PQsetnonblocking(link->conn, 1) != 0 ||
-		PQenterPipelineMode(link->conn) != 1 ||
 		PQsendQueryParams(link->conn, "SELECT datacake.peer_hello($1)", 1,
-						  types, values, lengths, formats, 1) != 1 ||
-		PQpipelineSync(link->conn) != 1 ||
-		PQsendPrepare(link->conn, "apply", "SELECT datacake.apply_batch($1)", 1,
-					  types) != 1 ||
-		PQpipelineSync(link->conn) != 1)
+						  types, values, lengths, formats, 1) != 1)
 	{
 		dc_link_fail(link);
 		return;
 	}
 	dc_link_push(link, DC_LINK_HELLO_CALL);
-	dc_link_push(link, DC_LINK_PREPARE);
 	dc_link_set_phase(link, DC_LINK_HELLO, NULL);
 	dc_link_flush(link);
 }
@@ -156,14 +151,15 @@ wait_for_copy(DcLink *link)
 }
 
 void
-dc_link_take_welcome(DcLink *link)
+dc_link_take_welcome(DcLink *link, DcSlice sealed)
 {
 	DcWelcome *welcome =
 		MemoryContextAllocZero(link->scratch, sizeof(DcWelcome));
+	DcCommandCount known;
 	const char *refusal;
 	DcSlice plain;
 
-	if (!dc_link_open(link, 'W', 0, &plain) ||
+	if (!dc_link_open(link, 'W', 0, sealed, &plain) ||
 		dc_welcome_decode(plain.data, plain.length, welcome) != DC_OK ||
 		memcmp(welcome->nonce, link->nonce, DC_NONCE_BYTES) != 0)
 	{
@@ -181,6 +177,14 @@ dc_link_take_welcome(DcLink *link)
 	if (refusal != NULL)
 	{
 		dc_link_close(link, refusal);
+		return;
+	}
+	known = dc_commands_of(&welcome->at, &welcome->members);
+	if (dc_commands_missing(&known))
+	{
+		link->retry_ms = DC_LINK_RETRY_MIN_MS;
+		dc_link_close(link, "this node has commands of the cluster to run "
+							"first");
 		return;
 	}
 	if (dc_copy_wanted())

@@ -15,9 +15,9 @@ extern void dc_link_connect(DcLink *link, const char *conninfo,
 extern void dc_link_continue_connect(DcLink *link);
 
 /*
- * HELLO: link->answer is the peer's welcome.  The stream is open after it, or
- * the link is closed and link->conn NULL.
+ * HELLO: the peer's sealed welcome.  The stream is open after it, or the link
+ * is closed and link->conn NULL.
  */
-extern void dc_link_take_welcome(DcLink *link);
+extern void dc_link_take_welcome(DcLink *link, DcSlice sealed);
 
 #endif

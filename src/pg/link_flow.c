@@ -9,7 +9,9 @@
 #include "utils/memutils.h"
 
 #include "acks.h"
+#include "command.h"
 #include "link_catchup.h"
+#include "link_spool.h"
 #include "link_stats.h"
 #include "link_wire.h"
 #include "queue.h"
@@ -57,18 +59,10 @@ weigh_vectors(DcLink *link)
 		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
 }
 
-void
-dc_link_take_ack(DcLink *link, const DcLinkMessage *message)
+/* The peer has carried out this call, and has flushed it. */
+static void
+complete(DcLink *link, const DcLinkMessage *message)
 {
-	static DcAck ack; /* large, and most of it is seldom sent */
-	DcSlice plain;
-
-	if (!dc_link_open(link, 'A', message->sequence, &plain) ||
-		dc_ack_decode(plain.data, plain.length, &ack) != DC_OK)
-	{
-		dc_link_close(link, "an ack of the peer does not authenticate");
-		return;
-	}
 	dc_link_count_acked(link, message);
 	count_flushed(link, message);
 	/* acks of one catch-up may arrive when the next one has begun */
@@ -76,6 +70,43 @@ dc_link_take_ack(DcLink *link, const DcLinkMessage *message)
 		link->acked_mark = message->mark;
 	if (message->closes != 0)
 		link->closed_epoch = message->closes;
+}
+
+/* An ack names the last of the calls it is for, and answers at least one. */
+static bool
+open_ack(DcLink *link, DcSlice frame, DcAck *ack, uint64 *number)
+{
+	DcReader r;
+	DcSlice plain;
+
+	dc_reader_init(&r, frame.data, frame.length);
+	*number = dc_read_u64(&r);
+	return r.status == DC_OK && link->message_count > 0 &&
+		   *number >= link->messages[0].sequence && *number <= link->sequence &&
+		   dc_link_open(link, 'A', *number,
+						(DcSlice){frame.data + r.offset,
+								  frame.length - r.offset},
+						&plain) &&
+		   dc_ack_decode(plain.data, plain.length, ack) == DC_OK;
+}
+
+void
+dc_link_take_ack(DcLink *link, DcSlice frame)
+{
+	static DcAck ack; /* large, and most of it is seldom sent */
+	uint64 number;
+
+	if (!open_ack(link, frame, &ack, &number))
+	{
+		dc_link_close(link, "an ack of the peer does not authenticate");
+		return;
+	}
+	while (link->message_count > 0 && link->messages[0].sequence <= number)
+	{
+		DcLinkMessage message = dc_link_pop(link);
+
+		complete(link, &message);
+	}
 	if (!ack.unchanged)
 	{
 		link->told = ack.vector;
@@ -102,7 +133,7 @@ view_of(DcLink *link, const DcStreamView *watermark, bool watermark_due,
 	view.head = queue.head;
 	view.oldest = link->detached ? queue.head : queue.oldest;
 	view.gap = position < view.head && position >= view.oldest &&
-			   queue.batch.data == NULL;
+			   (queue.batch.data == NULL || dc_link_spool_is_gap(link, next));
 	if (!watermark_due)
 		view.watermark = DC_HLC_NONE;
 	if (dc_standing_joining())
@@ -147,7 +178,7 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 		action = dc_stream_next(&link->stream, &view);
 		if (action != DC_STREAM_SEND_BATCH)
 			break;
-		if (queued.data == NULL ||
+		if (queued.data == NULL || queued.spool != 0 ||
 			(draft.batches > 0 &&
 			 (Size) call.len + queued.length > MESSAGE_BYTES))
 			break;
@@ -218,6 +249,15 @@ fenced_is_heard(void)
 	return heard;
 }
 
+bool
+dc_link_gathers(const DcLink *link)
+{
+	return link->message_count >= DC_LINK_IN_FLIGHT_MAX ||
+		   (link->message_count >= DC_LINK_IN_FLIGHT &&
+			GetCurrentTimestamp() <
+				TimestampTzPlusMilliseconds(link->sent_at, DC_LINK_SPACING_MS));
+}
+
 /* One message; false: nothing to send. */
 static bool
 send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
@@ -243,6 +283,12 @@ send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 			dc_link_send_catchup(link);
 			return link->conn != NULL && link->later_at == 0;
 		case DC_STREAM_SEND_BATCH:
+			if (queued.spool != 0)
+				return dc_link_send_spool(link, &queued);
+			if (!watermark_due && dc_link_gathers(link))
+				return false;
+			send_stream(link, watermark, watermark_due);
+			return link->sequence != sequence;
 		case DC_STREAM_SEND_WATERMARK:
 			send_stream(link, watermark, watermark_due);
 			return link->sequence != sequence;
@@ -274,12 +320,14 @@ void
 dc_link_send_all(DcLink *link, const DcStreamView *watermark,
 				 bool watermark_due)
 {
-	while (link->conn != NULL && !link->unflushed &&
+	while (link->conn != NULL && !link->unflushed && link->streams &&
 		   link->stream.phase == DC_STREAM_OPEN &&
 		   link->message_count < DC_LINK_IN_FLIGHT_MAX)
 	{
 		if (send_members(link))
 			continue;
+		if (dc_commands_missing(NULL))
+			return;
 		if (dc_standing_joining() && !link->peer_joins)
 		{
 			link->partial = true; /* it pulls, and helps others who do */

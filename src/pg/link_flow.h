@@ -11,8 +11,8 @@
 extern void dc_link_send_all(DcLink *link, const DcStreamView *watermark,
 							 bool watermark_due);
 
-/* link->answer is the ack of this message. */
-extern void dc_link_take_ack(DcLink *link, const DcLinkMessage *message);
+/* u64 number of the last call that it is for, then the sealed ack. */
+extern void dc_link_take_ack(DcLink *link, DcSlice frame);
 
 /* While this node joins: looks again how the peer stands, when it is time. */
 extern void dc_link_ask_again(DcLink *link);

@@ -4,8 +4,9 @@
  *
  *	link.c           its life and its turn
  *	link_connect.c   DOWN -> CONNECTING -> HELLO -> welcome
- *	link_wire.c      sealed messages on libpq's pipeline
+ *	link_wire.c      sealed messages on the connection
  *	link_flow.c      what is sent next, and what acks say
+ *	link_spool.c     a batch that is in a file
  *	link_catchup.c   the catch-up of this link
  *	link_stats.c     what others see of it
  */
@@ -24,9 +25,15 @@
 #include "message.h"
 #include "seal.h"
 #include "shmem.h"
+#include "spool.h"
 
-/* Few messages under way: what waits meanwhile travels together. */
-#define DC_LINK_IN_FLIGHT_MAX 4
+/*
+ * Two calls under way keep a peer busy, and what waits meanwhile travels
+ * together.  More are of use where the way is long: one each millisecond.
+ */
+#define DC_LINK_IN_FLIGHT_MAX 8
+#define DC_LINK_IN_FLIGHT     2
+#define DC_LINK_SPACING_MS    1
 #define DC_LINK_RETRY_MIN_MS  100
 #define DC_LINK_RETRY_MAX_MS  5000
 #define DC_LINK_ASK_AGAIN_MS  2000 /* how a joiner's peers stand */
@@ -34,7 +41,7 @@
 typedef enum DcLinkMessageKind
 {
 	DC_LINK_HELLO_CALL,
-	DC_LINK_PREPARE,
+	DC_LINK_START,
 	DC_LINK_CALL
 } DcLinkMessageKind;
 
@@ -69,6 +76,8 @@ struct DcLink
 	uint64 catchup_head;        /* it covers all that was published below */
 	DcCatchupMark acked_mark;   /* where it can go on */
 	DcAcked acked;              /* what was published, and is flushed there */
+	DcSpoolReader *spool;       /* the file that is being sent */
+	uint64 unreadable;          /* the last one that could not be; 0 */
 	uint64 catchup_incarnation; /* of the peer that it is for */
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
@@ -87,11 +96,11 @@ struct DcLink
 	uint8 version;   /* of the wire, in this session */
 	uint64 sequence; /* of the last call sent */
 	DcLinkMessage messages[DC_LINK_IN_FLIGHT_MAX + 2];
-	int message_count; /* sent, sync not seen yet; oldest first */
-	char *answer;      /* payload of the oldest message's result */
-	int answer_length;
-	bool detached;  /* leave the queue at the next turn */
-	bool unflushed; /* libpq holds bytes that the socket did not take */
+	int message_count;   /* sent, not answered yet; oldest first */
+	bool streams;        /* the peer takes calls */
+	TimestampTz sent_at; /* the last call */
+	bool detached;       /* leave the queue at the next turn */
+	bool unflushed;      /* libpq holds bytes that the socket did not take */
 	TimestampTz retry_at;
 	TimestampTz connect_by;
 	TimestampTz answer_by; /* 0: nothing is awaited */

@@ -1,6 +1,6 @@
 /*
  * link_wire.c
- *		Sealed messages of a link, on libpq's pipeline.
+ *		Sealed messages of a link.
  */
 #include "link_wire.h"
 
@@ -44,7 +44,8 @@ dc_link_seal(DcLink *link, const DcAssociated *binding, const void *plain,
 }
 
 bool
-dc_link_open(DcLink *link, char direction, uint64 sequence, DcSlice *plain)
+dc_link_open(DcLink *link, char direction, uint64 sequence, DcSlice sealed,
+			 DcSlice *plain)
 {
 	uint8_t ad[DC_ASSOCIATED_BYTES];
 	DcAssociated binding = associated(link, direction);
@@ -52,13 +53,10 @@ dc_link_open(DcLink *link, char direction, uint64 sequence, DcSlice *plain)
 	size_t length;
 	uint8 *out;
 
-	if (link->answer == NULL)
-		return false;
 	binding.sequence = sequence;
 	ad_length = dc_associated_encode(ad, &binding);
-	out = MemoryContextAllocHuge(link->scratch, (Size) link->answer_length + 1);
-	if (!dc_open((uint8 *) link->answer, (size_t) link->answer_length, ad,
-				 ad_length, out, &length))
+	out = MemoryContextAllocHuge(link->scratch, sealed.length + 1);
+	if (!dc_open(sealed.data, sealed.length, ad, ad_length, out, &length))
 		return false;
 	*plain = (DcSlice){out, length};
 	return true;
@@ -73,6 +71,17 @@ dc_link_push(DcLink *link, DcLinkMessageKind kind)
 
 	memset(message, 0, sizeof(*message));
 	message->kind = kind;
+	return message;
+}
+
+DcLinkMessage
+dc_link_pop(DcLink *link)
+{
+	DcLinkMessage message = link->messages[0];
+
+	memmove(&link->messages[0], &link->messages[1],
+			sizeof(DcLinkMessage) * (size_t) --link->message_count);
+	dc_link_await(link);
 	return message;
 }
 
@@ -105,32 +114,42 @@ dc_link_flush(DcLink *link)
 }
 
 void
-dc_link_send(DcLink *link, StringInfo call, const DcLinkMessage *draft,
-			 bool catchup)
+dc_link_start(DcLink *link)
 {
-	DcAssociated binding = associated(link, 'C');
-	const char *values[1];
-	int lengths[1];
-	const int formats[1] = {1};
-	DcLinkMessage *message;
-
-	appendStringInfoChar(call, '\0'); /* dc_call_end */
-	binding.sequence = ++link->sequence;
-	values[0] = (char *) dc_link_seal(link, &binding, call->data,
-									  (Size) call->len, &lengths[0]);
-	if (PQsendQueryPrepared(link->conn, "apply", 1, values, lengths, formats,
-							1) != 1 ||
-		PQpipelineSync(link->conn) != 1)
+	if (PQsendQuery(link->conn, "CALL datacake.peer_stream()") != 1)
 	{
 		dc_link_fail(link);
 		return;
 	}
+	dc_link_push(link, DC_LINK_START);
+	dc_link_flush(link);
+}
+
+void
+dc_link_send(DcLink *link, StringInfo call, const DcLinkMessage *draft,
+			 bool catchup)
+{
+	DcAssociated binding = associated(link, 'C');
+	uint8 *sealed;
+	int length;
+	DcLinkMessage *message;
+
+	appendStringInfoChar(call, '\0'); /* dc_call_end */
+	binding.sequence = ++link->sequence;
+	sealed =
+		dc_link_seal(link, &binding, call->data, (Size) call->len, &length);
+	if (PQputCopyData(link->conn, (char *) sealed, length) != 1)
+	{
+		dc_link_fail(link);
+		return;
+	}
+	link->sent_at = GetCurrentTimestamp();
 	message = dc_link_push(link, DC_LINK_CALL);
 	*message = *draft;
 	message->kind = DC_LINK_CALL;
 	message->sequence = link->sequence;
 	message->epoch = link->sent_epoch;
-	dc_link_count_sent(link, message, (Size) lengths[0], catchup);
+	dc_link_count_sent(link, message, (Size) length, catchup);
 	dc_link_flush(link);
 }
 

@@ -1,9 +1,10 @@
 /*
  * link_wire.h
- *		Sealed messages of a link, on libpq's pipeline.
+ *		Sealed messages of a link.
  *
- * What is sent is one statement and one sync, and stands in link->messages
- * until that sync is seen.  Everything here lives in the scratch context of the
+ * The hello is a query, then the peer is told to take calls (peer_stream.c):
+ * calls and acks are COPY data.  What was sent stands in link->messages until
+ * it is answered.  Everything here lives in the scratch context of the
  * link, until the next call is begun.  Whatever fails closes the link:
  * link->conn is NULL then.
  */
@@ -18,12 +19,16 @@ extern void dc_link_fail(DcLink *link);
 extern uint8 *dc_link_seal(DcLink *link, const DcAssociated *binding,
 						   const void *plain, Size length, int *sealed_length);
 
-/* Opens link->answer; false: it does not authenticate. */
+/* false: it does not authenticate. */
 extern bool dc_link_open(DcLink *link, char direction, uint64 sequence,
-						 DcSlice *plain);
+						 DcSlice sealed, DcSlice *plain);
 
-/* The message that was just given to libpq. */
+/* The message that was just given to libpq; the oldest, which was answered. */
 extern DcLinkMessage *dc_link_push(DcLink *link, DcLinkMessageKind kind);
+extern DcLinkMessage dc_link_pop(DcLink *link);
+
+/* After the hello was answered: the peer is to take calls. */
+extern void dc_link_start(DcLink *link);
 
 /* Hands to the socket what it takes. */
 extern void dc_link_flush(DcLink *link);

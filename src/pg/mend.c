@@ -344,9 +344,55 @@ retry_definitions(void)
 	}
 }
 
+/* Returns how many changes wait. */
+static int64
+make_due(void)
+{
+	int64 waiting =
+		(int64) dc_sql("UPDATE datacake.quarantine "
+					   "SET retry_at = pg_catalog.clock_timestamp()",
+					   0, NULL);
+
+	dc_sql("UPDATE datacake.unrealized "
+		   "SET retry_at = pg_catalog.clock_timestamp()",
+		   0, NULL);
+	dc_sql("UPDATE datacake.ddl_log "
+		   "SET retry_at = pg_catalog.clock_timestamp() "
+		   "WHERE state <> 'done'",
+		   0, NULL);
+	return waiting;
+}
+
+static bool soon;
+
+static void
+on_transaction_event(XactEvent event, void *arg)
+{
+	if (soon && event == XACT_EVENT_COMMIT)
+	{
+		pg_atomic_write_u32(&dc_shared->retry_wanted, 1);
+		dc_worker_wake(DC_WORKER_MAINTAINER);
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		soon = false;
+}
+
+void
+dc_retry_soon(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(on_transaction_event, NULL);
+	registered = true;
+	soon = true;
+}
+
 void
 dc_mend_waiting(void)
 {
+	if (pg_atomic_exchange_u32(&dc_shared->retry_wanted, 0) != 0)
+		(void) make_due();
 	retry_definitions();
 	dc_quarantine_look();
 	retry_changes();
@@ -389,12 +435,7 @@ datacake_retry(PG_FUNCTION_ARGS)
 	dc_require_loaded();
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
-	waiting = (int64) dc_sql("UPDATE datacake.quarantine "
-							 "SET retry_at = pg_catalog.clock_timestamp()",
-							 0, NULL);
-	dc_sql("UPDATE datacake.unrealized "
-		   "SET retry_at = pg_catalog.clock_timestamp()",
-		   0, NULL);
+	waiting = make_due();
 	dc_role_end(role);
 	SPI_finish();
 	PG_RETURN_INT64(waiting);

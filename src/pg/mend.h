@@ -47,6 +47,9 @@ extern void dc_mend_all(void);
  */
 extern void dc_mend_waiting(void);
 
+/* When this transaction has committed, all of that is due at once. */
+extern void dc_retry_soon(void);
+
 /*
  * The waiting change of a key, as a batch of its own, if its stamp is this
  * one.  Appended to `batch`.

@@ -1,6 +1,7 @@
 /*
  * partition_ddl.c
- *		Commands that put rows into a partitioned table, or take rows out.
+ *		Commands that put rows into a partitioned table, or take rows out; and
+ *		some that no replicated table can bear.
  *
  *	 before the command                     after it
  *	 ATTACH   child gets a stamp column     its rows are written anew

@@ -2,7 +2,7 @@
  * peer.c
  *		The receiving side of a link: hello, then calls.
  *
- *	   NONE --- peer_hello ---> OPEN --- apply_batch ... ---> end of session
+ *	   NONE --- peer_hello ---> OPEN --- peer_stream ---> end of session
  *
  * A peer's replicator is an ordinary client.  Its role may call these
  * functions, but without the cluster key it can do nothing with them: every
@@ -24,6 +24,7 @@
 
 #include "apply.h"
 #include "clock.h"
+#include "command.h"
 #include "compat.h"
 #include "copy_join.h"
 #include "guc.h"
@@ -38,7 +39,6 @@
 #include "vector.h"
 
 DC_SQL_FUNCTION(datacake_peer_hello);
-DC_SQL_FUNCTION(datacake_apply_batch);
 
 typedef struct Session
 {
@@ -54,6 +54,7 @@ typedef struct Session
 	bool in_call;   /* a call began and its transaction has not committed */
 	bool joining;   /* this node was joining when it said welcome */
 	uint64 own_incarnation; /* of this node then */
+	DcCommandCount known;   /* as the peer told; a list is published later */
 } Session;
 
 static Session session;
@@ -144,16 +145,23 @@ associated(char direction, uint32 sender, uint64 incarnation)
 }
 
 static DcSlice
-open_sealed(bytea *sealed, const DcAssociated *binding)
+bytes_of(bytea *value)
+{
+	return (DcSlice){(const uint8 *) VARDATA_ANY(value),
+					 VARSIZE_ANY_EXHDR(value)};
+}
+
+static DcSlice
+open_sealed(DcSlice sealed, const DcAssociated *binding)
 {
 	uint8_t ad[DC_ASSOCIATED_BYTES];
 	size_t ad_length = dc_associated_encode(ad, binding);
-	size_t length = VARSIZE_ANY_EXHDR(sealed);
-	uint8 *plain = MemoryContextAllocHuge(CurrentMemoryContext, length + 1);
+	uint8 *plain =
+		MemoryContextAllocHuge(CurrentMemoryContext, sealed.length + 1);
 	size_t plain_length;
 
-	if (!dc_open((const uint8 *) VARDATA_ANY(sealed), length, ad, ad_length,
-				 plain, &plain_length))
+	if (!dc_open(sealed.data, sealed.length, ad, ad_length, plain,
+				 &plain_length))
 		dc_peer_refuse(DC_FORGED,
 					   "Check that both nodes have the same cluster key, and "
 					   "that no third program calls this function.");
@@ -189,6 +197,8 @@ check_caller(uint32 node_id, uint64 incarnation, DcSessionKind kind)
 		dc_peer_refuse(removed ? DC_REMOVED : DC_IDENTITY, complaint);
 	if (kind == DC_SESSION_CHANGES && dc_standing_refuses(node_id))
 		dc_peer_refuse(DC_SESSION, "This node compares what it has, to join.");
+	if (kind == DC_SESSION_CHANGES && dc_commands_missing(&session.known))
+		dc_peer_refuse(DC_BEHIND, "See datacake.ddl_log on that node.");
 	if (dc_paused(node_id))
 		dc_peer_refuse(DC_PAUSED, "Use SELECT datacake.resume().");
 	if (dc_phase() != DC_PHASE_READY &&
@@ -329,7 +339,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	memset(&session, 0, sizeof(session));
 	/* bound to nothing yet; the answer is bound to its nonce */
 	binding = (DcAssociated){.direction = 'H'};
-	plain = open_sealed(sealed, &binding);
+	plain = open_sealed(bytes_of(sealed), &binding);
 	status = dc_hello_decode(plain.data, plain.length, &hello);
 	if (status == DC_VERSION)
 		refuse_version(&hello);
@@ -425,7 +435,7 @@ open_call(bytea *sealed, char direction, DcSessionKind kind)
 	session.in_call = true;
 	session.sequence++;
 	binding = associated(direction, session.peer, session.incarnation);
-	return open_sealed(sealed, &binding);
+	return open_sealed(bytes_of(sealed), &binding);
 }
 
 DcSlice
@@ -484,51 +494,92 @@ dc_peer_respond(bytea *sealed, bytea *(*answer_question)(DcSlice question))
 	return result;
 }
 
-/* Reads all parts before anything is done about one. */
-static DcApplySet *
-read_call(DcSlice plain, DcPosition *at, DcMembers **members)
+struct DcPeerCalls
 {
-	DcApplySet *set = dc_apply_begin(false);
+	DcApplySet *set;
+	DcMembers *members; /* NULL: no list came */
+	DcPosition at;
+};
+
+DcPeerCalls *
+dc_peer_calls_begin(DcRole *role)
+{
+	DcPeerCalls *calls = palloc0(sizeof(DcPeerCalls));
+
+	begin_call();
+	check_session(DC_SESSION_CHANGES);
+	session.in_call = true;
+	*role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	calls->set = dc_apply_begin(false);
+	return calls;
+}
+
+/* A batch or a segment; what else comes is the last of its transaction. */
+static bool
+is_plain(DcPartKind kind)
+{
+	return kind == DC_PART_BATCH || kind == DC_PART_SEGMENT;
+}
+
+static void
+take_part(DcPeerCalls *calls, const DcPart *part)
+{
+	switch (part->kind)
+	{
+		case DC_PART_BATCH:
+		case DC_PART_CATCHUP:
+			dc_apply_add(calls->set, part->batch, part->kind == DC_PART_BATCH);
+			break;
+		case DC_PART_SEGMENT:
+			dc_vector_plan_segment(session.peer, part->from, part->to);
+			break;
+		case DC_PART_ADOPT:
+			if (dc_standing_behind(&part->horizon))
+				dc_peer_refuse(DC_SESSION,
+							   "This node has missed deaths that others "
+							   "have forgotten, and joins first.");
+			dc_vector_plan_adopt(session.peer, &part->donor, &part->base,
+								 &part->horizon);
+			break;
+		case DC_PART_MEMBERS:
+			calls->members = palloc(sizeof(DcMembers));
+			*calls->members = part->members;
+			calls->at = part->at;
+			break;
+		case DC_PART_END:
+			break;
+	}
+}
+
+bool
+dc_peer_calls_add(DcPeerCalls *calls, DcSlice sealed)
+{
 	DcPart *part = palloc(sizeof(DcPart)); /* large: not to be zeroed */
-	int claims = 0; /* parts that move the vector; a peer sends one */
+	int claims = 0; /* parts that move the vector; a call has one */
+	bool plain = true;
+	DcAssociated binding;
+	DcSlice call;
 	DcReader r;
 
-	dc_reader_init(&r, plain.data, plain.length);
+	session.sequence++;
+	binding = associated('C', session.peer, session.incarnation);
+	call = open_sealed(sealed, &binding);
+	if (!session.counted)
+		count_incoming(1); /* not before it authenticates: hellos replay */
+	dc_reader_init(&r, call.data, call.length);
 	dc_call_read_begin(&r);
 	while (r.status == DC_OK && dc_call_read_part(&r, part))
 	{
 		if ((part->kind == DC_PART_SEGMENT || part->kind == DC_PART_ADOPT) &&
 			claims++ > 0)
 			dc_reader_fail(&r, DC_MALFORMED);
-		switch (part->kind)
-		{
-			case DC_PART_BATCH:
-			case DC_PART_CATCHUP:
-				dc_apply_add(set, part->batch, part->kind == DC_PART_BATCH);
-				break;
-			case DC_PART_SEGMENT:
-				dc_vector_plan_segment(session.peer, part->from, part->to);
-				break;
-			case DC_PART_ADOPT:
-				if (dc_standing_behind(&part->horizon))
-					dc_peer_refuse(DC_SESSION,
-								   "This node has missed deaths that others "
-								   "have forgotten, and joins first.");
-				dc_vector_plan_adopt(session.peer, &part->donor, &part->base,
-									 &part->horizon);
-				break;
-			case DC_PART_MEMBERS:
-				*members = palloc(sizeof(DcMembers));
-				**members = part->members;
-				*at = part->at;
-				break;
-			case DC_PART_END:
-				break;
-		}
+		plain &= is_plain(part->kind);
+		take_part(calls, part);
 	}
 	if (dc_reader_finish(&r) != DC_OK)
 		dc_peer_refuse(r.status, NULL);
-	return set;
+	pfree(part);
+	return plain;
 }
 
 static bytea *
@@ -558,30 +609,39 @@ make_ack(DcApplied result)
 	return seal_answer('A', out, w.length);
 }
 
-/* datacake.apply_batch(bytea) returns bytea */
-Datum
-datacake_apply_batch(PG_FUNCTION_ARGS)
+DcSlice
+dc_peer_calls_run(DcPeerCalls *calls, MemoryContext context)
 {
-	bytea *sealed = PG_GETARG_BYTEA_PP(0);
-	DcSlice plain;
-	DcApplySet *set;
-	DcMembers *members = NULL;
-	DcPosition at;
-	DcApplied result;
-	DcRole role;
+	DcApplied result = dc_apply_run(calls->set);
+	MemoryContext old;
+	bytea *ack;
 
-	dc_require_loaded();
-	plain = open_call(sealed, 'C', DC_SESSION_CHANGES);
-	if (!session.counted)
-		count_incoming(1); /* not before it authenticates: hellos replay */
+	if (calls->members != NULL)
+	{
+		session.known = dc_commands_of(&calls->at, calls->members);
+		dc_roster_learn(&calls->at,
+						calls->members); /* last: it locks the list */
+	}
+	old = MemoryContextSwitchTo(context);
+	ack = make_ack(result);
+	MemoryContextSwitchTo(old);
+	return (DcSlice){(uint8 *) VARDATA(ack), VARSIZE(ack) - VARHDRSZ};
+}
 
-	SPI_connect();
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
-	set = read_call(plain, &at, &members);
-	result = dc_apply_run(set);
-	if (members != NULL)
-		dc_roster_learn(&at, members); /* last: it locks the list */
-	dc_role_end(role);
-	SPI_finish();
-	PG_RETURN_BYTEA_P(make_ack(result));
+void
+dc_peer_calls_end(const DcRole *role)
+{
+	dc_role_end(*role);
+}
+
+void
+dc_peer_require_stream(void)
+{
+	check_session(DC_SESSION_CHANGES);
+}
+
+uint64
+dc_peer_sequence(void)
+{
+	return session.sequence;
 }

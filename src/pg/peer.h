@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "message.h"
+#include "sql.h"
 
 /* ERROR with the status's own SQLSTATE; `hint` may be NULL. */
 extern void dc_peer_refuse(DcStatus status, const char *hint)
@@ -37,6 +38,23 @@ extern bytea *dc_peer_respond(bytea *sealed,
  * Sessions for changes are opened for members only.
  */
 extern void dc_peer_require_member(void);
+
+/*
+ * Calls that change something, in one transaction and inside SPI: begin, add
+ * one or more, run, end.  add: opens the next call of the session and reads all
+ * of it; false if what follows it needs a transaction of its own.  run: carries
+ * out what was added, and returns the sealed ack, allocated in `context`.
+ */
+typedef struct DcPeerCalls DcPeerCalls;
+
+extern DcPeerCalls *dc_peer_calls_begin(DcRole *role);
+extern bool dc_peer_calls_add(DcPeerCalls *calls, DcSlice sealed);
+extern DcSlice dc_peer_calls_run(DcPeerCalls *calls, MemoryContext context);
+extern void dc_peer_calls_end(const DcRole *role);
+
+/* ERROR unless this is a session for changes; the number of its last call. */
+extern void dc_peer_require_stream(void);
+extern uint64 dc_peer_sequence(void);
 
 /* The node that called, and the wire version to answer in. */
 extern uint32 dc_peer_node(void);

@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "guc.h"
 #include "shmem.h"
+#include "spool.h"
 
 typedef enum RecordState
 {
@@ -24,6 +25,7 @@ typedef struct Record
 	uint32 rows;
 	uint64 number;
 	uint64 length;
+	uint64 spool;
 	XLogRecPtr commit_lsn;
 	uint64 committed_us;
 } Record;
@@ -116,6 +118,12 @@ append(uint64 total, RecordState state)
 	return position;
 }
 
+bool
+dc_queue_is_large(Size length)
+{
+	return MAXALIGN(sizeof(Record) + length) > queue->capacity / 4;
+}
+
 uint64
 dc_queue_reserve(Size length, uint8 **data)
 {
@@ -124,7 +132,7 @@ dc_queue_reserve(Size length, uint8 **data)
 	uint64 to_end;
 	bool crowded;
 
-	if (total > queue->capacity / 4)
+	if (dc_queue_is_large(length))
 		return DC_QUEUE_NONE;
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
@@ -139,6 +147,7 @@ dc_queue_reserve(Size length, uint8 **data)
 			append(to_end, RECORD_FREE);
 		position = append(total, RECORD_RESERVED);
 		record_at(position)->length = length;
+		record_at(position)->spool = 0;
 		*data = (uint8 *) (record_at(position) + 1);
 	}
 	crowded = queue->head - queue->tail > queue->capacity / 2;
@@ -148,6 +157,17 @@ dc_queue_reserve(Size length, uint8 **data)
 		dc_count(DC_COUNT_QUEUE_OVERFLOWS, 1);
 	if (crowded || position == DC_QUEUE_NONE)
 		dc_worker_wake(DC_WORKER_REPLICATOR);
+	return position;
+}
+
+uint64
+dc_queue_reserve_spool(uint64 spool)
+{
+	uint8 *nothing;
+	uint64 position = dc_queue_reserve(0, &nothing);
+
+	if (position != DC_QUEUE_NONE)
+		record_at(position)->spool = spool;
 	return position;
 }
 
@@ -169,6 +189,8 @@ dc_queue_publish(uint64 position, uint32 rows, XLogRecPtr commit_lsn,
 		record->commit_lsn = commit_lsn;
 		record->committed_us = committed_us;
 		record->state = RECORD_PUBLISHED;
+		if (record->spool != 0)
+			dc_spool_publish(record->spool, number);
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
 	return number;
@@ -213,6 +235,7 @@ batch_at(uint64 position)
 
 	return (DcQueued){.data = (const uint8 *) (record + 1),
 					  .length = record->length,
+					  .spool = record->spool,
 					  .rows = record->rows,
 					  .commit_lsn = record->commit_lsn,
 					  .committed_us = record->committed_us};
@@ -243,6 +266,7 @@ dc_queue_release(uint64 number)
 	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
 	queue->needed = number;
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	dc_spool_sweep(number);
 }
 
 Size

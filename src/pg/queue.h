@@ -11,9 +11,9 @@
  *	numbers: ... 7 -> offset, 8 -> offset, 9 -> none (a gap), ...
  *
  * A committing backend reserves room before its commit record is written and
- * publishes it after: publishing gives the batch its number.  A batch that
- * finds no room, or that is too large, is published as a gap: a number
- * without bytes.  Whoever reads the queue and meets a gap, or comes too late,
+ * publishes it after: publishing gives the batch its number.  A batch that is
+ * too large for the ring lies in a file that its record names (spool.h).  A
+ * batch that finds no room is published as a gap: a number without bytes.  Whoever reads the queue and meets a gap, or comes too late,
  * brings its peer up by a catch-up instead.
  *
  * The replicator alone reads; what it no longer needs is reclaimed by the
@@ -33,6 +33,7 @@ typedef struct DcQueued
 {
 	const uint8 *data; /* NULL: a gap */
 	Size length;
+	uint64 spool; /* the file that has it instead; 0: none */
 	uint32 rows;
 	XLogRecPtr commit_lsn; /* flush up to here before it leaves (R3) */
 	uint64 committed_us;
@@ -47,6 +48,12 @@ extern void dc_queue_attach(void);
  * gap.  Wakes the replicator when the queue fills up.
  */
 extern uint64 dc_queue_reserve(Size length, uint8 **data);
+
+/* Is a batch of this length left to a file? */
+extern bool dc_queue_is_large(Size length);
+
+/* The same for a batch that is in a file. */
+extern uint64 dc_queue_reserve_spool(uint64 spool);
 
 /*
  * In COMMIT: publishes a reservation (DC_QUEUE_NONE: a gap); cannot fail.

@@ -9,18 +9,23 @@
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/tupconvert.h"
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "parser/parse_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -89,6 +94,23 @@ dc_rel_keyspace_id(Relation relation)
 	return 0;
 }
 
+const char *
+dc_rel_early_trigger(Relation relation)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
+			TRIGGER_FOR_AFTER(trigger->tgtype) &&
+			strcmp(trigger->tgname, DC_CAPTURE_TRIGGER) < 0)
+			return trigger->tgname;
+	}
+	return NULL;
+}
+
 /* Width of the bytes of a type, if all its values have the same; else 0. */
 static uint32
 fixed_width(Oid type)
@@ -114,12 +136,32 @@ fixed_width(Oid type)
 	}
 }
 
+/* How values of column->type become bytes. */
 static void
-describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+describe_type(DcColumn *column, MemoryContext context)
 {
 	Oid function;
 	bool is_varlena;
 
+	column->binary = dc_type_is_portable(column->type);
+	if (column->binary)
+	{
+		getTypeBinaryOutputInfo(column->type, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeBinaryInputInfo(column->type, &function, &column->ioparam);
+	}
+	else
+	{
+		getTypeOutputInfo(column->type, &function, &is_varlena);
+		fmgr_info_cxt(function, &column->output, context);
+		getTypeInputInfo(column->type, &function, &column->ioparam);
+	}
+	fmgr_info_cxt(function, &column->input, context);
+}
+
+static void
+describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
+{
 	column->attnum = att->attnum;
 	column->type = att->atttypid;
 	column->typmod = att->atttypmod;
@@ -135,20 +177,20 @@ describe_column(DcColumn *column, Form_pg_attribute att, MemoryContext context)
 				 errmsg("type of column \"%s\" has a name longer than %d "
 						"bytes",
 						column->name, DC_BATCH_NAME_BYTES_MAX)));
-	column->binary = dc_type_is_portable(att->atttypid);
-	if (column->binary)
-	{
-		getTypeBinaryOutputInfo(att->atttypid, &function, &is_varlena);
-		fmgr_info_cxt(function, &column->output, context);
-		getTypeBinaryInputInfo(att->atttypid, &function, &column->ioparam);
-	}
-	else
-	{
-		getTypeOutputInfo(att->atttypid, &function, &is_varlena);
-		fmgr_info_cxt(function, &column->output, context);
-		getTypeInputInfo(att->atttypid, &function, &column->ioparam);
-	}
-	fmgr_info_cxt(function, &column->input, context);
+	describe_type(column, context);
+}
+
+DcColumn *
+dc_rel_column_as(const DcColumn *column, const char *type_name)
+{
+	DcColumn *other = palloc(sizeof(DcColumn));
+
+	*other = *column;
+	parseTypeString(type_name, &other->type, &other->typmod, true);
+	if (!OidIsValid(other->type))
+		return NULL;
+	describe_type(other, CurrentMemoryContext);
+	return other;
 }
 
 static DcColumn *
@@ -187,6 +229,7 @@ describe_key(DcRel *rel, Relation relation)
 							"column",
 							RelationGetRelationName(relation)),
 					 errhint("Use plain columns as the primary key.")));
+		rel->users_key |= rel->keys[i]->type >= FirstGenbkiObjectId;
 	}
 	relation_close(index, AccessShareLock);
 	rel->key_bytes = rel->key_count == 1 ? fixed_width(rel->keys[0]->type) : 0;
@@ -234,6 +277,7 @@ describe_partition(DcRel *rel, Relation relation, Oid root_id)
 
 	describe_columns(rel, RelationGetDescr(root), desc);
 	rel->to_root = build_attrmap_by_name_if_req(desc, RelationGetDescr(root));
+	rel->from_root = build_attrmap_by_name_if_req(RelationGetDescr(root), desc);
 	relation_close(root, NoLock);
 }
 
@@ -262,6 +306,8 @@ describe(DcRel *rel, Relation relation, uint64 id, Oid root)
 	else
 		describe_partition(rel, relation, root);
 	describe_key(rel, relation);
+	if (dc_rel_early_trigger(relation) != NULL)
+		rel->early_trigger = pstrdup(dc_rel_early_trigger(relation));
 	dc_text_end(level);
 	MemoryContextSwitchTo(old);
 }
@@ -690,6 +736,47 @@ dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length, Datum *values,
 		dc_text_end(level);
 }
 
+bool
+dc_rel_key_try(DcRel *rel, const uint8 *data, Size length, Datum *values,
+			   bool *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool readable = true;
+
+	if (!rel->users_key)
+	{
+		dc_rel_key_decode(rel, data, length, values, nulls);
+		return true;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		dc_rel_key_decode(rel, data, length, values, nulls);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
+				ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) &&
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
+				ERRCODE_TO_CATEGORY(ERRCODE_CHECK_VIOLATION))
+			ReThrowError(error);
+		readable = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return readable;
+}
+
 static bool
 has_texts(DcColumn **columns, int count)
 {
@@ -787,7 +874,8 @@ dc_rel_find(DcRel *rel, Relation relation, const uint8 *key, Size length,
 	IndexScanDesc scan;
 	bool found;
 
-	dc_rel_key_decode(rel, key, length, rel->values, rel->nulls);
+	if (!dc_rel_key_try(rel, key, length, rel->values, rel->nulls))
+		return false;
 	if (dc_is_partitioned(relation))
 		return find_in_partition(rel, relation, key, length, snapshot, slot);
 	index = index_open(rel->pk_index, AccessShareLock);
@@ -818,7 +906,15 @@ dc_rel_key_text(DcRel *rel, const uint8 *key, Size length)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	dc_rel_key_decode(rel, key, length, rel->values, rel->nulls);
+	if (!dc_rel_key_try(rel, key, length, rel->values, rel->nulls))
+	{
+		appendStringInfoString(&text, "\\x");
+		enlargeStringInfo(&text, (int) (length * 2));
+		text.len +=
+			(int) hex_encode((const char *) key, length, text.data + text.len);
+		text.data[text.len] = '\0';
+		return text.data;
+	}
 	for (int i = 0; i < rel->key_count; i++)
 	{
 		Oid output;

@@ -74,6 +74,7 @@ typedef struct DcRel
 	uint32 key_bytes;
 	int key_count;
 	DcColumn **keys;
+	bool users_key;   /* of a type that is not built in */
 	int column_count; /* without the stamp and generated columns */
 	DcColumn *columns;
 	bool has_texts;    /* a column that is not binary */
@@ -82,7 +83,8 @@ typedef struct DcRel
 	int natts;
 	struct AttrMap *to_root; /* of a partition; NULL: the same columns */
 	struct AttrMap *from_root;
-	Datum *values; /* scratch of natts */
+	char *early_trigger; /* or NULL */
+	Datum *values;       /* scratch of natts */
 	bool *nulls;
 	MemoryContext context;
 } DcRel;
@@ -100,6 +102,13 @@ extern DcRel *dc_rel_adopt(Relation relation);
 
 /* Does the cluster know a keyspace of this id?  In a transaction. */
 extern bool dc_rel_is_defined(uint64 id);
+
+/*
+ * A trigger that fires after a row was written, and before we see it; NULL:
+ * none.  What it writes to the same row would be overtaken by what we note
+ * after that.
+ */
+extern const char *dc_rel_early_trigger(Relation relation);
 
 /* A row of a partition, as a row of the root; materialized. */
 extern void dc_rel_to_root(const DcRel *partition, TupleTableSlot *from,
@@ -126,12 +135,26 @@ extern void dc_rel_key_decode(DcRel *rel, const uint8 *data, Size length,
 							  Datum *values, bool *nulls);
 
 /*
+ * The same, and false if the key cannot be a row of this node: its enum has no
+ * such label here, or its domain does not allow it.
+ */
+extern bool dc_rel_key_try(DcRel *rel, const uint8 *data, Size length,
+						   Datum *values, bool *nulls);
+
+/*
  * Image -> values.  `columns[i]` is the local column for the i-th of the
  * image.  Values of other columns are left alone.  ERROR if malformed.
  */
 extern void dc_rel_image_decode(DcColumn **columns, int count,
 								const uint8 *data, Size length, Datum *values,
 								bool *nulls);
+
+/*
+ * A column like this one, of another type as a batch names it, to decode what
+ * was written before its type was changed; NULL if there is no such type.
+ */
+extern DcColumn *dc_rel_column_as(const DcColumn *column,
+								  const char *type_name);
 
 /*
  * Finds the row of a key by an index scan under the snapshot, unlocked.

@@ -20,6 +20,7 @@
 #include "heal.h"
 #include "metadata.h"
 #include "queue.h"
+#include "spool.h"
 
 DcShared *dc_shared;
 LWLockPadded *dc_locks;
@@ -53,6 +54,7 @@ request(void)
 	RequestAddinShmemSpace(shared_bytes());
 	RequestAddinShmemSpace(dc_metadata_bytes());
 	RequestAddinShmemSpace(dc_queue_bytes());
+	RequestAddinShmemSpace(dc_spool_bytes());
 	RequestAddinShmemSpace(dc_acks_bytes(slot_count()));
 	RequestAddinShmemSpace(dc_heal_bytes());
 	RequestAddinShmemSpace(dc_events_bytes());
@@ -87,9 +89,13 @@ init_shared(void)
 	pg_atomic_init_u64(&dc_shared->watermark, 0);
 	pg_atomic_init_u64(&dc_shared->vector_version, 1);
 	pg_atomic_init_u64(&dc_shared->nodes_version, 1);
+	pg_atomic_init_u32(&dc_shared->links_gather, 0);
 	pg_atomic_init_u32(&dc_shared->standing_stale, 0);
 	pg_atomic_init_u32(&dc_shared->replaces, 0);
 	pg_atomic_init_u32(&dc_shared->leaving, 0);
+	pg_atomic_init_u32(&dc_shared->retry_wanted, 0);
+	pg_atomic_init_u64(&dc_shared->commands.done, 0);
+	pg_atomic_init_u64(&dc_shared->commands.failed, 0);
 	pg_atomic_init_u64(&dc_shared->horizon, 0);
 	pg_atomic_init_u64(&dc_shared->horizon_durable, 0);
 	pg_atomic_init_u32(&dc_shared->copies_served, 0);
@@ -121,6 +127,7 @@ startup(void)
 		init_shared();
 	dc_metadata_attach();
 	dc_queue_attach();
+	dc_spool_attach();
 	dc_acks_attach(slot_count());
 	dc_heal_attach();
 	dc_events_attach();

@@ -18,6 +18,7 @@
  *	 apply backends       vector                        DC_LOCK_VECTOR
  *	 links, waiters       acks (acks.h)                 DC_LOCK_ACKS
  *	 readers              stale keys (heal.h)           DC_LOCK_HEAL
+ *	 who runs one         commands (command.h)          DC_LOCK_COMMANDS
  *	 commit callbacks     the metadata                  one lock per partition
  *
  * No lock is ever held across I/O or while waiting for another one of ours,
@@ -56,6 +57,7 @@ enum
 	DC_LOCK_ACKS,
 	DC_LOCK_HEAL,
 	DC_LOCK_EVENTS,
+	DC_LOCK_COMMANDS,
 	DC_LOCK_COUNT
 };
 
@@ -289,6 +291,18 @@ typedef struct DcJob
 	char hint[DC_ERROR_BYTES];
 } DcJob;
 
+#define DC_COMMAND_BYTES_MAX 65536
+
+/* Commands for all members (command.h); guard: DC_LOCK_COMMANDS. */
+typedef struct DcCommands
+{
+	DcHlc running;         /* which one is being run here; DC_HLC_NONE: none */
+	bool ran;              /* it went well, and waits for the decision */
+	pg_atomic_uint64 done; /* the last that was run here */
+	pg_atomic_uint64 failed; /* it was tried late, in vain; 0: none */
+	char proposed[DC_COMMAND_BYTES_MAX]; /* by this node, JSON */
+} DcCommands;
+
 typedef struct DcShared
 {
 	/* identity; written by the launcher before the phase leaves IDLE */
@@ -314,6 +328,7 @@ typedef struct DcShared
 	DcVv vector;
 	pg_atomic_uint64 vector_version; /* changes with it, or with `incoming` */
 
+	DcCommands commands;
 	DcStanding standing;              /* DC_LOCK_STANDING */
 	pg_atomic_uint32 standing_stale;  /* a list was saved: load it */
 	pg_atomic_uint32 replaces;        /* it may take a known node id over */
@@ -325,12 +340,15 @@ typedef struct DcShared
 	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */
 	uint32 paused[DC_NODE_IDS / 32];        /* bit per peer; DC_LOCK_NODES */
 	pg_atomic_uint64 nodes_version;         /* dc_nodes_version() */
+	pg_atomic_uint32 links_gather;          /* dc_replicator_has_news() */
 	uint32 incoming[DC_NODE_IDS];        /* apply sessions by source; VECTOR */
 	pg_atomic_uint32 calls[DC_NODE_IDS]; /* of a node, being carried out */
 	pg_atomic_uint64 counters[16];       /* DcCounter */
 
 	DcJob repair_job;  /* DcRepairPlan, DcRepairOutcome */
 	DcJob members_job; /* DcMembersPlan */
+
+	pg_atomic_uint32 retry_wanted; /* what waits may fit now (mend.h) */
 
 	/* last event that was notified; the maintainer's (watch.h) */
 	uint64 events_told;
@@ -449,5 +467,16 @@ extern const char *dc_worker_name(DcWorkerKind kind);
 
 /* Wakes a worker; nothing happens if it does not run. */
 extern void dc_worker_wake(DcWorkerKind kind);
+
+/*
+ * A batch was published: wakes the replicator, unless it sleeps because enough
+ * is under way on all links (links_gather).  Then an ack or its own clock will.
+ */
+static inline void
+dc_replicator_has_news(void)
+{
+	if (pg_atomic_read_u32(&dc_shared->links_gather) == 0)
+		dc_worker_wake(DC_WORKER_REPLICATOR);
+}
 
 #endif

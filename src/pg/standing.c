@@ -11,6 +11,7 @@
 #include "utils/snapmgr.h"
 
 #include "clock.h"
+#include "command.h"
 #include "compat.h"
 #include "guc.h"
 #include "roster.h"

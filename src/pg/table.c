@@ -61,14 +61,7 @@ dc_table_close(DcTable *table)
 
 	AfterTriggerEndQuery(table->estate);
 	EvalPlanQualEnd(&table->epq);
-	foreach (cell, table->parts)
-	{
-		DcTable *part = lfirst(cell);
-
-		ExecCloseIndices(part->result);
-	}
-	if (!dc_is_partitioned(table->relation))
-		ExecCloseIndices(table->result);
+	ExecCloseResultRelations(table->estate);
 	ExecResetTupleTable(table->estate->es_tupleTable, false);
 	foreach (cell, table->parts)
 	{
@@ -146,16 +139,18 @@ row_of_part(DcTable *table, DcTable *part)
 
 /* --- finding --- */
 
-static void
+static bool
 decode_key(DcTable *table, const uint8 *key, Size length)
 {
 	TupleTableSlot *slot = table->remote;
 
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, sizeof(bool) * table->rel->natts);
-	dc_rel_key_decode(table->rel, key, length, slot->tts_values,
-					  slot->tts_isnull);
+	if (!dc_rel_key_try(table->rel, key, length, slot->tts_values,
+						slot->tts_isnull))
+		return false;
 	ExecStoreVirtualTuple(slot);
+	return true;
 }
 
 /* What was found in a partition, as a row of the root. */
@@ -170,12 +165,14 @@ DcHlc
 dc_table_find(DcTable *table, const uint8 *key, Size length)
 {
 	ResetPerTupleExprContext(table->estate);
-	decode_key(table, key, length);
+	table->at = NULL;
+	if (!decode_key(table, key, length))
+		return DC_HLC_NONE;
 	table->at = route(table);
 	if (table->at == NULL)
 		return DC_HLC_NONE;
 	if (table->at != table)
-		decode_key(table->at, key, length);
+		(void) decode_key(table->at, key, length);
 	if (!RelationFindReplTupleByIndex(table->at->relation,
 									  table->at->rel->pk_index,
 									  LockTupleExclusive, table->at->remote,

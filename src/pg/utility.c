@@ -9,18 +9,27 @@
  * without generated columns, as COPY does by itself.  Files made before the
  * table was replicated, or anywhere else, so go in as they are.  A list that
  * is there, like that of pg_dump, stays.
+ *
+ * ALTER TYPE ... RENAME VALUE is refused where keys would change under our
+ * hands.
  */
 #include "postgres.h"
 
 #include "access/relation.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "executor/spi.h"
+#include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
+#include "parser/parse_type.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "rel.h"
+#include "sql.h"
 #include "utility.h"
 
 static ProcessUtility_hook_type next_hook;
@@ -79,6 +88,40 @@ adjust_copy(PlannedStmt *pstmt, bool read_only)
 	return pstmt;
 }
 
+/* --- ALTER TYPE --- */
+
+/* Entries, tombstones and messages name a key by its bytes: by this label. */
+static void
+check_renamed_value(const AlterEnumStmt *alter)
+{
+	Oid type = typenameTypeId(NULL, makeTypeNameFromNameList(alter->typeName));
+	DcRole role;
+	uint64 keys;
+
+	SPI_connect();
+	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	keys = dc_sql("SELECT t.tgrelid::regclass::text, a.atttypid::text "
+				  "FROM pg_trigger t JOIN pg_index i ON i.indrelid = t.tgrelid "
+				  "JOIN pg_attribute a ON a.attrelid = t.tgrelid "
+				  "WHERE t.tgname = '" DC_CAPTURE_TRIGGER "' AND "
+				  "i.indisprimary AND a.attnum = ANY (i.indkey)",
+				  0, NULL);
+	for (uint64 i = 0; i < keys; i++)
+	{
+		if (getBaseType((Oid) strtoul(dc_sql_text(i, 2), NULL, 10)) == type)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot rename values of type \"%s\"",
+							format_type_be(type)),
+					 errdetail("It is in the primary key of the replicated "
+							   "table \"%s\".",
+							   dc_sql_text(i, 1)),
+					 errhint("Add a value and UPDATE the rows.")));
+	}
+	dc_role_end(role);
+	SPI_finish();
+}
+
 /* --- all of them --- */
 
 static void
@@ -89,6 +132,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 {
 	if (IsA(pstmt->utilityStmt, CopyStmt))
 		pstmt = adjust_copy(pstmt, read_only);
+	else if (IsA(pstmt->utilityStmt, AlterEnumStmt) &&
+			 ((AlterEnumStmt *) pstmt->utilityStmt)->oldVal != NULL)
+		check_renamed_value((AlterEnumStmt *) pstmt->utilityStmt);
 	next_hook(pstmt, query, read_only, context, params, environment, dest,
 			  completion);
 }

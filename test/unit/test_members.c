@@ -30,7 +30,8 @@ member(uint32_t id, DcMemberState state, uint64_t incarnation)
 static bool
 equal(const DcMembers *a, const DcMembers *b)
 {
-	return a->count == b->count &&
+	return a->count == b->count && a->commands == b->commands &&
+		   a->command == b->command &&
 		   memcmp(a->at, b->at, sizeof(DcMember) * a->count) == 0;
 }
 
@@ -44,6 +45,15 @@ random_list(DcMembers *list)
 							  member(1 + tap_below(&seed, 4),
 									 (DcMemberState) (1 + tap_below(&seed, 3)),
 									 1 + tap_below(&seed, 2)));
+}
+
+/* A list that some commands were agreed on in, or none. */
+static void
+random_commands(DcMembers *list)
+{
+	list->commands = tap_below(&seed, 3);
+	list->command =
+		list->commands == 0 ? DC_HLC_NONE : dc_hlc_make(tap_below(&seed, 2), 1);
 }
 
 /* ---- lists -------------------------------------------------------------- */
@@ -115,6 +125,15 @@ test_merge(void)
 	ok(associates, "... nor on the order of three");
 	ok(absorbs, "... and twice is once");
 	ok(tells, "a merge tells whether it changed the list");
+	one.commands = 1;
+	one.command = dc_hlc_make(5, 1);
+	two = one;
+	two.command = dc_hlc_make(6, 1);
+	digests &= dc_members_digest(&one) != dc_members_digest(&two);
+	two.commands = 0;
+	digests &= dc_members_digest(&one) != dc_members_digest(&two);
+	one.commands = two.commands = 0;
+	one.command = two.command = DC_HLC_NONE;
 	ok(digests, "digests are equal for equal lists and for no others");
 }
 
@@ -343,6 +362,7 @@ test_codec(void)
 	for (int i = 0; i < 2000; i++)
 	{
 		random_list(&one);
+		random_commands(&one);
 		dc_writer_init(&w, bytes, sizeof(bytes));
 		dc_members_encode(&w, &one);
 		dc_reader_init(&r, bytes, w.length);
@@ -352,7 +372,8 @@ test_codec(void)
 		{
 			dc_reader_init(&r, bytes, cut);
 			dc_members_decode(&r, &back);
-			refused &= dc_reader_finish(&r) != DC_OK && back.count == 0;
+			refused &= dc_reader_finish(&r) != DC_OK && back.count == 0 &&
+					   back.commands == 0;
 		}
 	}
 	ok(same, "a list comes back as it was");
@@ -395,19 +416,23 @@ takes(const char *text, size_t length)
 static void
 test_hostile(void)
 {
-	ok(TAKES("\x02" ENTRY("\x01", "\x01") ENTRY("\x02", "\x03")),
+	ok(TAKES("\x02" ENTRY("\x01", "\x01") ENTRY("\x02", "\x03") "\x00") &&
+		   TAKES("\x00\x02\x00\x00\x00\x00\x00\x00\x04\x01"),
 	   "a good list is taken");
-	ok(!TAKES("\x02" ENTRY("\x02", "\x01") ENTRY("\x01", "\x01")),
+	ok(!TAKES("\x00\x02\x00\x00\x00\x00\x00\x00\x04\x00") &&
+		   !TAKES("\x00\x02\xff\x00\x00\x00\x00\x00\x04\x01"),
+	   "a command whose name is no stamp is refused");
+	ok(!TAKES("\x02" ENTRY("\x02", "\x01") ENTRY("\x01", "\x01") "\x00"),
 	   "ids out of order are refused");
-	ok(!TAKES("\x02" ENTRY("\x01", "\x01") ENTRY("\x01", "\x02")),
+	ok(!TAKES("\x02" ENTRY("\x01", "\x01") ENTRY("\x01", "\x02") "\x00"),
 	   "an id twice is refused");
-	ok(!TAKES("\x01" ENTRY("\x00", "\x01")), "nobody's id is refused");
-	ok(!TAKES("\x01" ENTRY("\x01", "\x00")) &&
-		   !TAKES("\x01" ENTRY("\x01", "\x04")),
+	ok(!TAKES("\x01" ENTRY("\x00", "\x01") "\x00"), "nobody's id is refused");
+	ok(!TAKES("\x01" ENTRY("\x01", "\x00") "\x00") &&
+		   !TAKES("\x01" ENTRY("\x01", "\x04") "\x00"),
 	   "a state that does not exist is refused");
 	ok(!TAKES("\xff\xff\xff\xff\x0f" ENTRY("\x01", "\x01")),
 	   "more members than there are ids are refused");
-	ok(!TAKES("\x01" ENTRY("\x01", "\x01") "\x00"),
+	ok(!TAKES("\x01" ENTRY("\x01", "\x01") "\x00\x00"),
 	   "bytes after the end are refused");
 }
 

@@ -43,7 +43,8 @@ member(uint32_t id, DcMemberState state, uint64_t incarnation)
 static DcListChange
 change(DcListChangeKind kind, uint32_t id, uint64_t incarnation)
 {
-	return (DcListChange){kind, id, incarnation};
+	return (
+		DcListChange){.kind = kind, .node_id = id, .incarnation = incarnation};
 }
 
 /* The first `count` nodes as members of one lineage. */
@@ -205,6 +206,54 @@ test_changes(void)
 	ok(!dc_register_follows(&list, &next), "an entry is never dropped");
 	ok(dc_register_voters(&list) == 2 && dc_register_majority(&list) == 2,
 	   "the fenced and the removed have no vote");
+}
+
+static DcListEffect
+command(uint64_t number, DcHlc name)
+{
+	DcListChange wanted = {.kind = DC_CHANGE_COMMAND,
+						   .node_id = 1,
+						   .number = number,
+						   .command = name};
+
+	return dc_list_change_apply(&list, &wanted, &next);
+}
+
+static void
+test_commands(void)
+{
+	DcHlc a = dc_hlc_make(5, 1);
+	DcHlc b = dc_hlc_make(4, 2);
+
+	memset(&list, 0, sizeof(list));
+	(void) dc_members_put(&list, member(1, DC_MEMBER_PRESENT, 5));
+	(void) dc_members_put(&list, member(2, DC_MEMBER_PRESENT, 5));
+	ok(command(1, a) == DC_LIST_APPLIES && next.commands == 1 &&
+		   next.command == a && next.count == 2 &&
+		   dc_register_follows(&list, &next) && !dc_members_equal(&list, &next),
+	   "the first command follows");
+	ok(command(0, a) == DC_LIST_FORBIDDEN &&
+		   command(2, a) == DC_LIST_FORBIDDEN &&
+		   command(1, DC_HLC_NONE) == DC_LIST_FORBIDDEN &&
+		   command(1, (DcHlc) 7 << 10) == DC_LIST_FORBIDDEN,
+	   "... by its number and a name");
+	(void) command(1, a);
+	dc_members_copy(&list, &next);
+	ok(command(1, a) == DC_LIST_ALREADY && command(1, b) == DC_LIST_FORBIDDEN &&
+		   command(2, a) == DC_LIST_FORBIDDEN,
+	   "a number is given once, and so is a command");
+	ok(command(2, b) == DC_LIST_APPLIES && dc_register_follows(&list, &next),
+	   "the next command follows, whatever its stamp");
+	next.commands = 3;
+	ok(!dc_register_follows(&list, &next), "no number is left out");
+	next.commands = 2;
+	(void) dc_members_put(&next, member(3, DC_MEMBER_PRESENT, 1));
+	ok(!dc_register_follows(&list, &next),
+	   "a command and a new member are two changes");
+	ok(effect(DC_CHANGE_ADMIT, 3, 1) == DC_LIST_APPLIES && next.commands == 1 &&
+		   next.command == a && dc_register_follows(&list, &next),
+	   "a change of the members leaves the commands alone");
+	memset(&list, 0, sizeof(list));
 }
 
 /* ---- an acceptor ---------------------------------------------------------- */
@@ -685,6 +734,7 @@ int
 main(void)
 {
 	test_changes();
+	test_commands();
 	test_acceptor();
 	test_proposer();
 	test_completion();

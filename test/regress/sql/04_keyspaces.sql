@@ -181,7 +181,7 @@ SELECT datacake.retry();
 SELECT datacake.join('127.0.0.1:1');
 SELECT datacake.verify();
 SELECT datacake.wait_for_nodes(1);
-SELECT datacake.apply_batch('');
+CALL datacake.peer_stream();
 SELECT datacake.peer_hello('');
 SELECT datacake.peer_fingerprint('');
 SELECT cart.get('a');

@@ -9,9 +9,7 @@ SELECT datacake.replicate_table('target');
 INSERT INTO target VALUES (1, 'here');
 
 -- no session yet
-SELECT datacake.apply_batch('');
-SELECT datacake.apply_batch('\x00');
-SELECT datacake.apply_batch(NULL) IS NULL AS nothing;
+CALL datacake.peer_stream();
 
 -- messages that nobody sealed
 SELECT datacake.peer_hello(NULL) IS NULL AS nothing;
@@ -23,7 +21,7 @@ SELECT datacake.peer_fingerprint('');
 SELECT datacake.peer_fingerprint('\x00');
 
 -- a failed hello opens no session
-SELECT datacake.apply_batch('\x00');
+CALL datacake.peer_stream();
 
 -- of every length, of zeros, ones and noise; first bytes that look like a key id
 CREATE FUNCTION refusals(call text) RETURNS TABLE (state text, message text, times bigint) LANGUAGE plpgsql AS $$
@@ -47,7 +45,6 @@ BEGIN
     DROP TABLE refused;
 END $$;
 SELECT * FROM refusals('datacake.peer_hello');
-SELECT * FROM refusals('datacake.apply_batch');
 SELECT * FROM refusals('datacake.peer_fingerprint');
 
 -- nothing has changed

@@ -119,3 +119,5 @@ SELECT datacake.clock() AS before \gset
 SELECT datacake.replicate_table('s3');
 SELECT count(*), bool_and(_stamp > :'before'::datacake.hlc) AS stamped_anew FROM s3;
 SELECT attname, attnotnull FROM pg_attribute WHERE attrelid = 's3'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
+DROP TABLE s, s2, s3;
+DROP ROLE regress_copier;

@@ -16,7 +16,9 @@ static DcMembers lists[2];
 static void
 begin(uint32_t members)
 {
-	DcListChange change = {DC_CHANGE_ADMIT, 5, 1};
+	DcListChange change = {.kind = DC_CHANGE_ADMIT,
+						   .node_id = 5,
+						   .incarnation = 1};
 
 	request.kind = DC_REGISTER_LEARN;
 	request.at = (DcPosition){7, DC_HLC_NONE, 1};

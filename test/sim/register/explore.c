@@ -36,10 +36,22 @@ typedef struct Scenario
 } Scenario;
 
 static const Scenario scenarios[] = {
-	{3, 1, {{DC_CHANGE_ADMIT, 4, 1}, {DC_CHANGE_ADMIT, 5, 1}}},
-	{3, 1, {{DC_CHANGE_ADMIT, 4, 1}, {DC_CHANGE_FENCE, 1, 1}}},
-	{2, 2, {{DC_CHANGE_ADMIT, 4, 1}, {DC_CHANGE_FENCE, 1, 1}}},
-	{3, 2, {{DC_CHANGE_ADMIT, 4, 1}, {DC_CHANGE_ADMIT, 5, 1}}},
+	{3,
+	 1,
+	 {{.kind = DC_CHANGE_ADMIT, .node_id = 4, .incarnation = 1},
+	  {.kind = DC_CHANGE_ADMIT, .node_id = 5, .incarnation = 1}}},
+	{3,
+	 1,
+	 {{.kind = DC_CHANGE_ADMIT, .node_id = 4, .incarnation = 1},
+	  {.kind = DC_CHANGE_FENCE, .node_id = 1, .incarnation = 1}}},
+	{2,
+	 2,
+	 {{.kind = DC_CHANGE_ADMIT, .node_id = 4, .incarnation = 1},
+	  {.kind = DC_CHANGE_FENCE, .node_id = 1, .incarnation = 1}}},
+	{3,
+	 2,
+	 {{.kind = DC_CHANGE_ADMIT, .node_id = 4, .incarnation = 1},
+	  {.kind = DC_CHANGE_ADMIT, .node_id = 5, .incarnation = 1}}},
 };
 
 const char *const explore_names[] = {"two admissions, one ballot each",

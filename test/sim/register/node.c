@@ -309,7 +309,9 @@ static void
 met(Sim *sim, uint32_t id, const DcRegisterReply *seen)
 {
 	Node *node = &sim->node[id];
-	DcListChange self = {DC_CHANGE_ADMIT, id, node->memory.incarnation};
+	DcListChange self = {.kind = DC_CHANGE_ADMIT,
+						 .node_id = id,
+						 .incarnation = node->memory.incarnation};
 
 	if (sim->defect == DEFECT_PEEK)
 		peek(sim, id, seen);

@@ -117,7 +117,9 @@ random_change(Sim *sim, uint32_t id)
 	const DcRegister *reg = &sim->node[id].memory;
 	const DcMembers *list = &reg->list;
 	DcMember member = list->at[rng_below(&sim->rng, list->count)];
-	DcListChange change = {DC_CHANGE_FENCE, member.node_id, member.incarnation};
+	DcListChange change = {.kind = DC_CHANGE_FENCE,
+						   .node_id = member.node_id,
+						   .incarnation = member.incarnation};
 
 	if (member.state == DC_MEMBER_FENCED)
 		change.kind = DC_CHANGE_REMOVE;
@@ -140,7 +142,9 @@ admission(Sim *sim, uint32_t id)
 	if (!reg->adrift && self.state != DC_MEMBER_ABSENT &&
 		self.incarnation == reg->incarnation)
 		node_reborn(sim, id);
-	return (DcListChange){DC_CHANGE_ADMIT, id, reg->incarnation};
+	return (DcListChange){.kind = DC_CHANGE_ADMIT,
+						  .node_id = id,
+						  .incarnation = reg->incarnation};
 }
 
 static void

@@ -58,20 +58,26 @@ sub start
 	return;
 }
 
-# done: how many operations were acknowledged so far, but for reads at none.
-sub done
+# look: reads what the clients noted so far.
+sub look
 {
 	my ($self) = @_;
-	my $count = 0;
+	$self->{operations} = [];
 	foreach my $journal (@{ $self->{journals} })
 	{
 		open my $file, '<', $journal or next;
-		while (<$file>) { $count++ if /^\w+ acked (?!none)/; }
+		while (my $line = <$file>)
+		{
+			last unless chomp $line; # its client is still writing it
+			my %op;
+			@op{qw(kind outcome level node key begin end value stamp)} = split / /, $line;
+			push @{ $self->{operations} }, \%op;
+		}
 	}
-	return $count;
+	return $self;
 }
 
-# stop: the clients end after the operation they are in; reads their journals.
+# stop: the clients end after the operation they are in; looks once more.
 sub stop
 {
 	my ($self) = @_;
@@ -82,30 +88,22 @@ sub stop
 		die "a client failed: status $?" if $?;
 	}
 	$self->{running} = [];
-	foreach my $journal (splice @{ $self->{journals} })
-	{
-		open my $file, '<', $journal or die "$journal: $!";
-		while (my $line = <$file>)
-		{
-			chomp $line;
-			my %op;
-			@op{qw(kind outcome level node key begin end value stamp)} = split / /, $line;
-			push @{ $self->{operations} }, \%op;
-		}
-	}
-	return;
+	return $self->look;
 }
 
 # ---- checking ---------------------------------------------------------------
 
-# count($kind, $outcome, $level): how many operations were of that sort; undef
-# stands for any.
+# count(name => value...): of how many operations that is true; after => time
+# counts those that began later, nodes => [...] those through one of these.
 sub count
 {
-	my ($self, $kind, $outcome, $level) = @_;
-	return scalar grep {
-		(!defined $kind || $_->{kind} eq $kind) && (!defined $outcome || $_->{outcome} eq $outcome) && (!defined $level || $_->{level} eq $level)
-	} @{ $self->{operations} };
+	my ($self, %is) = @_;
+	my $after = delete $is{after} // 0;
+	my $nodes = delete $is{nodes};
+	my @found = grep { $_->{begin} > $after } @{ $self->{operations} };
+	@found = grep { my $op = $_; grep { $op->{node} == $_ } @$nodes } @found if $nodes;
+	@found = grep { my $op = $_; !grep { $op->{$_} ne $is{$_} } keys %is } @found;
+	return scalar @found;
 }
 
 sub summary

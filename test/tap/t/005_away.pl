@@ -54,15 +54,48 @@ subtest 'a queue that overflows' => sub {
 	cmp_ok($c->sql(1, $catchups), '>', $before, 'by a catch-up');
 };
 
+# Files of transactions that are too large for the queue, on node 1.
+my $spooled = q{SELECT count(*) FROM pg_ls_tmpdir() WHERE name ~ 'datacake'};
+
 subtest 'a transaction of 200,000 rows' => sub {
+	my $before = $c->sql(1, $catchups);
 	$c->sql(1, q{INSERT INTO t SELECT g, 'large' FROM generate_series(200001, 400000) g});
 	$c->sql(2, q{INSERT INTO other VALUES (20000, 'meanwhile')});
 	$c->await_all('SELECT count(*) FROM other WHERE id = 20000', 1, 'others go on');
 	$c->verify_ok('it arrives', 120);
 	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'large'}, 200000, 'whole');
+	is($c->sql(1, $catchups), $before, 'from a file, without a catch-up');
+	$c->await(1, $spooled, 0, 'which is removed then');
 	$c->sql(2, q{DELETE FROM t WHERE v = 'large' AND id % 2 = 0});
 	$c->verify_ok('and so does a delete of half of it', 120);
 	$c->await_all(q{SELECT count(*) FROM t WHERE v = 'large'}, 100000, 'of the right half');
+};
+
+subtest 'a file that cannot be read' => sub {
+	my $before = $c->sql(1, $catchups);
+	$c->freeze_link(1, 3);
+	$c->sql(1, q{INSERT INTO t SELECT g, repeat('y', 900) FROM generate_series(600001, 620000) g});
+	$c->await(2, 'SELECT count(*) FROM t WHERE id > 600000', 20000, 'one peer has all of it');
+	is($c->sql(1, $spooled), 1, 'it is kept for the other');
+	truncate($_, 0) or die "$_: $!" foreach glob($c->node(1)->data_dir . '/base/pgsql_tmp/*.datacake.*');
+	$c->thaw_link(1, 3);
+	$c->verify_ok('it arrives nevertheless');
+	$c->await_all('SELECT count(*) FROM t WHERE id > 600000', 20000, 'whole');
+	cmp_ok($c->sql(1, $catchups), '>', $before, 'by a catch-up');
+	$c->await(1, $spooled, 0, 'no file is left');
+};
+
+subtest 'no space for files' => sub {
+	my $before = $c->sql(1, $catchups);
+	$c->configure(1, 'datacake.spool_size' => 0);
+	$c->sql(1, 'SELECT pg_reload_conf()');
+	$c->await(1, 'SHOW datacake.spool_size', 0, 'set');
+	$c->sql(1, q{DELETE FROM t WHERE id > 600000 AND id % 2 = 0; UPDATE t SET v = repeat('z', 900) WHERE id > 600000});
+	$c->verify_ok('large transactions arrive nevertheless');
+	$c->await_all(q{SELECT count(*), count(*) FILTER (WHERE v ~ '^z') FROM t WHERE id > 600000}, '10000|10000', 'whole');
+	cmp_ok($c->sql(1, $catchups), '>', $before, 'by a catch-up');
+	$c->configure(1, 'datacake.spool_size' => '1GB');
+	$c->sql(1, 'SELECT pg_reload_conf()');
 };
 
 subtest 'rollback and savepoints of large transactions' => sub {

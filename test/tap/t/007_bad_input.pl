@@ -135,13 +135,15 @@ subtest 'the connection string of another node' => sub {
 };
 
 subtest 'calls that are not a peer\'s' => sub {
-	foreach my $function (qw(peer_hello apply_batch peer_fingerprint))
+	foreach my $function (qw(peer_hello peer_fingerprint))
 	{
 		$c->error_ok(1, "SET ROLE datacake_repl; SELECT datacake.$function(decode(repeat('00', 200), 'hex'))",
 			qr/authenticate|refused|malformed/, "$function() with bytes that nobody sealed");
 		$c->error_ok(1, "SET ROLE datacake_repl; SELECT datacake.$function('')", qr/authenticate|refused|malformed/, "$function() with none");
 		$c->error_ok(1, "SET ROLE datacake_reader; SELECT datacake.$function('')", qr/permission denied/, "$function() by a role that is no peer");
 	}
+	$c->error_ok(1, 'SET ROLE datacake_repl; CALL datacake.peer_stream()', qr/refused/, 'peer_stream() without a session');
+	$c->error_ok(1, 'SET ROLE datacake_reader; CALL datacake.peer_stream()', qr/permission denied/, 'peer_stream() by a role that is no peer');
 	my $socket = IO::Socket::INET->new(Proto => 'udp', PeerAddr => '127.0.0.1', PeerPort => $c->udp_port(1)) or die "socket: $!";
 	$socket->send(join '', map { chr int rand 256 } 1 .. $_ * 13) foreach 1 .. 100;
 	good_cluster('after them and datagrams of noise');
@@ -160,7 +162,7 @@ subtest 'a database of another encoding' => sub {
 subtest 'a node whose extension was dropped' => sub {
 	$c->add_node(8);
 	$c->wait_for_nodes(4);
-	$c->sql(8, 'DROP TABLE t; DROP EXTENSION datacake CASCADE');
+	$c->sql(8, 'SET datacake.capture = off; DROP TABLE t; DROP EXTENSION datacake CASCADE');
 	$c->log_ok(8, qr/datacake was dropped; this node rests/, 'rests');
 	$c->await(1, q{SELECT state <> 'streaming' OR incoming = 0 FROM datacake.peers WHERE node_id = 8
 		UNION ALL SELECT true WHERE NOT EXISTS (SELECT FROM datacake.peers WHERE node_id = 8)}, 't', 'and is no peer any more');

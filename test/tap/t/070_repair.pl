@@ -19,7 +19,7 @@ sub behind
 	my ($i, $command) = @_;
 	my $triggers = '"~datacake_stamp", ENABLE ALWAYS TRIGGER "!datacake_capture", ENABLE ALWAYS TRIGGER "!datacake_truncate"';
 
-	return $c->sql($i, qq{BEGIN; ALTER TABLE t DISABLE TRIGGER ALL; $command; ALTER TABLE t ENABLE ALWAYS TRIGGER $triggers; COMMIT});
+	return $c->sql($i, qq{BEGIN; SET LOCAL datacake.capture = off; ALTER TABLE t DISABLE TRIGGER ALL; $command; ALTER TABLE t ENABLE ALWAYS TRIGGER $triggers; COMMIT});
 }
 
 # repair($i, $peer, @columns): what repair() reports

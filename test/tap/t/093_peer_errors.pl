@@ -86,7 +86,7 @@ subtest 'a server that does not preload' => sub {
 	# a dump has brought it there all the same
 	$node->safe_psql('postgres', q{CREATE SCHEMA datacake; GRANT USAGE ON SCHEMA datacake TO PUBLIC;
 		CREATE FUNCTION datacake.peer_hello(bytea) RETURNS bytea AS '$libdir/datacake', 'datacake_peer_hello' LANGUAGE C STRICT;
-		CREATE FUNCTION datacake.apply_batch(bytea) RETURNS bytea AS '$libdir/datacake', 'datacake_apply_batch' LANGUAGE C STRICT});
+		CREATE PROCEDURE datacake.peer_stream() AS '$libdir/datacake', 'datacake_peer_stream' LANGUAGE C});
 	advertise('host=127.0.0.1 port=' . $node->port . ' dbname=postgres user=datacake_repl');
 	told_ok(qr/datacake is not loaded/, qr/\(Add "datacake" to "shared_preload_libraries" and restart the server\.\)/, 'and says so');
 	$node->stop;

@@ -95,6 +95,15 @@ subtest 'what is written how: the strongest that was asked for counts' => sub {
 	is(holders(1011, 1 .. 4), 0, '... is there');
 	is($run->(q{DO $$ BEGIN SET datacake.consistency = 'all'; FOR i IN 1020 .. 1022 LOOP INSERT INTO t VALUES (i, ''); COMMIT; END LOOP; END $$}), 'all|4|t', 'PL/pgSQL with COMMIT');
 	is(holders($_, 1 .. 4), 4, "... row $_ is there") foreach 1020 .. 1022;
+	is($run->(q{CREATE PROCEDURE pg_temp.p() LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO t VALUES (1040, ''); COMMIT; SET LOCAL datacake.consistency = 'all'; INSERT INTO t VALUES (1041, ''); COMMIT; END $$; CALL pg_temp.p()}), 'all|4|t', 'a procedure, SET LOCAL in its second transaction');
+	is($run->(q{DO $$ BEGIN SET LOCAL datacake.consistency = 'all'; INSERT INTO t VALUES (1042, ''); COMMIT; INSERT INTO t VALUES (1043, ''); COMMIT; END $$}), 'none|1|t', '... which ends with it');
+	is($run->(q{DO $$ BEGIN SET LOCAL datacake.consistency = 'all'; INSERT INTO t VALUES (1044, ''); ROLLBACK; INSERT INTO t VALUES (1045, ''); COMMIT; END $$}), 'none|1|t', '... or with its ROLLBACK');
+	is($run->(q{DO $$ BEGIN BEGIN SET LOCAL datacake.consistency = 'all'; INSERT INTO t VALUES (1046, ''); RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN NULL; END; INSERT INTO t VALUES (1047, ''); END $$}), 'none|1|t', 'a block that ends in its EXCEPTION asks for nothing');
+	is($run->(q{CREATE TABLE pg_temp.plain (id int); CREATE FUNCTION pg_temp.copy_on() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (NEW.id, ''); RETURN NEW; END $$;
+		CREATE TRIGGER copy_on AFTER INSERT ON pg_temp.plain FOR EACH ROW EXECUTE FUNCTION pg_temp.copy_on(); SET datacake.consistency = 'quorum'; INSERT INTO pg_temp.plain VALUES (1048)}), 'quorum|3|t', 'what a trigger writes');
+	is($run->("BEGIN; SET LOCAL datacake.consistency = 'two'; COPY t (id, v) FROM stdin;\n1050\tc\n\\.\n; COMMIT"), 'two|3|t', 'COPY in a transaction');
+	like($run->(q{BEGIN; SET LOCAL datacake.consistency = 'quorum'; INSERT INTO t VALUES (1051, ''); PREPARE TRANSACTION 'p'}), qr/cannot PREPARE a transaction/, 'no level survives PREPARE TRANSACTION: it is refused');
 	is($run->(q{CREATE FUNCTION pg_temp.f() RETURNS void LANGUAGE sql SET datacake.consistency = 'quorum' AS $$ INSERT INTO t VALUES (1030, '') $$; SELECT pg_temp.f()}), "\nquorum|3|t", 'a function with a setting of its own');
 	like($run->(q{SELECT kv.put('a', '1', 'all') IS NOT NULL}), qr/^t\nall\|4\|t$/, 'put');
 	is(join(',', map { $c->sql($_, "SELECT kv.get('a')") } 1 .. 4), '1,1,1,1', '... is there');
@@ -137,6 +146,9 @@ subtest 'a peer that does not answer: a WARNING after the commit, never an ERROR
 	is($s->{stderr}, '', 'await() a level that is reached');
 	$s->query(q{SELECT datacake.await('each_quorum', '10 ms')});
 	like($s->{stderr}, qr/ERROR:  YD062: outcome: committed here, level unknown: consistency level "each_quorum"/, 'await() one that is not: an error');
+	$s->{stderr} = '';
+	$s->query(q{DO $$ BEGIN PERFORM datacake.await('each_quorum', '10 ms'); EXCEPTION WHEN SQLSTATE 'YD062' THEN RAISE NOTICE 'not yet'; END $$});
+	like($s->{stderr}, qr/NOTICE:  00000: not yet/, '... which PL/pgSQL can catch');
 	$s->{stderr} = '';
 	$c->thaw_link(1, 4);
 	$s->query(q{SELECT datacake.await(timeout => '2 min')});
@@ -191,18 +203,30 @@ subtest 'fast shutdown during the wait' => sub {
 };
 
 subtest 'P4: two nodes update one row at level all, and neither waits for the other' => sub {
-	$c->sql(1, q{INSERT INTO t VALUES (7000, '')});
+	$c->sql(1, q{INSERT INTO t VALUES (7000, ''), (7001, '')});
 	$c->await_all('SELECT count(*) FROM t WHERE id = 7000', 1, 'the row is everywhere');
+	my $locks = sub { return $c->sql(1, "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE query LIKE '%$_[0]%' AND pid <> pg_backend_pid()"); };
+	$c->freeze_link(1, 4);
+	my $w = $c->start_writer(1, q{SET datacake.consistency_timeout = '1 h'}, q{SET datacake.consistency = 'all'}, q{UPDATE t SET v = 'waits' WHERE id = 7000});
+	$c->await(1, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%''waits''%' AND wait_event = 'Extension'}, 1, 'a commit waits');
+	is($locks->(q{''waits''}), 0, '... and holds no lock');
+	my $open = $c->session(1);
+	$open->query_safe(q{BEGIN; UPDATE t SET v = 'open' WHERE id = 7001});
+	cmp_ok($locks->(q{''open''}), '>', 0, '... as an open transaction does');
+	$open->quit;
+	is($c->sql(1, q{SET lock_timeout = '30 s'; UPDATE t SET v = 'here' WHERE id = 7000 RETURNING v}), 'here', 'another one writes the row, here');
+	is(($c->try_sql(2, qq{$patient SET datacake.consistency = 'local_quorum'; UPDATE t SET v = 'there' WHERE id = 7000}))[2], '', '... and on another node, whose write this node takes');
+	$c->thaw_link(1, 4);
+	ok($c->finish_writer($w) && $w->{errors}->() eq '', 'its wait ends well');
+
 	my @writers = map {
-		my $i = $_;
-		$c->start_writer($i, q{SET datacake.consistency_timeout = '60 s'}, q{SET datacake.consistency = 'all'},
-			(map { "UPDATE t SET v = '$i $_' WHERE id = 7000" } 1 .. 100), q{SELECT 'end'})
-	} 1, 2;
-	foreach my $w (@writers)
-	{
-		ok($c->finish_writer($w), 'no error');
-		is($w->{errors}->(), '', 'no timeout');
-	}
+		my $n = $_;
+		$c->start_writer(1 + $n % 2, q{SET datacake.consistency_timeout = '60 s'}, q{SET datacake.consistency = 'all'},
+			(map { "UPDATE t SET v = '$n $_' WHERE id = 7000 RETURNING id" } 1 .. 60))
+	} 1 .. 4;
+	is(scalar(grep { $c->finish_writer($_) && $_->{errors}->() eq '' } @writers), 4, 'four writers on two nodes, all the while: no error, no timeout');
+	is(scalar(map { $_->{acknowledged}->() } @writers), 240, '... and all is acknowledged');
+	$c->verify_ok('... and alike everywhere');
 };
 
 subtest 'many clients at quorum' => sub {
@@ -246,7 +270,8 @@ subtest 'R: a row acknowledged at quorum is on a majority when COMMIT returns' =
 sub refused_ok
 {
 	my ($i, $level, $missing) = @_;
-	my ($row, $out, $err) = write_at($i, $level);
+	my ($row, $out, $err);
+	$c->_poll(sub { ($row, $out, $err) = write_at($i, $level); return $err !~ /has just started/; });
 	like($err, qr/ERROR:  YD060: consistency level "$level" cannot be met.*not alive or joining: $missing\./s, "$level is refused");
 	is(holders($row, $c->running), 0, '... and nothing is written');
 	return $row;
@@ -271,6 +296,14 @@ subtest 'members down: what they are needed for is refused before the commit' =>
 	my ($rc, $out, $err) = $c->try_sql(1, qq{$verbose\nBEGIN; INSERT INTO t VALUES (9001, ''); SELECT kv.put('z', '1', 'all') IS NOT NULL; COMMIT});
 	like($err, qr/YD060/, 'an explicit transaction fails at COMMIT');
 	is(has(1, 9001), 0, '... with all that it wrote');
+	($rc, $out, $err) = $c->try_sql(1, qq{$verbose\n$patient DO \$\$ BEGIN SET LOCAL datacake.consistency = 'quorum'; INSERT INTO t VALUES (9002, ''); COMMIT;
+		SET LOCAL datacake.consistency = 'all'; INSERT INTO t VALUES (9003, ''); COMMIT; END \$\$});
+	like($err, qr/ERROR:  YD060/, 'PL/pgSQL fails at the COMMIT that asks for it');
+	is(has(1, 9002) . has(1, 9003), '10', '... and what it had committed stays');
+	($rc, $out, $err) = $c->try_sql(1, "$verbose\nSET datacake.consistency = 'all'; COPY t (id, v) FROM stdin;\n9004\tc\n\\.\n");
+	like($err, qr/ERROR:  YD060/, 'COPY fails');
+	is(has(1, 9004), 0, '... with all its rows');
+	is(($c->try_sql(1, q{SET datacake.consistency = 'all'; CREATE TABLE pg_temp.x (id int); INSERT INTO pg_temp.x VALUES (1); SELECT count(*) FROM t}))[2], '', 'who writes to no replicated table needs nobody');
 
 	$c->kill9(3);
 	dead_ok(3);
