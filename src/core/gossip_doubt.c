@@ -60,7 +60,9 @@
 /*
  * Who is heard of so rarely is asked for without a call, as if since
  * SILENT_ASK_ROUNDS ago: nobody may have an address of it, and who is cut off
- * would need as many rounds as there are nodes to call all of them.
+ * would need as many rounds as there are nodes to call all of them.  In a large
+ * cluster, where chance alone makes a node that rare and an answer takes its
+ * time, the question is as old as it is.
  */
 #define SILENT_ROUNDS     16
 #define SILENT_ASK_ROUNDS 10
@@ -316,8 +318,8 @@ static void
 look_around(DcGossip *g)
 {
 	uint32_t known = g->live_count + g->silent_count;
-	uint64_t silent_us =
-		rounds_us(g, SILENT_ROUNDS * (1 + known / DC_GOSSIP_DIGESTS_MAX));
+	uint32_t turns = 1 + known / DC_GOSSIP_DIGESTS_MAX;
+	uint64_t silent_us = rounds_us(g, SILENT_ROUNDS * turns);
 
 	for (uint32_t i = 0; i < SWEEP && i < g->used; i++)
 	{
@@ -338,7 +340,8 @@ look_around(DcGossip *g)
 		if (!dc_gossip_is_silent(node) && node->doubt_us == 0 &&
 			heard_us < g->now_us && g->now_us - heard_us > silent_us)
 			dc_gossip_hear_doubt(g, node,
-								 g->now_us - rounds_us(g, SILENT_ASK_ROUNDS));
+								 g->now_us -
+									 rounds_us(g, SILENT_ASK_ROUNDS / turns));
 	}
 }
 

@@ -10,6 +10,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include "bulk.h"
+#include "copy.h"
 #include "sim.h"
 
 #include <stdio.h>
@@ -361,6 +362,54 @@ bulk_all(uint64_t from, uint64_t runs, double until)
 	return failing;
 }
 
+#define COPY_RUNS 10000
+
+/* Copies; the first seed that fails, or 0. */
+static uint64_t
+copy_all(CopyDefect defect, uint64_t from, uint64_t runs)
+{
+	CopyStats stats = {0};
+	char failure[160] = "";
+	double start = seconds();
+	uint64_t failing = 0;
+
+	dc_canaries = 0;
+	for (uint64_t i = 0; i < runs && failing == 0; i++)
+	{
+		if (!copy_run(from + i, defect, &stats, failure))
+			failing = from + i;
+	}
+	if (defect == COPY_SOUND)
+		printf("# copies: %llu runs, %llu steps, %llu ranges, %llu rewrites, "
+			   "%llu crashes of the donor, %llu of the joiner, %.1f s\n",
+			   (unsigned long long) stats.runs,
+			   (unsigned long long) stats.steps,
+			   (unsigned long long) stats.ranges,
+			   (unsigned long long) stats.rewrites,
+			   (unsigned long long) stats.donor_crashes,
+			   (unsigned long long) stats.joiner_crashes, seconds() - start);
+	if (failing != 0)
+		printf("# seed %llu: %s\n", (unsigned long long) failing, failure);
+	return failing;
+}
+
+/* All rules in place, then each left out. */
+static void
+check_copies(void)
+{
+	char text[120];
+
+	claim(copy_all(COPY_SOUND, 1, COPY_RUNS) == 0, "copies",
+		  "an empty node copies one that goes on writing, and misses nothing");
+	for (int d = COPY_SOUND + 1; d < COPY_DEFECTS; d++)
+	{
+		snprintf(text, sizeof(text), "noticed that %s",
+				 copy_defect_claim((CopyDefect) d));
+		claim(copy_all((CopyDefect) d, 1, COPY_RUNS) != 0,
+			  copy_defect_name((CopyDefect) d), text);
+	}
+}
+
 #define BULK_RUNS      120
 #define OPERATIONS_MIN 1000000
 #define CRASHES_MIN    10000
@@ -402,7 +451,7 @@ check(double budget)
 	char text[120];
 	uint64_t seed;
 
-	printf("1..%zu\n", FAULTS + 6);
+	printf("1..%zu\n", FAULTS + 6 + COPY_DEFECTS);
 	check_rules(until);
 
 	claim(explore_all(DEFECT_NONE, 0, NULL, false, EXPLORE_STATES), "explore",
@@ -415,6 +464,7 @@ check(double budget)
 
 	claim(bulk_all(1, BULK_RUNS, until) == 0, "whole maps",
 		  "two nodes compare up to 100,000 entries, and agree");
+	check_copies();
 
 	for (size_t i = 0; i < FAULTS; i++)
 	{
@@ -453,6 +503,7 @@ main(int argc, char **argv)
 	bool canaries = false;
 	bool explore = false;
 	bool bulk = false;
+	bool copy = false;
 	const char *scenario = NULL;
 	int status = 0;
 
@@ -475,6 +526,8 @@ main(int argc, char **argv)
 		}
 		else if (strcmp(argv[i], "--bulk") == 0)
 			bulk = true;
+		else if (strcmp(argv[i], "--copy") == 0)
+			copy = true;
 		else if (strcmp(argv[i], "--scenario") == 0 && ++i)
 			scenario = value;
 		else if (strcmp(argv[i], "--seed") == 0 && ++i)
@@ -494,6 +547,7 @@ main(int argc, char **argv)
 					"       sim --seed N [--canary RULE] [--trace]\n"
 					"       sim --from N --runs M [--canary RULE]\n"
 					"       sim --bulk [--seed N | --from N --runs M]\n"
+					"       sim --copy [--seed N | --from N --runs M]\n"
 					"       sim --canaries [--canary RULE]\n"
 					"       sim --explore [--scenario NAME] [--runs STATES]"
 					" [--canary RULE] [--trace]\n");
@@ -512,6 +566,9 @@ main(int argc, char **argv)
 		status =
 			bulk_all(seed != 0 ? seed : from, seed != 0 || runs == 0 ? 1 : runs,
 					 seconds() + 1e9) != 0;
+	else if (copy)
+		status = copy_all(COPY_SOUND, seed != 0 ? seed : from,
+						  seed != 0 || runs == 0 ? 1 : runs) != 0;
 	else if (explore)
 		status = !explore_all(fault != NULL ? fault->defect : DEFECT_NONE,
 							  fault != NULL ? fault->canary : 0, scenario,
