@@ -58,7 +58,7 @@ typedef struct Message
 	uint64 catchup;      /* number of the one whose chunk it is; 0: none */
 	uint64 closes;       /* epoch whose fenced nodes its ack closes; 0 */
 	uint64 first;        /* publish number of the first of its batches */
-	uint64 covers;       /* it ends a catch-up of all below; 0: none */
+	uint64 ends;         /* number of the catch-up that it ends; 0: none */
 	uint64 epoch;        /* of the member list that the peer was told */
 	DcCatchupMark mark;
 } Message;
@@ -251,13 +251,14 @@ count_acked(DcLink *link, const Message *message)
 
 /* What COMMITs of this node wait for (acks.h). */
 static void
-count_flushed(DcLink *link, const Message *message)
+count_flushed(DcLink *link, const Message *message, const DcVv *peer)
 {
 	if (message->batches > 0)
 		dc_acked_batches(&link->acked, message->first,
 						 message->first + message->batches);
-	if (message->covers != 0)
-		dc_acked_catchup(&link->acked, message->covers);
+	if (message->ends != 0)
+		dc_acked_catchup(&link->acked, message->ends);
+	dc_acked_vector(&link->acked, peer);
 	dc_acks_note(link->node_id, message->epoch, link->acked.position);
 }
 
@@ -660,7 +661,7 @@ take_ack(DcLink *link, const Message *message)
 		return;
 	}
 	count_acked(link, message);
-	count_flushed(link, message);
+	count_flushed(link, message, &ack->vector);
 	/* acks of one catch-up may arrive when the next one has begun */
 	if (message->catchup != 0 && message->catchup == link->catchup_number)
 		link->acked_mark = message->mark;
@@ -961,6 +962,19 @@ begin_catchup(DcLink *link)
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 
+/* What was left to third nodes the peer must have before its ack counts. */
+static void
+await_others(DcLink *link, Message *draft)
+{
+	DcVv *left = MemoryContextAlloc(link->scratch, sizeof(DcVv));
+
+	*left = *dc_catchup_left(link->catchup);
+	left->at[link->node_id] = DC_HLC_NONE; /* its own it has */
+	draft->ends = link->catchup_number;
+	dc_acked_catchup_sent(&link->acked, link->catchup_number,
+						  link->catchup_head, left);
+}
+
 /*
  * The closing message follows the last chunk in the same session.  The peer
  * refuses whatever comes after a call that failed, so it counts only if all
@@ -981,7 +995,8 @@ end_catchup(DcLink *link, StringInfo call, Message *draft)
 	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
 	appendBinaryStringInfo(call, (char *) bytes, (int) w.length);
 	draft->closes = link->begun_epoch;
-	draft->covers = link->catchup_head;
+	if (link->catchup_head != 0)
+		await_others(link, draft);
 	link->peer_joins = false;
 	dc_stream_catchup_end(&link->stream, (uint32) datacake_node_id);
 	dc_catchup_end(link->catchup);
