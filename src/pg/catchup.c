@@ -508,15 +508,17 @@ scan_items(DcCatchup *catchup, int slot)
 							catchup->keys, sizeof(catchup->keys));
 }
 
-/* A floor is an entry like any other: maybe another source sends it. */
+/*
+ * What died by the keyspace's floor is not sent, and the floor may be younger
+ * than the one that was.
+ */
 static void
 leave_floor(DcCatchup *catchup)
 {
 	DcHlc floor = dc_floor(catchup->slots[catchup->at]);
-	uint32 source = dc_hlc_node_id(floor);
+	DcHlc *left = &catchup->left.at[dc_hlc_node_id(floor)];
 
-	if (limit_of(catchup)->at[source] == DC_HLC_MAX)
-		catchup->left.at[source] = Max(catchup->left.at[source], floor);
+	*left = Max(*left, floor);
 }
 
 /* Fills items; false: this keyspace has no more. */
