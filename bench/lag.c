@@ -20,21 +20,24 @@
 
 #define GIVE_UP_US 60000000.0
 
-static double now_us(void)
+static double
+now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+	return (double) now.tv_sec * 1e6 + (double) now.tv_nsec / 1e3;
 }
 
-static void give_up(const char *what, PGconn *conn)
+static void
+give_up(const char *what, PGconn *conn)
 {
 	fprintf(stderr, "lag: %s: %s", what, PQerrorMessage(conn));
 	exit(1);
 }
 
-static PGconn *connect_and_prepare(const char *conninfo, const char *statement)
+static PGconn *
+connect_and_prepare(const char *conninfo, const char *statement)
 {
 	PGconn *conn = PQconnectdb(conninfo);
 	PGresult *result;
@@ -49,31 +52,35 @@ static PGconn *connect_and_prepare(const char *conninfo, const char *statement)
 }
 
 /* Run the statement with this id; the number of rows of its answer. */
-static int run(PGconn *conn, int64_t id)
+static int
+run(PGconn *conn, int64_t id)
 {
 	char text[24];
 	const char *values[] = {text};
 	PGresult *result;
 	int rows;
 
-	snprintf(text, sizeof(text), "%lld", (long long)id);
+	snprintf(text, sizeof(text), "%lld", (long long) id);
 	result = PQexecPrepared(conn, "s", 1, values, NULL, NULL, 0);
-	if (PQresultStatus(result) != PGRES_COMMAND_OK && PQresultStatus(result) != PGRES_TUPLES_OK)
+	if (PQresultStatus(result) != PGRES_COMMAND_OK &&
+		PQresultStatus(result) != PGRES_TUPLES_OK)
 		give_up("statement", conn);
 	rows = PQntuples(result);
 	PQclear(result);
 	return rows;
 }
 
-static int compare(const void *a, const void *b)
+static int
+compare(const void *a, const void *b)
 {
-	const double x = *(const double *)a;
-	const double y = *(const double *)b;
+	const double x = *(const double *) a;
+	const double y = *(const double *) b;
 
 	return (x > y) - (x < y);
 }
 
-int main(int argc, char **argv)
+int
+main(int argc, char **argv)
 {
 	PGconn *origin;
 	PGconn *peer;
@@ -86,12 +93,14 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: lag ORIGIN PEER COUNT PAUSE\n");
 		return 2;
 	}
-	lags = calloc((size_t)count, sizeof(*lags));
+	lags = calloc((size_t) count, sizeof(*lags));
 	if (lags == NULL)
 		return 1;
-	origin = connect_and_prepare(argv[1], "INSERT INTO lag VALUES ($1, repeat('x', 100))");
+	origin =
+		connect_and_prepare(argv[1],
+							"INSERT INTO lag VALUES ($1, repeat('x', 100))");
 	peer = connect_and_prepare(argv[2], "SELECT 1 FROM lag WHERE id = $1");
-	first = (int64_t)(time(NULL)) * 1000000;
+	first = (int64_t) (time(NULL)) * 1000000;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -103,10 +112,11 @@ int main(int argc, char **argv)
 			if (now_us() - committed > GIVE_UP_US)
 				give_up("the row does not arrive", peer);
 		lags[i] = now_us() - committed;
-		usleep((useconds_t)atoi(argv[4]));
+		usleep((useconds_t) atoi(argv[4]));
 	}
-	qsort(lags, (size_t)count, sizeof(*lags), compare);
-	printf("%.0f %.0f %.0f\n", lags[count / 2], lags[count - 1 - count / 100], lags[count - 1]);
+	qsort(lags, (size_t) count, sizeof(*lags), compare);
+	printf("%.0f %.0f %.0f\n", lags[count / 2], lags[count - 1 - count / 100],
+		   lags[count - 1]);
 	PQfinish(origin);
 	PQfinish(peer);
 	free(lags);

@@ -31,6 +31,8 @@
 	(UINT64_C(1) << 10) /* a clone that fell silent is not forgotten */
 #define DC_CANARY_CHECK                                                        \
 	(UINT64_C(1) << 11) /* the check of a sketch's cell is linear */
+#define DC_CANARY_LEFT                                                         \
+	(UINT64_C(1) << 33) /* what a catch-up left to others counts as there */
 
 /* The register of the member list (R10). */
 #define DC_CANARY_REG_PROMISE                                                  \

@@ -949,6 +949,16 @@ dc_map_prefetch(const DcMap *map, const DcMapEnv *env, uint64_t hash)
 
 /* ----------------------------------------------------------------- scan */
 
+/* It is left to its source. */
+static inline void
+leave(const DcMapFilter *filter, DcHlc stamp)
+{
+	uint32_t id = stamp & DC_NODE_ID_MAX;
+
+	if (filter->above->at[id] == DC_HLC_MAX && filter->left->at[id] < stamp)
+		filter->left->at[id] = stamp;
+}
+
 /* Runs for each entry of a keyspace: everything inline, the likely no first. */
 static inline bool
 filter_passes(const DcMapFilter *filter, uint64_t word)
@@ -957,7 +967,11 @@ filter_passes(const DcMapFilter *filter, uint64_t word)
 
 	if (filter->above != NULL && !(entry.dead && filter->all_dead) &&
 		entry.stamp <= filter->above->at[entry.stamp & DC_NODE_ID_MAX])
+	{
+		if (filter->left != NULL)
+			leave(filter, entry.stamp);
 		return false;
+	}
 	if (entry.stamp <= filter->after)
 		return false;
 	if (filter->until != DC_HLC_NONE && entry.stamp > filter->until)

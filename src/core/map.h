@@ -195,6 +195,7 @@ typedef struct DcMapFilter
 	bool skip_live;
 	bool skip_dead;
 	bool all_dead; /* `above` does not count for dead entries */
+	DcVv *left;    /* raised to what DC_HLC_MAX kept out; or NULL */
 } DcMapFilter;
 
 typedef struct DcMapItem

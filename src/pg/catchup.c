@@ -62,6 +62,7 @@ struct DcCatchup
 	MemoryContext scratch;
 	DcVv above;
 	DcVv base;
+	DcVv left;     /* up to here the rest was left to its sources */
 	bool all_dead; /* `above` does not count for dead entries */
 	int *slots;    /* in the order of sending */
 	uint64 *ids;
@@ -123,6 +124,12 @@ uint64
 dc_catchup_keyspace(const DcCatchup *catchup)
 {
 	return catchup->at < catchup->slot_count ? catchup->ids[catchup->at] : 0;
+}
+
+const DcVv *
+dc_catchup_left(const DcCatchup *catchup)
+{
+	return &catchup->left;
 }
 
 DcCatchupMark
@@ -491,6 +498,32 @@ dc_catchup_rows(int slot, const DcSlice *keys, uint32 count, Size bytes_max,
 	return at;
 }
 
+static int
+scan_items(DcCatchup *catchup, int slot)
+{
+	if (catchup->all_dead)
+		return dc_metadata_scan_changed(slot, &catchup->cursor,
+										limit_of(catchup), catchup->items,
+										CHUNK_ITEMS, catchup->keys,
+										sizeof(catchup->keys));
+	return dc_metadata_scan(slot, &catchup->cursor, limit_of(catchup),
+							&catchup->left, catchup->items, CHUNK_ITEMS,
+							catchup->keys, sizeof(catchup->keys));
+}
+
+/*
+ * What died by the keyspace's floor is not sent, and the floor may be younger
+ * than the one that was.
+ */
+static void
+leave_floor(DcCatchup *catchup)
+{
+	DcHlc floor = dc_floor(catchup->slots[catchup->at]);
+	DcHlc *left = &catchup->left.at[dc_hlc_node_id(floor)];
+
+	*left = Max(*left, floor);
+}
+
 /* Fills items; false: this keyspace has no more. */
 static bool
 fetch_items(DcCatchup *catchup)
@@ -504,12 +537,7 @@ fetch_items(DcCatchup *catchup)
 		dc_keyspace_by_id(catchup->ids[catchup->at]) != slot)
 		return false;
 	catchup->item_at = 0;
-	catchup->item_count =
-		(catchup->all_dead ?
-			 dc_metadata_scan_changed :
-			 dc_metadata_scan)(slot, &catchup->cursor, limit_of(catchup),
-							   catchup->items, CHUNK_ITEMS, catchup->keys,
-							   sizeof(catchup->keys));
+	catchup->item_count = scan_items(catchup, slot);
 	catchup->scanned = catchup->item_count == 0;
 	return !catchup->scanned || floor_is_due(catchup);
 }
@@ -520,6 +548,7 @@ find_items(DcCatchup *catchup)
 {
 	while (catchup->at < catchup->slot_count && !fetch_items(catchup))
 	{
+		leave_floor(catchup);
 		catchup->at++;
 		catchup->scanned = false;
 		catchup->floor_sent = false;

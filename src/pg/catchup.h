@@ -48,6 +48,9 @@ extern DcCatchup *dc_catchup_begin(MemoryContext context, const DcVv *above,
 extern DcCatchupResult dc_catchup_next(DcCatchup *catchup, StringInfo call,
 									   uint32 *rows);
 
+/* At the end: what was left to sources of which none are sent, by stamp. */
+extern const DcVv *dc_catchup_left(const DcCatchup *catchup);
+
 /* The keyspace at hand. */
 extern uint64 dc_catchup_keyspace(const DcCatchup *catchup);
 

@@ -59,7 +59,7 @@ dc_floor_known(int slot, StringInfo out)
 	vector.at[datacake_node_id] = DC_HLC_MAX; /* its own, to the last row */
 	initStringInfo(&keys);
 	dc_metadata_scan_begin(&cursor);
-	while ((n = dc_metadata_scan(slot, &cursor, &vector, items,
+	while ((n = dc_metadata_scan(slot, &cursor, &vector, NULL, items,
 								 DC_KNOWN_KEYS_MAX, arena, sizeof(arena))) > 0)
 	{
 		count += (uint32) n;

@@ -121,6 +121,19 @@ dc_link_begin_catchup(DcLink *link)
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 
+/* What was left to third nodes the peer must have before its ack counts. */
+static void
+await_others(DcLink *link, DcLinkMessage *draft)
+{
+	DcVv *left = MemoryContextAlloc(link->scratch, sizeof(DcVv));
+
+	*left = *dc_catchup_left(link->catchup);
+	left->at[link->node_id] = DC_HLC_NONE; /* its own it has */
+	draft->ends = link->catchup_number;
+	dc_acked_catchup_sent(&link->acked, link->catchup_number,
+						  link->catchup_head, left);
+}
+
 /*
  * The closing message follows the last chunk in the same session.  The peer
  * refuses whatever comes after a call that failed, so it counts only if all
@@ -141,7 +154,8 @@ end_catchup(DcLink *link, StringInfo call, DcLinkMessage *draft)
 	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
 	appendBinaryStringInfo(call, (char *) bytes, (int) w.length);
 	draft->closes = link->begun_epoch;
-	draft->covers = link->catchup_head;
+	if (link->catchup_head != 0)
+		await_others(link, draft);
 	link->peer_joins = false;
 	dc_stream_catchup_end(&link->stream, (uint32) datacake_node_id);
 	dc_catchup_end(link->catchup);

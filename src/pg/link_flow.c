@@ -30,8 +30,9 @@ count_flushed(DcLink *link, const DcLinkMessage *message)
 	if (message->batches > 0)
 		dc_acked_batches(&link->acked, message->first,
 						 message->first + message->batches);
-	if (message->covers != 0)
-		dc_acked_catchup(&link->acked, message->covers);
+	if (message->ends != 0)
+		dc_acked_catchup(&link->acked, message->ends);
+	dc_acked_vector(&link->acked, &link->told);
 	dc_acks_note(link->node_id, message->epoch, link->acked.position);
 }
 
@@ -101,6 +102,11 @@ dc_link_take_ack(DcLink *link, DcSlice frame)
 		dc_link_close(link, "an ack of the peer does not authenticate");
 		return;
 	}
+	if (!ack.unchanged)
+	{
+		link->told = ack.vector;
+		link->weighed = 0;
+	}
 	while (link->message_count > 0 && link->messages[0].sequence <= number)
 	{
 		DcLinkMessage message = dc_link_pop(link);
@@ -108,11 +114,7 @@ dc_link_take_ack(DcLink *link, DcSlice frame)
 		complete(link, &message);
 	}
 	if (!ack.unchanged)
-	{
-		link->told = ack.vector;
-		link->weighed = 0;
 		dc_link_note_incoming(link, ack.incoming);
-	}
 	if (pg_atomic_read_u32(&dc_shared->leaving) == 1)
 		dc_link_note_level(link, &link->told);
 	weigh_vectors(link);

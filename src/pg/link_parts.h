@@ -56,7 +56,7 @@ typedef struct DcLinkMessage
 	uint64 catchup;      /* number of the one whose chunk it is; 0: none */
 	uint64 closes;       /* epoch whose fenced nodes its ack closes; 0 */
 	uint64 first;        /* publish number of the first of its batches */
-	uint64 covers;       /* it ends a catch-up of all below; 0: none */
+	uint64 ends;         /* number of the catch-up that it ends; 0: none */
 	uint64 epoch;        /* of the member list that the peer was told */
 	DcCatchupMark mark;
 } DcLinkMessage;

@@ -616,9 +616,12 @@ scan(int slot, DcMetadataCursor *cursor, const DcMapFilter *filter,
 
 int
 dc_metadata_scan(int slot, DcMetadataCursor *cursor, const DcVv *above,
-				 DcMapItem *items, int max, uint8 *arena, Size arena_bytes)
+				 DcVv *left, DcMapItem *items, int max, uint8 *arena,
+				 Size arena_bytes)
 {
-	DcMapFilter filter = {.above = above, .after = dc_floor(slot)};
+	DcMapFilter filter = {.above = above,
+						  .after = dc_floor(slot),
+						  .left = left};
 
 	return scan(slot, cursor, &filter, items, max, arena, arena_bytes);
 }

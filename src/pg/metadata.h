@@ -194,11 +194,12 @@ extern void dc_metadata_scan_begin(DcMetadataCursor *cursor);
 
 /*
  * Up to `max` items above the floor whose stamp is not covered by `above`
- * (NULL: all); keys are copied to `arena`.  0: the end.
+ * (NULL: all); keys are copied to `arena`.  0: the end.  `left`, if given, is
+ * raised to the stamps that DC_HLC_MAX keeps out.
  */
 extern int dc_metadata_scan(int slot, DcMetadataCursor *cursor,
-							const DcVv *above, DcMapItem *items, int max,
-							uint8 *arena, Size arena_bytes);
+							const DcVv *above, DcVv *left, DcMapItem *items,
+							int max, uint8 *arena, Size arena_bytes);
 
 /* The same, and in any case what is dead. */
 extern int dc_metadata_scan_changed(int slot, DcMetadataCursor *cursor,

@@ -279,8 +279,8 @@ dc_rejoin_deaths(int slot, void (*check)(void))
 	dc_vector_read(above);
 	above->at[datacake_node_id] = DC_HLC_NONE;
 	dc_metadata_scan_begin(&cursor);
-	while ((n = dc_metadata_scan(slot, &cursor, above, items, SCAN_ITEMS, keys,
-								 SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX)) > 0)
+	while ((n = dc_metadata_scan(slot, &cursor, above, NULL, items, SCAN_ITEMS,
+								 keys, SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX)) > 0)
 	{
 		int count = 0;
 
@@ -312,8 +312,8 @@ dc_rejoin_all(int slot, void (*check)(void))
 
 	dc_vector_read(vector);
 	dc_metadata_scan_begin(&cursor);
-	while ((n = dc_metadata_scan(slot, &cursor, NULL, items, SCAN_ITEMS, keys,
-								 SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX)) > 0)
+	while ((n = dc_metadata_scan(slot, &cursor, NULL, NULL, items, SCAN_ITEMS,
+								 keys, SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX)) > 0)
 	{
 		for (int i = 0; i < n; i++)
 		{

@@ -4,9 +4,12 @@
  *
  * A link's life by chance: batches are sent and acknowledged in order, gaps
  * are jumped over, sessions end with messages under way, catch-ups begin and
- * are acknowledged later.
+ * are acknowledged later.  A third node overwrites what was published, and
+ * sends that to the peer itself, later.
  */
+/* also with: -DDC_CANARIES */
 #include "acked.h"
+#include "canary.h"
 #include "tap.h"
 
 #include <stdbool.h>
@@ -14,24 +17,69 @@
 
 #define NUMBERS 200 /* published in one life */
 #define LIVES   20000
+#define THIRD   3 /* its id */
+
+#ifdef DC_CANARIES
+uint64_t dc_canaries;
+#endif
 
 typedef struct Life
 {
 	uint64_t seed;
 	DcAcked acked;
-	bool flushed[NUMBERS + 1]; /* at the peer; numbers from 1 on */
-	uint64_t head;             /* next to be published */
-	uint64_t sent;             /* next to be sent */
-	uint64_t confirmed;        /* next of the session to be acknowledged */
-	uint64_t catchup;          /* head when the running one began; 0: none */
+	bool flushed[NUMBERS + 1];   /* at the peer; numbers from 1 on */
+	uint64_t newer[NUMBERS + 1]; /* when the third node overwrote it; 0 */
+	uint64_t clock;              /* of the third node */
+	uint64_t heard;              /* the peer has all of it up to here */
+	uint64_t head;               /* next to be published */
+	uint64_t sent;               /* next to be sent */
+	uint64_t confirmed;          /* next of the session to be acknowledged */
+	uint64_t catchup;            /* head when the running one began; 0: none */
+	uint64_t scanned;            /* the third node's clock then */
+	uint64_t number;             /* of it */
 	bool owed;
 } Life;
 
+/* What a catch-up brings that began then: the rest is the third node's. */
 static void
-flush_below(Life *life, uint64_t head)
+flush_below(Life *life, uint64_t head, uint64_t scanned)
 {
 	for (uint64_t n = 1; n < head; n++)
-		life->flushed[n] = true;
+		life->flushed[n] |= life->newer[n] == 0 || life->newer[n] > scanned;
+}
+
+/* Stamps of the third node: its clock, and its id below. */
+static DcVv *
+vector_of(uint64_t clock)
+{
+	static DcVv vv;
+
+	dc_vv_init(&vv);
+	vv.at[THIRD] = clock << 10 | THIRD;
+	return &vv;
+}
+
+static void
+send_catchup(Life *life)
+{
+	uint64_t left = 0;
+
+	life->catchup = life->head;
+	life->scanned = life->clock;
+	life->number++;
+	life->owed = false;
+	for (uint64_t n = 1; n < life->head; n++)
+		left = life->newer[n] > left ? life->newer[n] : left;
+	dc_acked_catchup_sent(&life->acked, life->number, life->catchup,
+						  vector_of(left));
+}
+
+static void
+take_ack_of_catchup(Life *life)
+{
+	flush_below(life, life->catchup, life->scanned);
+	dc_acked_catchup(&life->acked, life->number);
+	life->catchup = 0;
 }
 
 static void
@@ -56,9 +104,16 @@ acknowledge(Life *life)
 }
 
 static void
+overwrite(Life *life, uint64_t n)
+{
+	if (life->newer[n] == 0)
+		life->newer[n] = ++life->clock;
+}
+
+static void
 step(Life *life)
 {
-	switch (tap_below(&life->seed, 8))
+	switch (tap_below(&life->seed, 10))
 	{
 		case 0:
 		case 1:
@@ -82,40 +137,81 @@ step(Life *life)
 				life->owed = true;
 			}
 			else if (life->owed && life->catchup == 0)
-			{
-				life->catchup = life->head;
-				life->owed = false;
-			}
+				send_catchup(life);
 			break;
 		case 6:
-			if (life->catchup == 0)
-				break;
-			flush_below(life, life->catchup);
-			dc_acked_catchup(&life->acked, life->catchup);
-			life->catchup = 0;
+			if (life->catchup != 0)
+				take_ack_of_catchup(life);
 			break;
 		case 7:
 			if (tap_below(&life->seed, 10) == 0)
 				new_session(life);
 			break;
+		case 8:
+			if (life->head > 1)
+				overwrite(life, 1 + tap_below(&life->seed,
+											  (uint32_t) life->head - 1));
+			break;
+		case 9:
+			life->heard +=
+				tap_below(&life->seed,
+						  (uint32_t) (life->clock - life->heard) + 1);
+			break;
 	}
+	dc_acked_vector(&life->acked, vector_of(life->heard));
 }
 
+/* Does the peer have all of these, or what is newer? */
 static bool
-all_flushed(const Life *life, uint64_t below)
+all_there(const Life *life, uint64_t below)
 {
 	for (uint64_t n = 1; n < below; n++)
 	{
-		if (!life->flushed[n])
+		if (!life->flushed[n] &&
+			(life->newer[n] == 0 || life->newer[n] > life->heard))
 			return false;
 	}
 	return true;
 }
 
+/* At rest: no gap, one catch-up, all that follows is acknowledged. */
+static void
+come_to_rest(Life *life)
+{
+	send_catchup(life);
+	take_ack_of_catchup(life);
+	life->heard = life->clock;
+	dc_acked_vector(&life->acked, vector_of(life->heard));
+	while (life->head <= NUMBERS)
+	{
+		dc_acked_batches(&life->acked, life->head, life->head + 1);
+		life->head++;
+	}
+}
+
+static bool
+lives_are_true(uint64_t lives)
+{
+	bool true_ones = true;
+
+	for (uint64_t seed = 1; seed <= lives; seed++)
+	{
+		Life life = {.seed = seed, .head = 1};
+
+		new_session(&life);
+		for (int i = 0; i < 400; i++)
+		{
+			step(&life);
+			true_ones &= all_there(&life, life.acked.position);
+		}
+	}
+	return true_ones;
+}
+
 static void
 test_lives(void)
 {
-	bool true_ones = true, forward = true, complete = true;
+	bool forward = true, complete = true;
 	uint64_t by_batches = 0;
 
 	for (uint64_t seed = 1; seed <= LIVES; seed++)
@@ -127,25 +223,32 @@ test_lives(void)
 		for (int i = 0; i < 300; i++)
 		{
 			step(&life);
-			true_ones &= all_flushed(&life, life.acked.position);
 			forward &= life.acked.position >= before;
 			by_batches += life.acked.position > before && life.catchup == 0;
 			before = life.acked.position;
 		}
-		/* at rest: no gap, one catch-up, all that follows is acknowledged */
-		flush_below(&life, life.head);
-		dc_acked_catchup(&life.acked, life.head);
-		while (life.head <= NUMBERS)
-		{
-			dc_acked_batches(&life.acked, life.head, life.head + 1);
-			life.head++;
-		}
+		come_to_rest(&life);
 		complete &= life.acked.position == life.head;
 	}
-	ok(true_ones, "every number below the position is flushed there");
+	ok(lives_are_true(LIVES),
+	   "every number below the position is there, or what is newer");
 	ok(forward, "the position never goes back");
 	ok(complete, "at rest it is the head");
 	ok(by_batches > LIVES, "batches alone move it");
+#ifdef DC_CANARIES
+	dc_canaries = DC_CANARY_LEFT;
+	ok(!lives_are_true(LIVES / 10), "but not if what is left to a third node "
+									"is not waited for");
+	dc_canaries = 0;
+#endif
+}
+
+static void
+catch_up(DcAcked *acked, uint64_t number, uint64_t head)
+{
+	dc_acked_catchup_sent(acked, number, head, vector_of(0));
+	dc_acked_catchup(acked, number);
+	dc_acked_vector(acked, vector_of(0));
 }
 
 static void
@@ -156,14 +259,38 @@ test_catchup_joins_the_stream(void)
 	dc_acked_batches(&acked, 10, 13);
 	dc_acked_batches(&acked, 13, 15);
 	ok(acked.position == 0, "batches after a gap say nothing of the gap");
-	dc_acked_catchup(&acked, 9);
+	catch_up(&acked, 1, 9);
 	ok(acked.position == 9, "nor does a catch-up that began too early");
-	dc_acked_catchup(&acked, 10);
+	catch_up(&acked, 2, 10);
 	ok(acked.position == 15, "one that covers it counts with what followed");
 	dc_acked_batches(&acked, 20, 21);
 	ok(acked.position == 15, "a batch that is not the next one waits");
-	dc_acked_catchup(&acked, 12);
+	catch_up(&acked, 3, 12);
 	ok(acked.position == 15, "an old catch-up takes nothing back");
+}
+
+static void
+test_left_to_others(void)
+{
+	DcAcked acked = {0};
+
+	dc_acked_catchup_sent(&acked, 1, 10, vector_of(5));
+	dc_acked_vector(&acked, vector_of(9));
+	ok(acked.position == 0, "a catch-up that is not acknowledged is not there");
+	dc_acked_catchup(&acked, 1);
+	dc_acked_vector(&acked, vector_of(4));
+	ok(acked.position == 0, "nor is what it left to others");
+	dc_acked_catchup_sent(&acked, 2, 20, vector_of(8));
+	dc_acked_catchup(&acked, 2);
+	dc_acked_catchup_sent(&acked, 3, 30, vector_of(9));
+	dc_acked_vector(&acked, vector_of(5));
+	ok(acked.position == 10, "later ones do not keep it from being counted");
+	dc_acked_catchup(&acked, 2);
+	dc_acked_vector(&acked, vector_of(9));
+	ok(acked.position == 10, "the ack of another one is not its own");
+	dc_acked_catchup(&acked, 3);
+	dc_acked_vector(&acked, vector_of(9));
+	ok(acked.position == 30, "the last one says what those before it say");
 }
 
 int
@@ -171,5 +298,6 @@ main(void)
 {
 	test_lives();
 	test_catchup_joins_the_stream();
+	test_left_to_others();
 	return tap_done();
 }

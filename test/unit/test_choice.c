@@ -2,8 +2,9 @@
  * test_choice.c
  *		Whom to ask first: enough, alive, spread evenly, none twice.
  *
- * Clusters have 1 to 7 data centres of 1 to 7 nodes: each multiset of sizes,
- * each data centre as the own one.
+ * Clusters have 1 to 7 data centres of 1 to 7 nodes: each multiset of sizes
+ * (data centres have no order but their numbers, which are dealt out by
+ * chance), each data centre as the own one.
  */
 #include "choice.h"
 #include "tap.h"
@@ -46,6 +47,21 @@ next_sizes(Shape *shape)
 		return true;
 	}
 	return false;
+}
+
+/* Which data centre has which number: any order of the sizes. */
+static void
+shuffle_sizes(const Shape *shape, uint64_t *random, Shape *shuffled)
+{
+	*shuffled = *shape;
+	for (uint32_t i = shape->centres; i > 1; i--)
+	{
+		uint32_t other = tap_below(random, i);
+		uint32_t size = shuffled->sizes[i - 1];
+
+		shuffled->sizes[i - 1] = shuffled->sizes[other];
+		shuffled->sizes[other] = size;
+	}
 }
 
 /* Nodes of all centres, mixed as ids are; one of the own centre is local. */
@@ -270,6 +286,8 @@ test_shapes(void)
 				 .others_first = true,
 				 .even = true};
 	Shape shape = {0};
+	static Shape shuffled;
+	uint32_t shapes = 0;
 
 	for (shape.centres = 1; shape.centres <= CENTRES; shape.centres++)
 	{
@@ -277,12 +295,17 @@ test_shapes(void)
 			shape.sizes[c] = 1;
 		do
 		{
-			for (shape.own = 0; shape.own < shape.centres; shape.own++)
-				judge(&shape, &random, &v);
+			shapes++;
+			shuffle_sizes(&shape, &random, &shuffled);
+			for (shuffled.own = 0; shuffled.own < shape.centres; shuffled.own++)
+				judge(&shuffled, &random, &v);
 		} while (next_sizes(&shape));
 	}
 	note("%llu walks, %llu of them could not meet their level",
 		 (unsigned long long) v.walks, (unsigned long long) v.refused);
+	/* of k sizes from 1 to 7 there are (6 + k choose k) multisets */
+	ok(shapes == 7 + 28 + 84 + 210 + 462 + 924 + 1716,
+	   "these are all shapes of up to 7 data centres of up to 7 nodes");
 	ok(v.distinct, "no node is asked twice, and none that is dead");
 	ok(v.met, "a level is met exactly if the living that answer can meet it");
 	ok(v.least, "if all answer, no more are asked than the level needs");

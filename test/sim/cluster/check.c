@@ -257,6 +257,46 @@ check_shipped(Sim *sim, const Node *node, const Change *change)
 				 (unsigned long long) change->to.stamp);
 }
 
+static bool
+is_there(const Sim *sim, const State *state, const Change *change)
+{
+	DcHlc stamp = change->to.stamp;
+
+	return state->cell[change->cell].stamp >= stamp ||
+		   state->cell[floor_cell(sim, change->cell)].stamp >= stamp ||
+		   state->horizon >= stamp;
+}
+
+/* Levels: what counts as flushed at a peer is there, or what is newer. */
+void
+check_acked(Sim *sim, const Node *node, const Link *link, uint64_t from)
+{
+	const Node *peer = &sim->node[link->to];
+	const State *state = peer->up ? &peer->mem : &peer->disk;
+	uint64_t kept = node->head > QUEUE_MAX ? node->head - QUEUE_MAX : 0;
+
+	/* what a disk that is set back has lost is nobody's fault */
+	if (state->incarnation != link->incarnation || state->joining ||
+		link->peer_joining || peer->rolled_back || sim->cloned ||
+		sim->tampered != 0)
+		return;
+	for (uint64_t n = from > kept ? from : kept; n < link->acked.position; n++)
+	{
+		const Batch *batch = &node->queue[n % QUEUE_MAX];
+
+		for (uint32_t i = 0; i < batch->count; i++)
+		{
+			if (!is_there(sim, state, &batch->change[i]))
+				sim_fail(sim,
+						 "levels: node %u counts key %u at %llu as flushed on "
+						 "node %u",
+						 node->index + 1, batch->change[i].cell,
+						 (unsigned long long) batch->change[i].to.stamp,
+						 peer->index + 1);
+		}
+	}
+}
+
 /* ---- what a node claims -------------------------------------------------- */
 
 /* Dead and rightly forgotten: a death at or above it, up to g. */

@@ -28,6 +28,7 @@
 #define CLUSTER_H
 
 #include "../rng.h"
+#include "acked.h"
 #include "batch.h"
 #include "canary.h"
 #include "gossip.h"
@@ -299,6 +300,16 @@ typedef enum SentKind
 	SENT_CLOSE
 } SentKind;
 
+/* A call that is not answered yet. */
+typedef struct Sent
+{
+	SentKind kind;
+	uint32_t cursor;
+	uint64_t catchup; /* number of the catch-up */
+	uint64_t first;   /* publish number of its batches */
+	uint32_t batches;
+} Sent;
+
 /* The calling side, from one server to another. */
 typedef struct Link
 {
@@ -321,9 +332,7 @@ typedef struct Link
 	uint64_t peer_boot;
 	uint64_t nonce;
 	uint32_t sent_count;
-	SentKind sent[PIPE_MAX + 1];
-	uint32_t sent_cursor[PIPE_MAX + 1];
-	uint64_t sent_catchup[PIPE_MAX + 1]; /* number of the catch-up */
+	Sent sent[PIPE_MAX + 1];
 	uint64_t catchup_number;
 	uint32_t acked_cursor; /* where an interrupted catch-up goes on */
 	uint64_t catchup_of;   /* incarnation that it is for; 0: none */
@@ -337,6 +346,10 @@ typedef struct Link
 	DcHlc scan_horizon;
 	uint32_t scan_counted;
 	DcStream stream;
+	DcAcked acked;         /* what was published and counts as there */
+	uint64_t acked_boot;   /* of the own node: numbers begin anew */
+	uint64_t catchup_head; /* of the running catch-up; 0: nothing of its own */
+	DcVv left;             /* what it left to other sources */
 	Pipe forth;
 	Pipe back;
 } Link;
@@ -836,6 +849,7 @@ void check_rolled_back(Sim *sim, Node *node, const State *state);
 void check_removed(Sim *sim, const List *list);
 void check_taken(Sim *sim, Node *node, uint32_t cell, Cell to);
 void check_shipped(Sim *sim, const Node *node, const Change *change);
+void check_acked(Sim *sim, const Node *node, const Link *link, uint64_t from);
 void check_vector(Sim *sim, const Node *node, const DcHlc *before);
 void check_horizon(Sim *sim, const Node *node);
 void check_erased(Sim *sim, const Node *node, uint32_t cell, Cell what);

@@ -86,7 +86,7 @@ connect_peer(Sim *sim, Link *link, Node *node)
 	manners_write(&w, &manners);
 	envelope_end(m, &w);
 	net_seal(sim, m, &binding);
-	link->sent[link->sent_count++] = SENT_HELLO;
+	link->sent[link->sent_count++] = (Sent){.kind = SENT_HELLO};
 	(void) net_send(sim, link, &link->forth, m);
 }
 
@@ -139,6 +139,12 @@ take_welcome(Sim *sim, Link *link, Node *node, const Message *m)
 		return;
 	}
 	link->peer = answer->node_id - 1;
+	if (link->incarnation != answer->incarnation ||
+		link->acked_boot != node->boot)
+		memset(&link->acked, 0, sizeof(link->acked));
+	if (link->acked_boot != node->boot)
+		link->catchup_head = 0; /* a number of its former life */
+	link->acked_boot = node->boot;
 	link->incarnation = answer->incarnation;
 	if (!manners.known && manners.before > node->mem.before &&
 		node->mem.joining)
@@ -199,8 +205,23 @@ note_closing(Sim *sim, Link *link, Node *node, uint64_t epoch)
 	node->closed |= BIT(link->peer);
 }
 
+/* What a COMMIT there would wait for. */
 static void
-take_ack(Sim *sim, Link *link, Node *node, const Message *m, SentKind kind)
+count_flushed(Sim *sim, Link *link, Node *node, const Sent *sent)
+{
+	uint64_t before = link->acked.position;
+
+	if (sent->batches > 0)
+		dc_acked_batches(&link->acked, sent->first,
+						 sent->first + sent->batches);
+	if (sent->kind == SENT_CLOSE)
+		dc_acked_catchup(&link->acked, sent->catchup);
+	dc_acked_vector(&link->acked, &sim->ack.vector);
+	check_acked(sim, node, link, before);
+}
+
+static void
+take_ack(Sim *sim, Link *link, Node *node, const Message *m, const Sent *sent)
 {
 	DcAssociated binding = answer_binding(sim, link, node, 'A');
 	DcAck *ack = &sim->ack;
@@ -217,7 +238,8 @@ take_ack(Sim *sim, Link *link, Node *node, const Message *m, SentKind kind)
 	}
 	link->answer++;
 	epoch = dc_read_u64(&extra);
-	if (kind == SENT_CLOSE)
+	count_flushed(sim, link, node, sent);
+	if (sent->kind == SENT_CLOSE)
 		note_closing(sim, link, node, epoch);
 	note_incoming(link, node, ack->incoming);
 	if (sim->now_us < link->relay_at_us)
@@ -254,29 +276,24 @@ static void
 read_answer(Sim *sim, Link *link, Node *node)
 {
 	Message *m = net_due(sim, &link->back);
-	SentKind kind = link->sent[0];
-	uint32_t cursor = link->sent_cursor[0];
-	uint64_t catchup = link->sent_catchup[0];
+	Sent sent = link->sent[0];
 
 	if (m == NULL || net_cut(sim, link->to, link->from))
 		return;
 	link->heard_us = sim->now_us;
 	memmove(&link->sent[0], &link->sent[1],
 			sizeof(link->sent[0]) * --link->sent_count);
-	memmove(&link->sent_cursor[0], &link->sent_cursor[1],
-			sizeof(link->sent_cursor[0]) * link->sent_count);
-	memmove(&link->sent_catchup[0], &link->sent_catchup[1],
-			sizeof(link->sent_catchup[0]) * link->sent_count);
 	if (m->length > 2 && m->bytes[2] == 'R')
 		take_refusal(sim, link, node, m);
-	else if (kind == SENT_HELLO)
+	else if (sent.kind == SENT_HELLO)
 		take_welcome(sim, link, node, m);
 	else
 	{
-		take_ack(sim, link, node, m, kind);
+		take_ack(sim, link, node, m, &sent);
 		/* an earlier catch-up's chunk says nothing of this one */
-		if (kind == SENT_CHUNK && link->up && catchup == link->catchup_number)
-			link->acked_cursor = cursor;
+		if (sent.kind == SENT_CHUNK && link->up &&
+			sent.catchup == link->catchup_number)
+			link->acked_cursor = sent.cursor;
 	}
 	if (link->up)
 		net_pop(&link->back);
@@ -327,8 +344,7 @@ batch_encode(Sim *sim, const Batch *batch, uint8_t *bytes, size_t size)
 }
 
 static void
-send_call(Sim *sim, Link *link, Node *node, Message *m, DcWriter *w,
-		  SentKind kind)
+send_call(Sim *sim, Link *link, Node *node, Message *m, DcWriter *w, Sent sent)
 {
 	DcAssociated binding = answer_binding(sim, link, node, 'C');
 
@@ -345,9 +361,9 @@ send_call(Sim *sim, Link *link, Node *node, Message *m, DcWriter *w,
 	net_seal(sim, m, &binding);
 	if (link->sent_count == 0)
 		link->heard_us = sim->now_us;
-	link->sent_cursor[link->sent_count] = link->cursor;
-	link->sent_catchup[link->sent_count] = link->catchup_number;
-	link->sent[link->sent_count++] = kind;
+	sent.cursor = link->cursor;
+	sent.catchup = link->catchup_number;
+	link->sent[link->sent_count++] = sent;
 	(void) net_send(sim, link, &link->forth, m);
 }
 
@@ -375,14 +391,15 @@ send_stream(Sim *sim, Link *link, Node *node)
 	DcStreamView view = view_of(link, node);
 	DcStreamAction action = dc_stream_next(&link->stream, &view);
 	uint8_t bytes[BYTES_MAX];
-	uint32_t batches = 0;
+	Sent sent = {.kind = SENT_CALL};
 	DcWriter w;
 
 	if (!DEFECT(sim, DEFECT_R3) && !node_flush(sim, node))
 		return;
 	(void) envelope_begin(m, &w);
 	dc_call_begin(&w);
-	while (action == DC_STREAM_SEND_BATCH && batches < 2)
+	sent.first = link->stream.position; /* a gap was jumped over */
+	while (action == DC_STREAM_SEND_BATCH && sent.batches < 2)
 	{
 		const Batch *batch = &node->queue[link->stream.position % QUEUE_MAX];
 		size_t length = batch_encode(sim, batch, bytes, sizeof(bytes));
@@ -390,7 +407,7 @@ send_stream(Sim *sim, Link *link, Node *node)
 		ship(sim, node, batch);
 		dc_call_batch(&w, DC_PART_BATCH, bytes, length);
 		dc_stream_batch_sent(&link->stream);
-		batches++;
+		sent.batches++;
 		action = dc_stream_next(&link->stream, &view);
 	}
 	if (action == DC_STREAM_SEND_WATERMARK)
@@ -399,7 +416,7 @@ send_stream(Sim *sim, Link *link, Node *node)
 		dc_stream_watermark_sent(&link->stream, view.watermark);
 	}
 	dc_stream_message_sent(&link->stream, false);
-	send_call(sim, link, node, m, &w, SENT_CALL);
+	send_call(sim, link, node, m, &w, sent);
 }
 
 /* What it holds is to be judged yet: others get only their own of it. */
@@ -446,6 +463,8 @@ begin_catchup(Sim *sim, Link *link, Node *node)
 	link->catchup_of = link->incarnation;
 	dc_stream_catchup_begin(&link->stream, own, link->covered, node_id(node));
 	link->cursor = 0;
+	link->catchup_head = is_newborn(sim, node) ? 0 : node->head;
+	dc_vv_init(&link->left);
 	if (is_newborn(sim, node))
 		dc_vv_init(&link->stream.donor);
 	sim->stats.catchups++;
@@ -459,6 +478,27 @@ nth_cell(uint32_t n)
 }
 
 _Static_assert(CELLS_MAX % 7 != 0, "7 visits all cells");
+
+/* The peer gets it from elsewhere, if it is not its own. */
+static void
+leave(Link *link, DcHlc stamp)
+{
+	uint32_t source = dc_hlc_node_id(stamp);
+
+	if (source != link->peer + 1 && link->left.at[source] < stamp)
+		link->left.at[source] = stamp;
+}
+
+/* What died by them is not sent, and they may be younger than what was. */
+static void
+leave_floors(const Sim *sim, Link *link, const Node *node)
+{
+	for (uint32_t cell = KEYS_MAX; cell < CELLS_MAX; cell++)
+	{
+		if (cell_used(sim, cell))
+			leave(link, node_read(sim, node, cell).stamp);
+	}
+}
 
 static void
 send_catchup(Sim *sim, Link *link, Node *node)
@@ -474,6 +514,8 @@ send_catchup(Sim *sim, Link *link, Node *node)
 		uint32_t cell = nth_cell(link->cursor++);
 		Cell here = node_read(sim, node, cell);
 
+		if (!link->stream.covered[dc_hlc_node_id(here.stamp)])
+			leave(link, here.stamp);
 		if (here.stamp == DC_HLC_NONE || !cell_used(sim, cell) ||
 			!dc_stream_catchup_wants(&link->stream, here.stamp) ||
 			(is_newborn(sim, node) &&
@@ -511,10 +553,14 @@ send_catchup(Sim *sim, Link *link, Node *node)
 		dc_call_members(&w, &(DcPosition){.founder = 1},
 						list_expand(&node->mem.list, &sim->members[0]));
 		dc_stream_catchup_end(&link->stream, node_id(node));
+		leave_floors(sim, link, node);
+		dc_acked_catchup_sent(&link->acked, link->catchup_number,
+							  link->catchup_head, &link->left);
 		link->catchup_of = 0;
 	}
 	dc_stream_message_sent(&link->stream, true);
-	send_call(sim, link, node, m, &w, end ? SENT_CLOSE : SENT_CHUNK);
+	send_call(sim, link, node, m, &w,
+			  (Sent){.kind = end ? SENT_CLOSE : SENT_CHUNK});
 }
 
 static void

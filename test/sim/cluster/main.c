@@ -31,6 +31,8 @@ typedef struct Canary
 static const Canary canaries[] = {
 	{"R2", DC_CANARY_R2, DEFECT_NONE, TROUBLE_ANY,
 	 "the watermark ignores transactions in flight", 1},
+	{"levels", DC_CANARY_LEFT, DEFECT_NONE, TROUBLE_ANY,
+	 "what a catch-up left to others counts as there", 0},
 	{"R3", 0, DEFECT_R3, TROUBLE_CRASH,
 	 "a change is shipped before it is flushed", 1},
 	{"R4-greatest", 0, DEFECT_R4_GREATEST, TROUBLE_ANY,

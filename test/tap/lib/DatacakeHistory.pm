@@ -143,7 +143,9 @@ sub _judge
 	{
 		return "stale: got \"$read->{value}\" of $read->{stamp}, but $expected" if $newest && $read->{stamp} < $newest->{stamp};
 		my ($writer) = grep { $_->{value} eq $read->{value} } @$writes;
-		return "made up: \"$read->{value}\"" if !$writer || $writer->{outcome} eq 'failed' || $writer->{begin} > $read->{end};
+		return "made up: nobody wrote \"$read->{value}\"" if !$writer;
+		return "made up: \"$read->{value}\", whose write through node $writer->{node} at $writer->{level} $writer->{outcome} from $writer->{begin} to $writer->{end}"
+		  if $writer->{outcome} eq 'failed' || $writer->{begin} > $read->{end};
 		return "made up: \"$read->{value}\" of $read->{stamp} was written at $writer->{stamp}" if $writer->{stamp} && $writer->{stamp} != $read->{stamp};
 		return undef;
 	}
