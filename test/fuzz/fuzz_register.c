@@ -138,8 +138,11 @@ receive_state(const uint8_t *data, size_t length)
 static void
 begin(uint8_t argument)
 {
-	DcListChange change = {(DcListChangeKind) (argument % DC_CHANGE_KINDS),
-						   1 + argument / 4 % 4, 1 + argument / 16 % 4};
+	DcListChange change = {
+		.kind = (DcListChangeKind) (argument % DC_CHANGE_KINDS),
+		.node_id = 1 + argument / 4 % 4,
+		.incarnation = 1 + argument / 16 % 4,
+	};
 
 	dc_proposer_begin(&proposer, &reg[1], argument >> 6, &change, argument,
 					  DEADLINE);
