@@ -38,6 +38,7 @@
 #include "guc.h"
 #include "mend.h"
 #include "partition.h"
+#include "partition_ddl.h"
 #include "rel.h"
 #include "sql.h"
 #include "type.h"

@@ -2,18 +2,11 @@
  * partition_ddl.c
  *		Commands that put rows into a partitioned table, or take rows out.
  *
- *	 before the command                     after it
- *	 ATTACH   child gets a stamp column     its rows are written anew
- *	 CREATE   -                             it is watched for TRUNCATE
- *	 DETACH   its rows die (captured)       it loses its stamp column
- *	 DROP     its rows die (captured)       -
- *
- * Who may not run the command gets PostgreSQL's own error; nothing is done
- * before the owner is known.  DROP SCHEMA ... CASCADE and DROP OWNED that take
- * a partition and leave its table are not seen: its rows are missing here
- * then, and wait in the quarantine when a repair has fetched them.
+ * DROP SCHEMA ... CASCADE and DROP OWNED that take a partition and leave its
+ * table are not seen: its rows are missing here then, and wait in the
+ * quarantine when a repair has fetched them.
  */
-#include "partition.h"
+#include "partition_ddl.h"
 
 #include "access/relation.h"
 #include "access/tableam.h"
@@ -26,7 +19,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
-#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -38,10 +30,9 @@
 #include "changes.h"
 #include "guc.h"
 #include "keyspace.h"
+#include "partition.h"
 #include "shmem.h"
 #include "sql.h"
-
-static ProcessUtility_hook_type previous_hook;
 
 /* --- what a relation is --- */
 
@@ -339,7 +330,7 @@ after_drop(Oid root)
 	relation_close(relation, NoLock);
 }
 
-/* --- the hook --- */
+/* --- which commands --- */
 
 static void
 refuse_inheritance(const List *parents)
@@ -360,17 +351,8 @@ refuse_inheritance(const List *parents)
 	}
 }
 
-/* What is to be done after the command. */
-typedef struct After
-{
-	Oid root;     /* watch its partitions */
-	Oid attached; /* write its rows anew */
-	Oid detached;
-	Oid shrunk; /* a root, some of whose partitions were dropped */
-} After;
-
 static void
-before_alter(const AlterTableStmt *statement, After *after)
+before_alter(const AlterTableStmt *statement, DcPartitionWork *work)
 {
 	ListCell *cell;
 
@@ -392,34 +374,34 @@ before_alter(const AlterTableStmt *statement, After *after)
 		if (command->subtype == AT_AttachPartition)
 		{
 			before_attach(child);
-			after->root = root;
-			after->attached = child;
+			work->root = root;
+			work->attached = child;
 		}
 		else
 		{
 			before_detach(castNode(PartitionCmd, command->def), root, child);
-			after->detached = child;
+			work->detached = child;
 		}
 	}
 }
 
 static void
-before(Node *statement, After *after)
+before(Node *statement, DcPartitionWork *work)
 {
 	CreateStmt *create;
 
 	switch (nodeTag(statement))
 	{
 		case T_AlterTableStmt:
-			before_alter(castNode(AlterTableStmt, statement), after);
+			before_alter(castNode(AlterTableStmt, statement), work);
 			break;
 		case T_DropStmt:
-			after->shrunk = before_drop(castNode(DropStmt, statement));
+			work->shrunk = before_drop(castNode(DropStmt, statement));
 			break;
 		case T_CreateStmt:
 			create = castNode(CreateStmt, statement);
 			if (create->partbound != NULL)
-				after->root =
+				work->root =
 					keyspace_root(named(linitial(create->inhRelations)));
 			else
 				refuse_inheritance(create->inhRelations);
@@ -427,20 +409,6 @@ before(Node *statement, After *after)
 		default:
 			break;
 	}
-}
-
-static void
-finish(const After *after)
-{
-	CommandCounterIncrement();
-	if (OidIsValid(after->root))
-		dc_partition_watch_truncate(after->root);
-	if (OidIsValid(after->attached))
-		write_anew(after->attached);
-	if (OidIsValid(after->detached))
-		after_detach(after->detached);
-	if (OidIsValid(after->shrunk))
-		after_drop(after->shrunk);
 }
 
 /* Commands that matter, in the database that takes part. */
@@ -454,28 +422,29 @@ concerns_us(Node *statement)
 		   OidIsValid(get_namespace_oid("datacake", true));
 }
 
-static void
-on_utility(PlannedStmt *pstmt, const char *query, bool read_only,
-		   ProcessUtilityContext context, ParamListInfo params,
-		   QueryEnvironment *environment, DestReceiver *dest,
-		   QueryCompletion *completion)
+DcPartitionWork
+dc_partition_before(Node *statement)
 {
-	ProcessUtility_hook_type next =
-		previous_hook != NULL ? previous_hook : standard_ProcessUtility;
-	bool ours = concerns_us(pstmt->utilityStmt);
-	After after = {InvalidOid};
+	DcPartitionWork work = {InvalidOid};
 
-	if (ours)
-		before(pstmt->utilityStmt, &after);
-	next(pstmt, query, read_only, context, params, environment, dest,
-		 completion);
-	if (ours)
-		finish(&after);
+	if (concerns_us(statement))
+		before(statement, &work);
+	return work;
 }
 
 void
-dc_partition_init(void)
+dc_partition_after(const DcPartitionWork *work)
 {
-	previous_hook = ProcessUtility_hook;
-	ProcessUtility_hook = on_utility;
+	if (!OidIsValid(work->root) && !OidIsValid(work->detached) &&
+		!OidIsValid(work->shrunk))
+		return;
+	CommandCounterIncrement();
+	if (OidIsValid(work->root))
+		dc_partition_watch_truncate(work->root);
+	if (OidIsValid(work->attached))
+		write_anew(work->attached);
+	if (OidIsValid(work->detached))
+		after_detach(work->detached);
+	if (OidIsValid(work->shrunk))
+		after_drop(work->shrunk);
 }
