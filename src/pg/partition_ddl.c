@@ -20,7 +20,6 @@
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -28,21 +27,13 @@
 #include "alter.h"
 #include "capture.h"
 #include "changes.h"
+#include "definition.h"
 #include "guc.h"
-#include "keyspace.h"
 #include "partition.h"
 #include "shmem.h"
 #include "sql.h"
 
 /* --- what a relation is --- */
-
-static char *
-quoted(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(
-										  get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
 
 /* The keyspace's table that this one is or belongs to; InvalidOid: none. */
 static Oid
@@ -132,10 +123,10 @@ add_stamp(Oid relid)
 	SPI_connect();
 	dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
 					"DEFAULT '0'",
-					quoted(relid), DC_STAMP_COLUMN),
+					dc_sql_table(relid), DC_STAMP_COLUMN),
 		   0, NULL);
 	dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT",
-					quoted(relid), DC_STAMP_COLUMN),
+					dc_sql_table(relid), DC_STAMP_COLUMN),
 		   0, NULL);
 	SPI_finish();
 	dc_role_end(role);
@@ -153,7 +144,7 @@ write_leaf_anew(Oid relid)
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("row_security", "off", PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", quoted(relid),
+	dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", dc_sql_table(relid),
 					DC_STAMP_COLUMN, DC_STAMP_COLUMN),
 		   0, NULL);
 	dc_role_end(role);
@@ -192,7 +183,7 @@ dc_partition_watch_truncate(Oid relid)
 	SPI_connect();
 	foreach (cell, dc_partition_leaves(relid, ShareRowExclusiveLock))
 	{
-		char *leaf = quoted(lfirst_oid(cell));
+		char *leaf = dc_sql_table(lfirst_oid(cell));
 
 		if (has_truncate_trigger(lfirst_oid(cell)))
 			continue;
@@ -252,10 +243,10 @@ after_detach(Oid child)
 	SPI_connect();
 	foreach (cell, dc_partition_leaves(child, AccessExclusiveLock))
 		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
-						DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
+						DC_TRUNCATE_TRIGGER, dc_sql_table(lfirst_oid(cell))),
 			   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", quoted(child),
-					DC_STAMP_COLUMN),
+	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s",
+					dc_sql_table(child), DC_STAMP_COLUMN),
 		   0, NULL);
 	SPI_finish();
 	dc_role_end(role);
@@ -324,7 +315,7 @@ after_drop(Oid root)
 	if (rel != NULL && !dc_defined_elsewhere)
 	{
 		SPI_connect();
-		dc_keyspace_redefine(root, rel->id, "{}", "{}");
+		dc_definition_update(root, rel->id, "{}", "{}");
 		SPI_finish();
 	}
 	relation_close(relation, NoLock);
