@@ -507,17 +507,24 @@ dc_apply_definition(uint64 id)
 	return false;
 }
 
-/* The row of a definition was written or deleted; follow it. */
+/*
+ * Rows of definitions were written and deleted; follow them.  What ends goes
+ * first: its table may be what another keyspace begins with.
+ */
 static void
-follow_definition(DcIncoming *item)
+follow_definitions(DcIncoming *items, int count)
 {
-	uint64 id = id_of_key(item->change.key);
-
 	dc_applying = false; /* existing rows are this node's own (P7) */
-	if (item->decision == DC_APPLY_STORE)
-		(void) dc_apply_definition(id);
-	else if (item->decision == DC_APPLY_ERASE)
-		dc_keyspace_dissolve(id);
+	for (int i = 0; i < count; i++)
+	{
+		if (items[i].decision == DC_APPLY_ERASE)
+			dc_keyspace_dissolve(id_of_key(items[i].change.key));
+	}
+	for (int i = 0; i < count; i++)
+	{
+		if (items[i].decision == DC_APPLY_STORE)
+			(void) dc_apply_definition(id_of_key(items[i].change.key));
+	}
 	dc_applying = true;
 }
 
@@ -638,10 +645,7 @@ apply_run(DcApplySet *set, DcIncoming *items, int count)
 		i += Max(n, 1);
 	}
 	if (target->id == DC_CATALOGUE_ID)
-	{
-		for (int i = 0; i < count; i++)
-			follow_definition(&items[i]);
-	}
+		follow_definitions(items, count);
 }
 
 /* Definitions, then floors, then rows. */

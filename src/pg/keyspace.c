@@ -574,6 +574,29 @@ forget_tombstones(uint64 id)
 	dc_role_end(role);
 }
 
+/*
+ * A table that was replicated anew under its name may be known here as the old
+ * keyspace still, and its new id as an alias of that.  It is adopted next.
+ */
+static void
+reclaim_aliases(int slot)
+{
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+
+	for (int i = 0; i < DC_ALIASES; i++)
+	{
+		const char *arguments[1] = {
+			dc_sql_number(dc_keyspace(slot)->aliases[i])};
+
+		dc_sql("INSERT INTO datacake.unrealized (id, sqlstate, message) "
+			   "SELECT k.id, '55006', 'its table ends to be another keyspace' "
+			   "FROM datacake.keyspace k WHERE k.id = $1::bigint "
+			   "ON CONFLICT DO NOTHING",
+			   1, arguments);
+	}
+	dc_role_end(role);
+}
+
 void
 dc_keyspace_dissolve(uint64 id)
 {
@@ -588,6 +611,7 @@ dc_keyspace_dissolve(uint64 id)
 	if (OidIsValid(relid) && get_rel_name(relid) != NULL)
 		drop_stamp_and_triggers(relid);
 	forget_tombstones(id);
+	reclaim_aliases(slot);
 	remember(slot, true);
 }
 

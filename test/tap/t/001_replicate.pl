@@ -207,4 +207,19 @@ subtest 'unreplicate_table makes ordinary tables of it' => sub {
 	$c->verify_ok('and it can become a keyspace again');
 };
 
+subtest 'a table that ends to be a keyspace and becomes one again' => sub {
+	my $again = q{SELECT datacake.unreplicate_table('stock'), datacake.replicate_table('stock')};
+
+	$c->sql(1, "BEGIN; $again; COMMIT");
+	$c->sql(1, q{INSERT INTO stock (id, name) VALUES (1001, 'again')});
+	$c->await_all(q{SELECT count(*) FROM stock WHERE id = 1001}, 1, 'in one transaction');
+	$c->pause(3);
+	$c->sql(1, q{SELECT datacake.unreplicate_table('stock')});
+	$c->sql(1, q{SELECT datacake.replicate_table('stock')});
+	$c->sql(1, q{INSERT INTO stock (id, name) VALUES (1002, 'away')});
+	$c->resume(3);
+	$c->await_all(q{SELECT count(*) FROM stock WHERE id = 1002}, 1, 'while a node is away');
+	$c->verify_ok('all nodes hold the same');
+};
+
 done_testing();
