@@ -470,6 +470,9 @@ BEGIN
     IF name IS NULL OR key_type IS NULL OR value_type IS NULL THEN
         RAISE EXCEPTION 'name and types of a keyspace must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
+    IF name <> name::pg_catalog.name::text THEN
+        RAISE EXCEPTION 'name of a keyspace is too long' USING ERRCODE = 'name_too_long', HINT = 'A name has at most 63 bytes.';
+    END IF;
     EXECUTE format('CREATE SCHEMA %I', name);
     EXECUTE format('CREATE TABLE %I.entries (key %s PRIMARY KEY, value %s)', name, key_type, value_type);
     PERFORM datacake.define_keyspace_functions(name);

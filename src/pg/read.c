@@ -312,6 +312,7 @@ static void
 require_possible(Read *read)
 {
 	DcTally *hope = palloc(sizeof(DcTally));
+	char *missing;
 	char *reasons;
 
 	*hope = read->pending;
@@ -325,11 +326,19 @@ require_possible(Read *read)
 		pfree(hope);
 		return;
 	}
+	missing = name_missing(read, false);
 	reasons = name_missing(read, true);
+	if (*missing == '\0')
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE('Y', 'D', '0', '4', '5')),
+				 errmsg("cannot read at level \"%s\": the cluster has too few "
+						"members",
+						dc_level_name(read->level)),
+				 errhint("Read at a weaker level.")));
 	ereport(ERROR,
 			(errcode(MAKE_SQLSTATE('Y', 'D', '0', '4', '5')),
 			 errmsg("cannot read at level \"%s\": %s did not answer",
-					dc_level_name(read->level), name_missing(read, false)),
+					dc_level_name(read->level), missing),
 			 *reasons != '\0' ? errdetail("%s", reasons) : 0,
 			 errhint("Look at datacake.nodes, or read at a weaker level.")));
 }

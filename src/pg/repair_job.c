@@ -82,9 +82,10 @@ choose_nodes(uint32 wanted, uint32 *nodes)
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
 	if (wanted != 0 && count == 0)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("node %u is not known", wanted),
-						errhint("Look at datacake.nodes.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("node %d is not known, or is this one", (int) wanted),
+				 errhint("Look at datacake.nodes.")));
 	return count;
 }
 

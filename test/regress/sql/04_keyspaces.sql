@@ -10,6 +10,8 @@ SELECT p.proname, pg_get_function_arguments(p.oid) AS arguments, pg_get_function
 SELECT schema_name, table_name, kind, key_bytes, primary_key FROM datacake.keyspace;
 SELECT relation, live, dead FROM datacake.keyspaces;
 
+SELECT datacake.create_keyspace(repeat('x', 64));
+
 -- put and get
 SELECT cart.get('a');
 SELECT cart.put('a', '{"apples": 1}') AS stamp \gset

@@ -137,6 +137,8 @@ subtest 'tables that are not alike' => sub {
 subtest 'refusals' => sub {
 	my ($rc, $out, $err) = $c->try_sql(1, q{SELECT datacake.repair('t', 77)});
 	like($err, qr/node 77 is not known/, 'an unknown node');
+	($rc, $out, $err) = $c->try_sql(1, q{SELECT datacake.repair('t', -1)});
+	like($err, qr/node -1 is not known/, 'no number of a node');
 	($rc, $out, $err) = $c->try_sql(1, q{CREATE TABLE plain (id int); SELECT datacake.repair('plain')});
 	like($err, qr/is not replicated/, 'a table that is no keyspace');
 	$c->pause(1, 2);

@@ -238,6 +238,7 @@ subtest 'a peer that is frozen' => sub {
 };
 
 subtest 'a node is down' => sub {
+	like(failure(1, q{SELECT s.get('a', 'three')}), qr/YD045: cannot read at level "three": the cluster has too few members/, 'with all of them up, three others are one too many');
 	$c->stop(3);
 	$c->await(1, q{SELECT state IN ('alive', 'suspect') FROM datacake.nodes WHERE node_id = 3}, 'f', 'one goes');
 	is(get(1, 'a', $_), 'three', "$_ is met without it") foreach qw(none one quorum local_quorum);
