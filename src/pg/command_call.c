@@ -99,6 +99,30 @@ runs_alone(Node *command)
 	}
 }
 
+/* Each node needs the extension to agree on the command, and to end it. */
+static bool
+is_about_us(Node *command)
+{
+	const char *name = NULL;
+	ListCell *cell;
+
+	if (IsA(command, CreateExtensionStmt))
+		name = ((CreateExtensionStmt *) command)->extname;
+	else if (IsA(command, AlterExtensionStmt))
+		name = ((AlterExtensionStmt *) command)->extname;
+	if (name != NULL)
+		return strcmp(name, "datacake") == 0;
+	if (!IsA(command, DropStmt) ||
+		((DropStmt *) command)->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach (cell, ((DropStmt *) command)->objects)
+	{
+		if (strcmp(strVal(lfirst(cell)), "datacake") == 0)
+			return true;
+	}
+	return false;
+}
+
 /* It would stand in the log of each node for everybody who may read that. */
 static bool
 has_password(Node *command)
@@ -134,6 +158,9 @@ check_command(const char *text)
 	command = linitial_node(RawStmt, commands)->stmt;
 	if (runs_alone(command))
 		refuse("what cannot be rolled back",
+			   "Run the command on each node by itself.");
+	if (is_about_us(command))
+		refuse("a command about the extension itself",
 			   "Run the command on each node by itself.");
 	if (has_password(command))
 		refuse("a command with a password", "Set it on each node by itself.");
