@@ -278,7 +278,7 @@ demo-stop:
 	@test/demo/stop
 
 bench:
-	@bench/run && bench/join && bench/levels && bench/rivals && bench/rivals --peers 2
+	@bench/run && bench/join && bench/back && bench/levels && bench/rivals && bench/rivals --peers 2 && bench/plot
 
 bench-quick:
 	@bench/rivals --quick

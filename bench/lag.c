@@ -21,11 +21,11 @@
 #define GIVE_UP_US 60000000.0
 
 static double
-now_us(void)
+now_us(clockid_t which)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(which, &now);
 	return (double) now.tv_sec * 1e6 + (double) now.tv_nsec / 1e3;
 }
 
@@ -100,18 +100,18 @@ main(int argc, char **argv)
 		connect_and_prepare(argv[1],
 							"INSERT INTO lag VALUES ($1, repeat('x', 100))");
 	peer = connect_and_prepare(argv[2], "SELECT 1 FROM lag WHERE id = $1");
-	first = (int64_t) (time(NULL)) * 1000000;
+	first = (int64_t) now_us(CLOCK_REALTIME); /* no two runs share ids */
 
 	for (int i = 0; i < count; i++)
 	{
 		double committed;
 
 		run(origin, first + i);
-		committed = now_us();
+		committed = now_us(CLOCK_MONOTONIC);
 		while (run(peer, first + i) == 0)
-			if (now_us() - committed > GIVE_UP_US)
+			if (now_us(CLOCK_MONOTONIC) - committed > GIVE_UP_US)
 				give_up("the row does not arrive", peer);
-		lags[i] = now_us() - committed;
+		lags[i] = now_us(CLOCK_MONOTONIC) - committed;
 		usleep((useconds_t) atoi(argv[4]));
 	}
 	qsort(lags, (size_t) count, sizeof(*lags), compare);

@@ -5,8 +5,8 @@
 # measured in turns, in one run, because this kind of machine is noisy: trust
 # ratios of medians, not single times.
 
-# begin_bench NAME: set up, a work directory, an empty file of results, and
-# cleaning up at the end.
+# begin_bench NAME [--quick]: set up, a work directory, an empty file of
+# results, and cleaning up at the end.  Results of quick runs are not kept.
 begin_bench() {
 	"$TOP/test/setup" || exit 1
 	make_work "$1"
@@ -14,8 +14,9 @@ begin_bench() {
 	trap end_bench EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
-	mkdir -p "$TOP/build/bench"
-	RESULTS=$TOP/build/bench/$1.csv
+	RESULTS=$TOP/bench/results/$1.csv
+	[ -z "${2:-}" ] || RESULTS=$TOP/build/bench/$1.csv
+	mkdir -p "$(dirname "$RESULTS")"
 	echo "what,variant,round,value,unit" >"$RESULTS"
 }
 
@@ -56,4 +57,10 @@ processor_time() {
 			sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | awk '{ print $12 + $13 }'
 		done
 	done | awk -v hz="$(getconf CLK_TCK)" '{ s += $1 } END { printf "%.2f", s / hz }'
+}
+
+# exponent: of lines "x y", the b of y ~ x^b (least squares of the logarithms)
+exponent() {
+	awk '$1 > 0 && $2 > 0 { x = log($1); y = log($2); n++; sx += x; sy += y; sxx += x * x; sxy += x * y }
+		END { d = n * sxx - sx * sx; if (d > 0) printf "%.2f", (n * sxy - sx * sy) / d; else printf "?" }'
 }

@@ -64,6 +64,12 @@
 #define DC_CANARY_REG_GENERATION                                               \
 	(UINT64_C(1) << 26) /* generations are counted */
 
+#define DC_CANARY_REG_OVERTAKEN                                                \
+	(UINT64_C(1) << 35) /* a command that was overtaken was not run */
+#define DC_CANARY_REG_NUMBER (UINT64_C(1) << 36) /* a command suits any list */
+#define DC_CANARY_REG_NAME                                                     \
+	(UINT64_C(1) << 37) /* lists are equal, whatever their commands */
+
 /* Rows of one table against each other. */
 #define DC_CANARY_P3 (UINT64_C(1) << 33) /* the row that came first stays */
 #define DC_CANARY_P3_ASIDE                                                     \

@@ -66,7 +66,7 @@ static void
 fail(DcProposer *p, DcStatus status)
 {
 	p->answered = count_asked(p, DC_ASKED_YES);
-	finish(p, p->risked ? DC_UNDECIDED : status);
+	finish(p, p->risked || p->unclear ? DC_UNDECIDED : status);
 }
 
 /* All members are told the list, and whom the change is about. */
@@ -90,6 +90,8 @@ begin_learning(DcProposer *p, DcStatus status)
 static void
 give_up(DcProposer *p, DcStatus status)
 {
+	if (p->unclear)
+		status = DC_UNDECIDED;
 	if (p->moved)
 		begin_learning(p, status);
 	else
@@ -122,12 +124,28 @@ consider(DcProposer *p)
 }
 
 /*
+ * Would the list name the change, if it was chosen on the one in p->request?
+ * Of commands a list names the last one only, and a recovery may have left out
+ * what was decided.
+ */
+static bool
+tells(const DcProposer *p, const DcRegisterReply *reply)
+{
+	if (p->change.kind == DC_CHANGE_COMMAND &&
+		reply->list.commands > p->change.number)
+		return false;
+	return reply->at.generation == p->request.at.generation;
+}
+
+/*
  * A newer list than the one in p->request.  What was risked on the older one
  * was not chosen, if it is not in this one.
  */
 static void
 rebase(DcProposer *p, const DcRegisterReply *reply)
 {
+	p->unclear |=
+		p->risked && !tells(p, reply) && !DC_CANARY(DC_CANARY_REG_OVERTAKEN);
 	p->request.at = reply->at;
 	dc_members_copy(&p->request.list, &reply->list);
 	p->moved = true;
@@ -339,11 +357,15 @@ take_read(DcProposer *p, uint32_t node_id, const DcRegisterReply *reply)
 		rebase(p, reply);
 }
 
-/* That the change is in a list which others know to be old says little. */
+/*
+ * That the change is in a list which others know to be old says little; but
+ * a command stays one that was decided.
+ */
 static void
 take_learned(DcProposer *p, uint32_t node_id, const DcRegisterReply *reply)
 {
-	if (reply->verdict == DC_VERDICT_AHEAD && p->already && newer(p, reply))
+	if (reply->verdict == DC_VERDICT_AHEAD && p->already && newer(p, reply) &&
+		p->change.kind != DC_CHANGE_COMMAND)
 		rebase(p, reply);
 	else if (reply->verdict == DC_VERDICT_YES ||
 			 reply->verdict == DC_VERDICT_AHEAD)

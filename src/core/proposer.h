@@ -31,7 +31,8 @@
  *		                p->needed members voted, dc_proposer_missing() tells
  *		                who did not
  *		DC_UNDECIDED    the same, but some accepted it: it may yet be decided;
- *		                the same change again finds out
+ *		                the same change again finds out.  Or others went on
+ *		                meanwhile, and their list does not show whether it was
  *		DC_OUTVOTED     the time was up while others were ahead
  *		DC_LINEAGE      members belong to another lineage (p->stranger)
  *		DC_NOT_ALLOWED  the list does not permit it; of the own admission: only a
@@ -93,6 +94,7 @@ typedef struct DcProposer
 	bool own;     /* the value is what `change` makes of the list */
 	bool moved;   /* the list is not the one that it began with */
 	bool risked;  /* it was sent to be accepted, on this list */
+	bool unclear; /* ... on one whose successor nobody told */
 	uint32_t via; /* READING: who is asked */
 	uint32_t tries;
 	uint64_t chance;

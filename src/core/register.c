@@ -43,8 +43,9 @@ dc_register_majority(const DcMembers *list)
 bool
 dc_members_equal(const DcMembers *a, const DcMembers *b)
 {
-	if (a->count != b->count || a->commands != b->commands ||
-		a->command != b->command)
+	if (a->count != b->count ||
+		((a->commands != b->commands || a->command != b->command) &&
+		 !DC_CANARY(DC_CANARY_REG_NAME)))
 		return false;
 	for (uint32_t i = 0; i < a->count; i++)
 	{
@@ -92,7 +93,8 @@ effect_of_command(const DcMembers *list, const DcListChange *change)
 		return DC_LIST_FORBIDDEN;
 	if (list->commands == change->number && list->command == change->command)
 		return DC_LIST_ALREADY;
-	if (list->commands + 1 == change->number &&
+	if ((list->commands + 1 == change->number ||
+		 DC_CANARY(DC_CANARY_REG_NUMBER)) &&
 		list->command != change->command)
 		return DC_LIST_APPLIES;
 	return DC_LIST_FORBIDDEN;

@@ -19,6 +19,7 @@
 
 #include "changes.h"
 #include "compat.h"
+#include "definition.h"
 #include "guc.h"
 #include "keyspace.h"
 #include "mend.h"
@@ -272,7 +273,7 @@ redefine(Oid relid, uint64 id, StringInfo history, StringInfo forgotten)
 	appendStringInfoChar(history, '}');
 	appendStringInfoChar(forgotten, '}');
 	if (!dc_defined_elsewhere)
-		dc_keyspace_redefine(relid, id, history->data, forgotten->data);
+		dc_definition_update(relid, id, history->data, forgotten->data);
 }
 
 static void

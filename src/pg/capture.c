@@ -30,7 +30,7 @@
 #include "compat.h"
 #include "floor.h"
 #include "guc.h"
-#include "partition.h"
+#include "partition_ddl.h"
 #include "rel.h"
 
 DC_SQL_FUNCTION(datacake_stamp_row);

@@ -225,6 +225,12 @@ describe(const Council *council, DcStatus status, DcJobEnd *end)
 	{
 		case DC_NO_MAJORITY:
 		case DC_UNDECIDED:
+			if (p->unclear)
+			{
+				snprintf(end->error, sizeof(end->error),
+						 "%s: others were faster", dc_status_text(status));
+				break;
+			}
 			snprintf(end->error, sizeof(end->error),
 					 "%s: %u of %u needed answered, missing: node %s%s%s",
 					 dc_status_text(status), p->answered, p->needed,

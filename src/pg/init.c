@@ -12,7 +12,6 @@
 #include "guc.h"
 #include "insert_check.h"
 #include "keyspace.h"
-#include "partition.h"
 #include "shmem.h"
 #include "utility.h"
 #include "worker.h"
@@ -32,7 +31,6 @@ _PG_init(void)
 	dc_changes_init();
 	dc_utility_init();
 	dc_insert_check_init();
-	dc_partition_init();
 	dc_launcher_register();
 	dc_api_publish();
 }

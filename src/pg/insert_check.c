@@ -12,7 +12,8 @@
  * it, and the price is lost without a word.  An analysed INSERT does not tell
  * whether it had a list.  That it gives a literal for the stamp and nothing
  * for a later column tells enough: dumps give values for all columns, and
- * SELECT * of another replicated table brings stamps, not literals.
+ * SELECT * of another replicated table brings stamps, not literals.  Who
+ * switches the capture off writes stamps on purpose.
  */
 #include "postgres.h"
 
@@ -23,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "guc.h"
 #include "insert_check.h"
 #include "rel.h"
 
@@ -129,7 +131,8 @@ after_analysis(ParseState *pstate, Query *query, JumbleState *jumble)
 {
 	if (next_hook != NULL)
 		next_hook(pstate, query, jumble);
-	check_query(query);
+	if (datacake_capture)
+		check_query(query);
 }
 
 void

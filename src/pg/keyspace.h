@@ -2,9 +2,9 @@
  * keyspace.h
  *		Tables become keyspaces, here and on the peers.
  *
- * The list of keyspaces, datacake.keyspace, is itself a replicated table: a
- * definition travels as a row, ahead of the rows of its table (P16).  When
- * such a row is applied, the table is created or checked, and adopted.
+ * A definition (definition.h) travels as a row, ahead of the rows of its table
+ * (P16).  When such a row is applied, the table is created or checked, and
+ * adopted.
  */
 #ifndef DATACAKE_KEYSPACE_H
 #define DATACAKE_KEYSPACE_H
@@ -30,19 +30,8 @@ extern void dc_keyspace_realize(uint64 id);
 /* The definition with this id was deleted: the table becomes ordinary. */
 extern void dc_keyspace_dissolve(uint64 id);
 
-/*
- * The table was altered here: brings its definition up to date.  `history`: a
- * JSON object to be added to that of the definition (shape.h), `forgotten`: a
- * text array of names to be taken out of it.
- */
-extern void dc_keyspace_redefine(Oid relid, uint64 id, const char *history,
-								 const char *forgotten);
-
 /* The table was dropped here: the keyspace ends, here or on all nodes. */
 extern void dc_keyspace_dropped(Oid relid, bool everywhere);
-
-/* True while this backend runs DDL of our own, which nobody has to follow. */
-extern bool dc_own_ddl;
 
 /*
  * Enters every keyspace that has a table here, and the aliases of names that

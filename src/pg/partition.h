@@ -13,7 +13,7 @@
  *
  * ATTACH PARTITION puts rows into the table, DETACH PARTITION and DROP TABLE of
  * a partition take rows out of it.  For the cluster these are writes like
- * INSERT and DELETE (a hook sees the commands).  A detached table is ordinary
+ * INSERT and DELETE (partition_ddl.h).  A detached table is ordinary
  * and keeps its rows.
  */
 #ifndef DATACAKE_PARTITION_H
@@ -31,9 +31,6 @@ dc_is_partitioned(Relation relation)
 	return relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 }
 
-/* At load time: installs the hook. */
-extern void dc_partition_init(void);
-
 /* The topmost ancestor that bears the triggers of this keyspace, or itself. */
 extern Oid dc_partition_root(Relation relation, uint64 id);
 
@@ -48,14 +45,5 @@ extern List *dc_partition_leaves(Oid relid, LOCKMODE lock);
 
 /* The same lock on all of them at once, without waiting; false: not. */
 extern bool dc_partition_try_lock(Oid relid, LOCKMODE lock);
-
-/* TRUNCATE of one partition is to be seen: gives each its trigger. */
-extern void dc_partition_watch_truncate(Oid relid);
-
-/*
- * The rows of a partition leave the table: each dies, under a stamp above all
- * of them.  Takes AccessExclusiveLock.
- */
-extern void dc_partition_bury(Oid relid);
 
 #endif

@@ -2,18 +2,11 @@
  * partition_ddl.c
  *		Commands that put rows into a partitioned table, or take rows out.
  *
- *	 before the command                     after it
- *	 ATTACH   child gets a stamp column     its rows are written anew
- *	 CREATE   -                             it is watched for TRUNCATE
- *	 DETACH   its rows die (captured)       it loses its stamp column
- *	 DROP     its rows die (captured)       -
- *
- * Who may not run the command gets PostgreSQL's own error; nothing is done
- * before the owner is known.  DROP SCHEMA ... CASCADE and DROP OWNED that take
- * a partition and leave its table are not seen: its rows are missing here
- * then, and wait in the quarantine when a repair has fetched them.
+ * DROP SCHEMA ... CASCADE and DROP OWNED that take a partition and leave its
+ * table are not seen: its rows are missing here then, and wait in the
+ * quarantine when a repair has fetched them.
  */
-#include "partition.h"
+#include "partition_ddl.h"
 
 #include "access/relation.h"
 #include "access/tableam.h"
@@ -26,9 +19,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
-#include "tcop/utility.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -36,22 +27,13 @@
 #include "alter.h"
 #include "capture.h"
 #include "changes.h"
+#include "definition.h"
 #include "guc.h"
-#include "keyspace.h"
+#include "partition.h"
 #include "shmem.h"
 #include "sql.h"
 
-static ProcessUtility_hook_type previous_hook;
-
 /* --- what a relation is --- */
-
-static char *
-quoted(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(
-										  get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
 
 /* The keyspace's table that this one is or belongs to; InvalidOid: none. */
 static Oid
@@ -141,10 +123,10 @@ add_stamp(Oid relid)
 	SPI_connect();
 	dc_sql(psprintf("ALTER TABLE %s ADD COLUMN %s datacake.hlc NOT NULL "
 					"DEFAULT '0'",
-					quoted(relid), DC_STAMP_COLUMN),
+					dc_sql_table(relid), DC_STAMP_COLUMN),
 		   0, NULL);
 	dc_sql(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT",
-					quoted(relid), DC_STAMP_COLUMN),
+					dc_sql_table(relid), DC_STAMP_COLUMN),
 		   0, NULL);
 	SPI_finish();
 	dc_role_end(role);
@@ -162,7 +144,7 @@ write_leaf_anew(Oid relid)
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("row_security", "off", PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", quoted(relid),
+	dc_sql(psprintf("UPDATE ONLY %s SET %s = %s", dc_sql_table(relid),
 					DC_STAMP_COLUMN, DC_STAMP_COLUMN),
 		   0, NULL);
 	dc_role_end(role);
@@ -201,7 +183,7 @@ dc_partition_watch_truncate(Oid relid)
 	SPI_connect();
 	foreach (cell, dc_partition_leaves(relid, ShareRowExclusiveLock))
 	{
-		char *leaf = quoted(lfirst_oid(cell));
+		char *leaf = dc_sql_table(lfirst_oid(cell));
 
 		if (has_truncate_trigger(lfirst_oid(cell)))
 			continue;
@@ -261,10 +243,10 @@ after_detach(Oid child)
 	SPI_connect();
 	foreach (cell, dc_partition_leaves(child, AccessExclusiveLock))
 		dc_sql(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s",
-						DC_TRUNCATE_TRIGGER, quoted(lfirst_oid(cell))),
+						DC_TRUNCATE_TRIGGER, dc_sql_table(lfirst_oid(cell))),
 			   0, NULL);
-	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s", quoted(child),
-					DC_STAMP_COLUMN),
+	dc_sql(psprintf("ALTER TABLE %s DROP COLUMN IF EXISTS %s",
+					dc_sql_table(child), DC_STAMP_COLUMN),
 		   0, NULL);
 	SPI_finish();
 	dc_role_end(role);
@@ -333,13 +315,13 @@ after_drop(Oid root)
 	if (rel != NULL && !dc_defined_elsewhere)
 	{
 		SPI_connect();
-		dc_keyspace_redefine(root, rel->id, "{}", "{}");
+		dc_definition_update(root, rel->id, "{}", "{}");
 		SPI_finish();
 	}
 	relation_close(relation, NoLock);
 }
 
-/* --- the hook --- */
+/* --- which commands --- */
 
 static void
 refuse_inheritance(const List *parents)
@@ -360,17 +342,8 @@ refuse_inheritance(const List *parents)
 	}
 }
 
-/* What is to be done after the command. */
-typedef struct After
-{
-	Oid root;     /* watch its partitions */
-	Oid attached; /* write its rows anew */
-	Oid detached;
-	Oid shrunk; /* a root, some of whose partitions were dropped */
-} After;
-
 static void
-before_alter(const AlterTableStmt *statement, After *after)
+before_alter(const AlterTableStmt *statement, DcPartitionWork *work)
 {
 	ListCell *cell;
 
@@ -392,34 +365,34 @@ before_alter(const AlterTableStmt *statement, After *after)
 		if (command->subtype == AT_AttachPartition)
 		{
 			before_attach(child);
-			after->root = root;
-			after->attached = child;
+			work->root = root;
+			work->attached = child;
 		}
 		else
 		{
 			before_detach(castNode(PartitionCmd, command->def), root, child);
-			after->detached = child;
+			work->detached = child;
 		}
 	}
 }
 
 static void
-before(Node *statement, After *after)
+before(Node *statement, DcPartitionWork *work)
 {
 	CreateStmt *create;
 
 	switch (nodeTag(statement))
 	{
 		case T_AlterTableStmt:
-			before_alter(castNode(AlterTableStmt, statement), after);
+			before_alter(castNode(AlterTableStmt, statement), work);
 			break;
 		case T_DropStmt:
-			after->shrunk = before_drop(castNode(DropStmt, statement));
+			work->shrunk = before_drop(castNode(DropStmt, statement));
 			break;
 		case T_CreateStmt:
 			create = castNode(CreateStmt, statement);
 			if (create->partbound != NULL)
-				after->root =
+				work->root =
 					keyspace_root(named(linitial(create->inhRelations)));
 			else
 				refuse_inheritance(create->inhRelations);
@@ -427,20 +400,6 @@ before(Node *statement, After *after)
 		default:
 			break;
 	}
-}
-
-static void
-finish(const After *after)
-{
-	CommandCounterIncrement();
-	if (OidIsValid(after->root))
-		dc_partition_watch_truncate(after->root);
-	if (OidIsValid(after->attached))
-		write_anew(after->attached);
-	if (OidIsValid(after->detached))
-		after_detach(after->detached);
-	if (OidIsValid(after->shrunk))
-		after_drop(after->shrunk);
 }
 
 /* Commands that matter, in the database that takes part. */
@@ -454,28 +413,29 @@ concerns_us(Node *statement)
 		   OidIsValid(get_namespace_oid("datacake", true));
 }
 
-static void
-on_utility(PlannedStmt *pstmt, const char *query, bool read_only,
-		   ProcessUtilityContext context, ParamListInfo params,
-		   QueryEnvironment *environment, DestReceiver *dest,
-		   QueryCompletion *completion)
+DcPartitionWork
+dc_partition_before(Node *statement)
 {
-	ProcessUtility_hook_type next =
-		previous_hook != NULL ? previous_hook : standard_ProcessUtility;
-	bool ours = concerns_us(pstmt->utilityStmt);
-	After after = {InvalidOid};
+	DcPartitionWork work = {InvalidOid};
 
-	if (ours)
-		before(pstmt->utilityStmt, &after);
-	next(pstmt, query, read_only, context, params, environment, dest,
-		 completion);
-	if (ours)
-		finish(&after);
+	if (concerns_us(statement))
+		before(statement, &work);
+	return work;
 }
 
 void
-dc_partition_init(void)
+dc_partition_after(const DcPartitionWork *work)
 {
-	previous_hook = ProcessUtility_hook;
-	ProcessUtility_hook = on_utility;
+	if (!OidIsValid(work->root) && !OidIsValid(work->detached) &&
+		!OidIsValid(work->shrunk))
+		return;
+	CommandCounterIncrement();
+	if (OidIsValid(work->root))
+		dc_partition_watch_truncate(work->root);
+	if (OidIsValid(work->attached))
+		write_anew(work->attached);
+	if (OidIsValid(work->detached))
+		after_detach(work->detached);
+	if (OidIsValid(work->shrunk))
+		after_drop(work->shrunk);
 }

@@ -12,6 +12,7 @@
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -127,4 +128,31 @@ dc_role_end(DcRole role)
 {
 	AtEOXact_GUC(true, role.guc_level);
 	SetUserIdAndSecContext(role.user, role.context);
+}
+
+/* --- DDL of our own --- */
+
+bool dc_own_ddl = false;
+
+void
+dc_sql_own_ddl(const char *command)
+{
+	dc_own_ddl = true;
+	PG_TRY();
+	{
+		dc_sql(command, 0, NULL);
+	}
+	PG_FINALLY();
+	{
+		dc_own_ddl = false;
+	}
+	PG_END_TRY();
+}
+
+char *
+dc_sql_table(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(
+										  get_rel_namespace(relid)),
+									  get_rel_name(relid));
 }

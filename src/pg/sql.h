@@ -22,6 +22,16 @@ extern const char *dc_sql_number(uint64 number);
 /* Column of a result row as text, palloc'd, or NULL. */
 extern char *dc_sql_text(uint64 row, int column);
 
+/* The quoted name of a table, with its schema; palloc'd. */
+extern char *dc_sql_table(Oid relid);
+
+/*
+ * A command of our own, inside SPI: nobody has to follow it (alter.h).  The
+ * flag is true meanwhile.
+ */
+extern void dc_sql_own_ddl(const char *command);
+extern bool dc_own_ddl;
+
 /* The code of a status of the core, for errcode(). */
 extern int dc_sqlstate(DcStatus status);
 

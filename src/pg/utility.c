@@ -2,7 +2,18 @@
  * utility.c
  *		What replication adds to utility commands.
  *
- *	command --> adjust(), by kind of statement --> who was here before us
+ * The one place where we stand before and after ProcessUtility:
+ *
+ *	 partition_ddl.c   rows that a command puts into a table, or takes out
+ *	     |
+ *	 this file         COPY, ALTER TYPE
+ *	     |
+ *	 who was here before us, and PostgreSQL
+ *	     |
+ *	 partition_ddl.c
+ *
+ * What a command has made of a table is looked at later, by event triggers
+ * (alter.c).
  *
  * COPY of a replicated table without a list of columns is given the list of
  * what its user calls columns: without the stamp, which triggers write, and
@@ -28,6 +39,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "partition_ddl.h"
 #include "rel.h"
 #include "sql.h"
 #include "utility.h"
@@ -124,19 +136,31 @@ check_renamed_value(const AlterEnumStmt *alter)
 
 /* --- all of them --- */
 
+static PlannedStmt *
+adjust(PlannedStmt *pstmt, bool read_only)
+{
+	Node *statement = pstmt->utilityStmt;
+
+	if (IsA(statement, CopyStmt))
+		return adjust_copy(pstmt, read_only);
+	if (IsA(statement, AlterEnumStmt) &&
+		castNode(AlterEnumStmt, statement)->oldVal != NULL)
+		check_renamed_value(castNode(AlterEnumStmt, statement));
+	return pstmt;
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 				ProcessUtilityContext context, ParamListInfo params,
 				QueryEnvironment *environment, DestReceiver *dest,
 				QueryCompletion *completion)
 {
-	if (IsA(pstmt->utilityStmt, CopyStmt))
-		pstmt = adjust_copy(pstmt, read_only);
-	else if (IsA(pstmt->utilityStmt, AlterEnumStmt) &&
-			 ((AlterEnumStmt *) pstmt->utilityStmt)->oldVal != NULL)
-		check_renamed_value((AlterEnumStmt *) pstmt->utilityStmt);
+	DcPartitionWork work = dc_partition_before(pstmt->utilityStmt);
+
+	pstmt = adjust(pstmt, read_only);
 	next_hook(pstmt, query, read_only, context, params, environment, dest,
 			  completion);
+	dc_partition_after(&work);
 }
 
 void

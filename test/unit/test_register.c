@@ -435,6 +435,47 @@ test_undecided(void)
 	   "a late reply changes nothing");
 }
 
+static DcListChange
+command_of(uint32_t id, uint64_t number)
+{
+	return (DcListChange){.kind = DC_CHANGE_COMMAND,
+						  .node_id = id,
+						  .number = number,
+						  .command = dc_hlc_make(number, id)};
+}
+
+/* A list names its last command only. */
+static void
+test_overtaken(void)
+{
+	static DcProposer slow;
+	DcListChange wanted = command_of(1, 1);
+	const DcRegisterRequest *asked;
+	uint32_t to;
+
+	cluster(3);
+	dc_proposer_begin(&proposer, &reg[1], 0, &wanted, 5, DEADLINE);
+	while (proposer.state != DC_PROPOSER_ACCEPTING)
+		turn(1);
+	for (uint32_t i = 0; i < 2; i++)
+	{
+		asked = dc_proposer_send(&proposer, &to);
+		(void) call(to, asked); /* the reply is lost */
+	}
+	slow = proposer;
+	ok(propose(2, command_of(2, 1), 0) == DC_NOT_ALLOWED &&
+		   reg[2].list.commands == 1 && reg[2].list.command == wanted.command,
+	   "of two commands of one number the accepted one is completed");
+	ok(propose(2, command_of(2, 2), 0) == DC_OK && reg[3].list.commands == 2,
+	   "... and another one follows");
+	proposer = slow;
+	drive(1);
+	ok(proposer.status == DC_UNDECIDED,
+	   "whoever was overtaken does not know what became of a command");
+	ok(propose(1, command_of(1, 2), 0) == DC_NOT_ALLOWED,
+	   "... unless nobody was asked to accept it");
+}
+
 /* ---- lives ---------------------------------------------------------------- */
 
 static void
@@ -694,7 +735,7 @@ test_largest(void)
 
 #ifdef DC_CANARIES
 static void
-without(unsigned rule, void (*test)(void), const char *what)
+without(uint64_t rule, void (*test)(void), const char *what)
 {
 	unsigned claims = tap_claims;
 	unsigned failures = tap_failures;
@@ -727,6 +768,9 @@ test_canaries(void)
 	without(DC_CANARY_REG_ABANDON, test_lineages, "a group gives way");
 	without(DC_CANARY_REG_ALONE, test_alone, "a new lone life goes on");
 	without(DC_CANARY_REG_MEMBER, test_lives, "everybody votes");
+	without(DC_CANARY_REG_OVERTAKEN, test_overtaken, "overtaken is undone");
+	without(DC_CANARY_REG_NUMBER, test_commands, "a command of any number");
+	without(DC_CANARY_REG_NAME, test_overtaken, "commands are not compared");
 #endif
 }
 
@@ -740,6 +784,7 @@ main(void)
 	test_completion();
 	test_highest();
 	test_undecided();
+	test_overtaken();
 	test_lives();
 	test_takeover_adopts();
 	test_lineages();

@@ -29,7 +29,8 @@ find(Sim *sim, const DcPosition *at)
 static bool
 equal(const Decided *decided, const DcMembers *list)
 {
-	if (decided->count != list->count)
+	if (decided->count != list->count || decided->commands != list->commands ||
+		decided->command != list->command)
 		return false;
 	for (uint32_t i = 0; i < list->count; i++)
 	{
@@ -54,12 +55,30 @@ entry_of(const Decided *decided, uint32_t id)
 	return (DcMember){.node_id = id, .state = DC_MEMBER_ABSENT};
 }
 
-/* One entry differs, and goes where the drawing in members.h lets it go. */
+/* One more command, by another name than the last one's. */
+static bool
+is_next_command(const Decided *before, const Decided *after)
+{
+	return after->commands == before->commands + 1 &&
+		   after->command != DC_HLC_NONE && after->command != before->command;
+}
+
+/*
+ * One entry differs, and goes where the drawing in members.h lets it go; or
+ * none, and there is one more command.
+ */
 static bool
 follows(const Decided *before, const Decided *after)
 {
 	uint32_t changes = 0;
 
+	if (after->commands != before->commands ||
+		after->command != before->command)
+	{
+		if (!is_next_command(before, after))
+			return false;
+		changes++;
+	}
 	for (uint32_t id = 1; id <= NODES_MAX; id++)
 	{
 		DcMember was = entry_of(before, id);
@@ -143,6 +162,49 @@ check_accepted(Sim *sim, uint32_t id, const DcRegisterRequest *request)
 	*accepted = (Accepted){request->at, request->ballot, digest, 1u << id};
 }
 
+/* ---- commands ------------------------------------------------------------- */
+
+static bool
+is_undone(const Sim *sim, DcHlc command)
+{
+	for (uint32_t i = 0; i < sim->undone_count; i++)
+	{
+		if (sim->undone[i] == command)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What its proposer says of a command is kept: done is done, and who heard that
+ * it failed may have rolled it back.
+ */
+void
+check_outcome(Sim *sim, const DcProposer *p)
+{
+	const DcMembers *list = &p->request.list;
+
+	if (p->change.kind != DC_CHANGE_COMMAND || p->survivors != NULL ||
+		p->status == DC_UNDECIDED)
+		return;
+	if (p->status == DC_OK)
+	{
+		if (list->commands != p->change.number ||
+			list->command != p->change.command)
+			fail(sim, "command %llu is done, and not in its list",
+				 (unsigned long long) p->change.number);
+		return;
+	}
+	if (sim->undone_count < UNDONE_MAX)
+		sim->undone[sim->undone_count++] = p->change.command;
+	for (uint32_t i = 0; i < sim->decided_count; i++)
+	{
+		if (sim->decided[i].command == p->change.command)
+			fail(sim, "command %llu failed, and was decided",
+				 (unsigned long long) p->change.number);
+	}
+}
+
 /* ---- decided lists -------------------------------------------------------- */
 
 static void
@@ -163,6 +225,11 @@ check_neighbours(Sim *sim, const Decided *decided, const DcMembers *list,
 	if (other == NULL && !forced && at.epoch > 0)
 		fail(sim, "list %llu follows one that nobody decided",
 			 (unsigned long long) decided->at.epoch);
+	if (other != NULL && decided->commands != other->commands)
+		sim->stats.commands++;
+	if (is_undone(sim, decided->command))
+		fail(sim, "list %llu names a command that failed",
+			 (unsigned long long) decided->at.epoch);
 }
 
 void
@@ -182,6 +249,8 @@ check_decided(Sim *sim, const DcPosition *at, const DcMembers *list,
 		return;
 	decided = &sim->decided[sim->decided_count++];
 	decided->at = *at;
+	decided->commands = list->commands;
+	decided->command = list->command;
 	decided->count = list->count;
 	memcpy(decided->list, list->at, sizeof(DcMember) * list->count);
 	sim->stats.decided++;

@@ -52,13 +52,24 @@ static const Scenario scenarios[] = {
 	 2,
 	 {{.kind = DC_CHANGE_ADMIT, .node_id = 4, .incarnation = 1},
 	  {.kind = DC_CHANGE_ADMIT, .node_id = 5, .incarnation = 1}}},
+	{3,
+	 1,
+	 {{.kind = DC_CHANGE_COMMAND, .node_id = 1, .number = 1, .command = 1025},
+	  {.kind = DC_CHANGE_COMMAND, .node_id = 2, .number = 1, .command = 1026}}},
+	{3,
+	 1,
+	 {{.kind = DC_CHANGE_COMMAND, .node_id = 1, .number = 1, .command = 1025},
+	  {.kind = DC_CHANGE_FENCE, .node_id = 1, .incarnation = 1}}},
 };
 
 const char *const explore_names[] = {"two admissions, one ballot each",
 									 "an admission and a fence",
 									 "among two members, two ballots each",
-									 "two admissions, two ballots each"};
+									 "two admissions, two ballots each",
+									 "two commands of one number",
+									 "a command and a fence of its node"};
 const uint32_t explore_count = sizeof(scenarios) / sizeof(scenarios[0]);
+const uint32_t explore_commands = 4;
 
 /* A request in flight, with the lists that it bears. */
 typedef struct Flight
@@ -68,6 +79,8 @@ typedef struct Flight
 	DcPosition at;
 	DcHlc ballot;
 	uint32_t count[2];
+	uint64_t commands[2];
+	DcHlc command[2];
 	DcMember list[2][LIST_MAX];
 } Flight;
 
@@ -121,7 +134,7 @@ write_proposer(DcWriter *w, const DcProposer *p)
 {
 	dc_write_u8(w, (uint8_t) p->state);
 	dc_write_u8(w, (uint8_t) (p->own | p->risked << 1 | p->already << 2 |
-							  p->moved << 3));
+							  p->moved << 3 | p->unclear << 4));
 	dc_write_u64(w, p->above);
 	dc_register_request_encode(w, &p->request);
 	dc_write_u64(w, p->best_ballot);
@@ -155,6 +168,8 @@ hash_state(const State *state)
 				continue;
 			dc_write_u64(&w, flight->ballot);
 			dc_write_u64(&w, flight->at.epoch);
+			dc_write_u64(&w, flight->command[0]);
+			dc_write_u64(&w, flight->command[1]);
 			for (uint32_t k = 0; k < 2 * LIST_MAX; k++)
 			{
 				const DcMember *member = &flight->list[0][0] + k;
@@ -196,6 +211,15 @@ note_decided(State *state, const DcPosition *at, const DcMembers *list)
 	*decided = digest;
 }
 
+/* Of a command that its proposer gave up for certain. */
+static bool
+is_undone(const DcProposer *p, const DcRegister *reg)
+{
+	return p->change.kind == DC_CHANGE_COMMAND && dc_proposer_done(p) &&
+		   p->status != DC_OK && p->status != DC_UNDECIDED &&
+		   reg->list.command == p->change.command;
+}
+
 static void
 check_state(State *state)
 {
@@ -208,6 +232,11 @@ check_state(State *state)
 		if (dc_proposer_done(&state->proposer[i]) &&
 			state->proposer[i].status == DC_SPLIT)
 			wrong = "a member has another list";
+		for (uint32_t j = 0; j < scenario->members; j++)
+		{
+			if (is_undone(&state->proposer[i], &state->reg[j]))
+				wrong = "a command failed, and was decided";
+		}
 	}
 }
 
@@ -219,6 +248,17 @@ put_list(Flight *flight, uint32_t which, const DcMembers *list)
 	memset(flight->list[which], 0, sizeof(flight->list[which]));
 	memcpy(flight->list[which], list->at, sizeof(DcMember) * list->count);
 	flight->count[which] = list->count;
+	flight->commands[which] = list->commands;
+	flight->command[which] = list->command;
+}
+
+static void
+get_list(const Flight *flight, uint32_t which, DcMembers *list)
+{
+	list->count = flight->count[which];
+	list->commands = flight->commands[which];
+	list->command = flight->command[which];
+	memcpy(list->at, flight->list[which], sizeof(DcMember) * list->count);
 }
 
 static void
@@ -236,8 +276,6 @@ send_to(State *state, uint32_t proposer, const DcRegisterRequest *asked,
 		flight->at = asked->at;
 		flight->ballot = asked->ballot;
 		put_list(flight, 0, &asked->list);
-		memset(flight->list[1], 0, sizeof(flight->list[1]));
-		flight->count[1] = 0;
 		if (asked->kind == DC_REGISTER_ACCEPT)
 			put_list(flight, 1, &asked->value);
 	}
@@ -291,12 +329,8 @@ deliver(State *state, uint32_t proposer, const Flight *flight, uint32_t to,
 	request.kind = flight->kind;
 	request.at = flight->at;
 	request.ballot = flight->ballot;
-	request.list.count = flight->count[0];
-	memcpy(request.list.at, flight->list[0],
-		   sizeof(DcMember) * flight->count[0]);
-	request.value.count = flight->count[1];
-	memcpy(request.value.at, flight->list[1],
-		   sizeof(DcMember) * flight->count[1]);
+	get_list(flight, 0, &request.list);
+	get_list(flight, 1, &request.value);
 	(void) dc_register_answer(&state->reg[to - 1], &request, &reply);
 	if (answered)
 	{

@@ -38,15 +38,15 @@ static const Canary canaries[] = {
 	{"promise-durable", 0, DEFECT_PROMISE, PROFILE_DIRECTED + 2,
 	 "a promise is forgotten in a crash", 1},
 	{"accept-durable", 0, DEFECT_ACCEPT, PROFILE_DUEL,
-	 "what was accepted is forgotten in a crash", 6},
+	 "what was accepted is forgotten in a crash", 3},
 	{"ballot", 0, DEFECT_BALLOT, PROFILE_DUEL,
-	 "a ballot is drawn again after a crash", 3367},
+	 "a ballot is drawn again after a crash", 21186},
 	{"promise", DC_CANARY_REG_PROMISE, DEFECT_NONE, PROFILE_ANY,
 	 "a list is accepted below the promise", 1},
 	{"value", DC_CANARY_REG_VALUE, DEFECT_NONE, PROFILE_ANY,
-	 "phase 1 ignores accepted lists", 2},
+	 "phase 1 ignores accepted lists", 14},
 	{"highest", DC_CANARY_REG_HIGHEST, DEFECT_NONE, PROFILE_DUEL,
-	 "the least ballot's list is chosen", 616},
+	 "the least ballot's list is chosen", 332},
 	{"half", DC_CANARY_REG_HALF, DEFECT_NONE, PROFILE_ANY,
 	 "half of the members decide", 1},
 	{"next", DC_CANARY_REG_NEXT, DEFECT_NONE, PROFILE_ANY,
@@ -58,23 +58,29 @@ static const Canary canaries[] = {
 	{"clear", DC_CANARY_REG_CLEAR, DEFECT_NONE, PROFILE_ANY,
 	 "votes of the former list are kept", 1},
 	{"behind", DC_CANARY_REG_BEHIND, DEFECT_NONE, PROFILE_DUEL,
-	 "one that is ahead votes on an older list's successor", 421},
+	 "one that is ahead votes on an older list's successor", 1343},
 	{"restored", 0, DEFECT_LIFE, PROFILE_LIVES,
-	 "a restored disk keeps its incarnation", 3},
+	 "a restored disk keeps its incarnation", 20},
 	{"life", DC_CANARY_REG_LIFE, DEFECT_NONE, PROFILE_LIVES,
-	 "a new life votes for the old one", 3},
+	 "a new life votes for the old one", 23},
 	{"takeover-some", DC_CANARY_REG_SOME, DEFECT_NONE, PROFILE_LIVES,
-	 "a new life among three takes over with some promises", 955},
+	 "a new life among three takes over with some promises", 891},
 	{"takeover-all", DC_CANARY_REG_TAKEOVER, DEFECT_NONE, PROFILE_DIRECTED + 1,
 	 "a new life among three takes over with all promises", 1},
 	{"takeover-look", 0, DEFECT_PEEK, PROFILE_DIRECTED,
 	 "a new life among two takes over without a promise", 1},
 	{"alone", DC_CANARY_REG_ALONE, DEFECT_NONE, PROFILE_LONE,
-	 "a restored lone node goes on in its lineage", 50},
+	 "a restored lone node goes on in its lineage", 79},
 	{"abandon", DC_CANARY_REG_ABANDON, DEFECT_NONE, PROFILE_LONE,
-	 "a group leaves its lineage", 116},
+	 "a group leaves its lineage", 174},
 	{"generation", DC_CANARY_REG_GENERATION, DEFECT_NONE, PROFILE_FORCED,
-	 "generations of forced recoveries are counted", 23},
+	 "generations of forced recoveries are counted", 1970},
+	{"overtaken", DC_CANARY_REG_OVERTAKEN, DEFECT_NONE, PROFILE_ANY,
+	 "a command that others overtook is called undone", 296},
+	{"number", DC_CANARY_REG_NUMBER, DEFECT_NONE, PROFILE_ANY,
+	 "a command is given a number that is taken", 13},
+	{"name", DC_CANARY_REG_NAME, DEFECT_NONE, PROFILE_ANY,
+	 "lists are equal, whatever their commands", 187},
 };
 #define CANARIES (sizeof(canaries) / sizeof(canaries[0]))
 
@@ -191,10 +197,12 @@ print_stats(const Stats *s, double took)
 	printf("# %llu runs, %llu steps, %llu messages, %.0f messages/s\n",
 		   NUMBER(s->runs), NUMBER(s->steps), NUMBER(s->messages),
 		   (double) s->messages / took);
-	printf("# %llu lists decided; of changes %llu done (%llu already), %llu "
-		   "without a majority, %llu open, %llu outvoted\n",
-		   NUMBER(s->decided), NUMBER(s->completed), NUMBER(s->already),
-		   NUMBER(s->none), NUMBER(s->undecided), NUMBER(s->refused));
+	printf("# %llu lists decided, %llu of them by a command; of changes %llu "
+		   "done (%llu already), %llu without a majority, %llu open, %llu "
+		   "outvoted\n",
+		   NUMBER(s->decided), NUMBER(s->commands), NUMBER(s->completed),
+		   NUMBER(s->already), NUMBER(s->none), NUMBER(s->undecided),
+		   NUMBER(s->refused));
 	printf("# %llu times calm, %llu lineages recovered in it\n",
 		   NUMBER(s->liveness), NUMBER(s->forced_at_end));
 	for (int i = 0; i < FAULTS; i++)
@@ -238,14 +246,19 @@ check_orders_noticed(void)
 	{
 		const char *failure = "";
 		char text[120];
+		uint32_t scenario;
 		bool all;
 
 		if ((canaries[i].canary & (DC_CANARY_REG_PROMISE | DC_CANARY_REG_VALUE |
-								   DC_CANARY_REG_HALF)) == 0)
+								   DC_CANARY_REG_HALF | DC_CANARY_REG_NAME)) ==
+			0)
 			continue;
+		scenario =
+			canaries[i].canary == DC_CANARY_REG_NAME ? explore_commands : 0;
 		dc_canaries = canaries[i].canary;
 		snprintf(text, sizeof(text), "noticed that %s", canaries[i].claim);
-		claim(explore(0, 20000, &all, &failure) == 0, "every order", text);
+		claim(explore(scenario, 20000, &all, &failure) == 0, "every order",
+			  text);
 		dc_canaries = 0;
 	}
 }
@@ -263,6 +276,7 @@ check(double budget)
 		report_failure(NULL, seed);
 	print_stats(&sim->stats, seconds() - start);
 	claim(every_fault(&sim->stats), "faults", "every class was drawn");
+	claim(sim->stats.commands > 0, "commands", "some were decided");
 	seed = 0;
 	for (uint32_t i = 0; i < directed_count; i++)
 	{
@@ -270,7 +284,7 @@ check(double budget)
 			seed = i + 1;
 	}
 	claim(seed == 0, "directed", "one list under every schedule");
-	check_orders(20000);
+	check_orders(21000);
 	check_orders_noticed();
 	for (size_t i = 0; i < CANARIES; i++)
 	{

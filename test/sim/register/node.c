@@ -106,6 +106,16 @@ node_restore(Sim *sim, uint32_t id, bool wipe)
 
 /* ---- proposing ------------------------------------------------------------ */
 
+/* A stamp of its clock. */
+DcHlc
+node_stamp(Sim *sim, uint32_t id)
+{
+	Node *node = &sim->node[id];
+
+	node->last = dc_hlc_next(node->last, sim->now_us + node->skew_us, id);
+	return node->last;
+}
+
 static DcHlc
 draw(Sim *sim, Node *node, uint32_t id)
 {
@@ -115,9 +125,8 @@ draw(Sim *sim, Node *node, uint32_t id)
 		return node->drawn;
 	}
 	node->last = dc_hlc_observe(node->last, node->proposer.above);
-	node->last = dc_hlc_next(node->last, sim->now_us + node->skew_us, id);
-	node->drawn = node->last;
-	return node->last;
+	node->drawn = node_stamp(sim, id);
+	return node->drawn;
 }
 
 /* The list that a proposer stands on is decided. */
@@ -143,6 +152,7 @@ look_at_proposer(Sim *sim, uint32_t id)
 	sim->stats.undecided += p->status == DC_UNDECIDED;
 	sim->stats.none += p->status == DC_NO_MAJORITY;
 	sim->stats.refused += p->status == DC_OUTVOTED;
+	check_outcome(sim, p);
 	/* it was admitted and fenced again without knowing */
 	if (p->status == DC_NOT_ALLOWED && p->change.node_id == id &&
 		p->change.kind == DC_CHANGE_ADMIT)
@@ -218,11 +228,15 @@ void
 node_propose(Sim *sim, uint32_t id, uint32_t via, DcListChange change,
 			 uint64_t deadline_us)
 {
-	static const char *const names[] = {"admit", "fence", "remove"};
+	static const char *const names[] = {"admit", "fence", "remove", "command"};
 	Node *node = &sim->node[id];
 
 	say(sim, "node %u: %s %u.%llu, via %u", id, names[change.kind],
-		change.node_id, (unsigned long long) change.incarnation, via);
+		change.node_id,
+		(unsigned long long) (change.kind == DC_CHANGE_COMMAND ?
+								  change.number :
+								  change.incarnation),
+		via);
 	dc_proposer_begin(&node->proposer, &node->memory, via, &change,
 					  rng_next(&sim->rng), deadline_us);
 	node->proposing = true;

@@ -27,6 +27,7 @@
 #define BYTES_MAX    320 /* a reply with two lists of NODES_MAX members */
 #define DECIDED_MAX  1024
 #define ACCEPTED_MAX 2048
+#define UNDONE_MAX   256
 
 /* What is left out on the simulator's side; the rest are canaries. */
 typedef enum Defect
@@ -99,6 +100,8 @@ typedef struct Node
 typedef struct Decided
 {
 	DcPosition at;
+	uint64_t commands;
+	DcHlc command;
 	uint32_t count;
 	DcMember list[NODES_MAX];
 } Decided;
@@ -114,8 +117,8 @@ typedef struct Accepted
 
 typedef struct Stats
 {
-	uint64_t runs, steps, messages, decided, completed, already, refused,
-		undecided, none, liveness, forced_at_end;
+	uint64_t runs, steps, messages, decided, commands, completed, already,
+		refused, undecided, none, liveness, forced_at_end;
 	uint64_t fault[FAULTS];
 } Stats;
 
@@ -131,6 +134,7 @@ typedef struct Sim
 	uint32_t restores;      /* per mille of the starts after a crash */
 	uint32_t troubles;      /* of about a thousand steps */
 	uint32_t eager;         /* per mille of the steps: a proposal begins */
+	uint32_t commands;      /* per mille of the proposals */
 	uint32_t forces;        /* left */
 	Defect defect;
 	Profile profile;
@@ -141,6 +145,8 @@ typedef struct Sim
 	uint32_t decided_count;
 	Accepted accepted[ACCEPTED_MAX];
 	uint32_t accepted_count;
+	DcHlc undone[UNDONE_MAX]; /* commands that certainly failed */
+	uint32_t undone_count;
 	Stats stats;
 } Sim;
 
@@ -171,6 +177,7 @@ void node_force(Sim *sim, uint32_t id, const uint32_t *survivors,
 				uint32_t count, uint64_t deadline_us);
 void node_pump(Sim *sim, uint32_t id);
 void node_timeout(Sim *sim, uint32_t id);
+DcHlc node_stamp(Sim *sim, uint32_t id);
 void node_look(Sim *sim, uint32_t id, uint32_t other);
 
 /* check.c */
@@ -178,6 +185,7 @@ void check_decided(Sim *sim, const DcPosition *at, const DcMembers *list,
 				   bool forced);
 void check_register(Sim *sim, uint32_t id, const DcRegister *before);
 void check_accepted(Sim *sim, uint32_t id, const DcRegisterRequest *request);
+void check_outcome(Sim *sim, const DcProposer *p);
 bool check_settled(Sim *sim, char *why, size_t size);
 bool check_quorate(Sim *sim, uint32_t newest);
 
@@ -193,5 +201,6 @@ uint64_t explore(uint32_t scenario, uint64_t states_max, bool *all,
 				 const char **failure);
 extern const char *const explore_names[];
 extern const uint32_t explore_count;
+extern const uint32_t explore_commands; /* one with two commands */
 
 #endif

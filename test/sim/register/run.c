@@ -98,6 +98,7 @@ draw_knobs(Sim *sim)
 		sim->restores = 600;
 	if (sim->profile == PROFILE_FORCED)
 		sim->forces = 3;
+	sim->commands = chance(sim, 700) ? rng_below(&sim->rng, 700) : 0;
 	sim->eager = 70;
 	sim->troubles = 25;
 	if (sim->profile == PROFILE_DUEL)
@@ -132,6 +133,16 @@ random_change(Sim *sim, uint32_t id)
 	return change;
 }
 
+/* By the list that the node knows, which may be an old one. */
+static DcListChange
+next_command(Sim *sim, uint32_t id)
+{
+	return (DcListChange){.kind = DC_CHANGE_COMMAND,
+						  .node_id = id,
+						  .number = sim->node[id].memory.list.commands + 1,
+						  .command = node_stamp(sim, id)};
+}
+
 /* Who is out wants in, as a new life if it was fenced as this one. */
 static DcListChange
 admission(Sim *sim, uint32_t id)
@@ -155,7 +166,9 @@ propose(Sim *sim, uint32_t id)
 
 	if (sim->node[id].proposing)
 		return;
-	if (dc_register_member(&sim->node[id].memory))
+	if (!sim->node[id].memory.adrift && chance(sim, sim->commands))
+		change = next_command(sim, id);
+	else if (dc_register_member(&sim->node[id].memory))
 		change = random_change(sim, id);
 	else
 		change = admission(sim, id);
@@ -370,6 +383,7 @@ run(Sim *sim, uint64_t seed, Defect defect, Profile profile, bool trace)
 	sim->failure[0] = '\0';
 	sim->decided_count = 0;
 	sim->accepted_count = 0;
+	sim->undone_count = 0;
 	net_clear(sim);
 	net_heal(sim);
 	sim->stats.runs++;
