@@ -107,7 +107,14 @@ CREATE TABLE datacake.vector (
     source integer PRIMARY KEY,
     watermark datacake.hlc NOT NULL
 ) WITH (fillfactor = 10);
-COMMENT ON TABLE datacake.vector IS 'for each source, the stamp up to which this node durably has everything; lags behind memory';
+COMMENT ON TABLE datacake.vector IS 'for each source, the stamp up to which this node durably has everything, but for what datacake.debt names; lags behind memory';
+
+CREATE TABLE datacake.debt (
+    source integer NOT NULL,
+    donor integer NOT NULL,
+    stamp datacake.hlc NOT NULL
+);
+COMMENT ON TABLE datacake.debt IS 'what the watermarks of datacake.vector take for granted and a source has yet to send: versions up to this stamp, by which it overwrote rows that the donor therefore left out of a catch-up';
 
 CREATE TABLE datacake.tombstone (
     keyspace bigint NOT NULL,
@@ -698,7 +705,7 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
     TO PUBLIC;
 GRANT SELECT ON datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.progress, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
-    datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector TO datacake_reader, datacake_admin;
+    datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector, datacake.debt TO datacake_reader, datacake_admin;
 GRANT SELECT ON datacake.ddl_log TO datacake_admin;
 GRANT EXECUTE ON FUNCTION datacake.horizon(), datacake.epoch(), datacake.show_members(), datacake.show_nodes(), datacake.show_peers(), datacake.show_progress(), datacake.show_keyspaces(), datacake.show_workers(),
     datacake.show_counters(), datacake.wait_for_nodes(integer, interval) TO datacake_reader, datacake_admin;

@@ -14,31 +14,24 @@
  *
  * A catch-up leaves to third nodes what they send themselves.  If one of them
  * overwrote a row of such a batch, the peer has neither the row nor, maybe, the
- * newer one.  So the catch-up counts when the peer's own vector covers whatever
- * was left to others: then it has all of these rows, or newer ones.
+ * newer one.  So the catch-up counts when the peer says that it is settled
+ * (debts.h): then it has all of these rows, or newer ones.
  *
  * Pure state.  All zero bytes: nothing is known to be flushed.
  */
 #ifndef DC_ACKED_H
 #define DC_ACKED_H
 
-#include "vv.h"
-
-/* A catch-up that was sent. */
-typedef struct DcAckedLater
-{
-	uint64_t number; /* its own; 0: there is none */
-	uint64_t head;
-	bool flushed; /* it was acknowledged */
-	DcVv left;    /* of each source, up to here was left to it */
-} DcAckedLater;
+#include <stdint.h>
 
 typedef struct DcAcked
 {
 	uint64_t position; /* every number below is flushed there */
 	uint64_t from;     /* of the last run of batches, flushed as well */
 	uint64_t next;
-	DcAckedLater later[2]; /* one that is acknowledged, and the one after it */
+	uint64_t number; /* of the last catch-up that was sent; 0: none */
+	uint64_t head;   /* it covers all numbers below */
+	uint64_t taken;  /* covered by one that is acknowledged */
 } DcAcked;
 
 /* The batches [first, next) were acknowledged. */
@@ -46,15 +39,17 @@ void dc_acked_batches(DcAcked *acked, uint64_t first, uint64_t next);
 
 /*
  * A catch-up was sent to its end: it covers all publish numbers below `head`,
- * but for what was `left` to others.  It says all that earlier ones say.
+ * but for what it left to others.  It says all that earlier ones say.
  */
-void dc_acked_catchup_sent(DcAcked *acked, uint64_t number, uint64_t head,
-						   const DcVv *left);
+void dc_acked_catchup_sent(DcAcked *acked, uint64_t number, uint64_t head);
 
 /* That catch-up was acknowledged. */
 void dc_acked_catchup(DcAcked *acked, uint64_t number);
 
-/* What the peer has of others, as it says with each ack. */
-void dc_acked_vector(DcAcked *acked, const DcVv *peer);
+/* The peer says, with that ack or a later one, that it is settled. */
+void dc_acked_settled(DcAcked *acked);
+
+/* The session ended: what the peer says from now on may be of another life. */
+void dc_acked_lost(DcAcked *acked);
 
 #endif

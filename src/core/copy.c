@@ -173,6 +173,7 @@ dc_copy_answer_encode(DcWriter *w, const DcCopyAnswer *answer)
 			break;
 		case DC_COPY_END:
 			dc_vv_encode(w, &answer->vector);
+			dc_write_string(w, answer->debts.data, answer->debts.length);
 			dc_horizon_encode(w, &answer->horizon);
 			break;
 	}
@@ -209,6 +210,10 @@ dc_copy_answer_decode(const void *data, size_t length, DcCopyAnswer *answer)
 			break;
 		case DC_COPY_END:
 			dc_vv_decode(&r, &answer->vector);
+			answer->debts = dc_read_string(&r, SIZE_MAX);
+			if (r.status == DC_OK &&
+				dc_debts_decode(answer->debts, NULL) != DC_OK)
+				dc_reader_fail(&r, DC_MALFORMED);
 			dc_horizon_decode(&r, &answer->horizon);
 			return dc_reader_finish(&r);
 	}

@@ -6,7 +6,7 @@
  *	WAITING  keyspace | key                   --> key, empty: that was all | parts
  *	ROWS     keyspace | place                 --> place | done | rows | parts
  *	CHANGED  first u8, 1: vector              --> done | rows | parts
- *	END      -                                --> vector | horizon
+ *	END      -                                --> vector | debts | horizon
  *
  *	keyspaces = varint n | n x (id u64 | rows varint)      ascending ids
  *	place     = file u32 | block u32 | offset u16          of the next row
@@ -72,6 +72,7 @@ typedef struct DcCopyAnswer
 	DcCopyPlace place;
 	bool done;
 	uint32_t rows;
+	DcSlice debts; /* END: that go with the vector; well formed (debts.h) */
 	DcHorizon horizon;
 	DcSlice parts; /* the rest of the answer */
 } DcCopyAnswer;

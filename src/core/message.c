@@ -17,6 +17,14 @@ enum
 	WELCOME_FLAGS_END = 32
 };
 
+/* Flags of an ack. */
+enum
+{
+	ACK_UNCHANGED = 1,
+	ACK_SETTLED = 2,
+	ACK_FLAGS_END = 4
+};
+
 static void
 begin(DcWriter *w, char letter)
 {
@@ -53,16 +61,6 @@ read_stamp(DcReader *r)
 	if (stamp > DC_HLC_MAX)
 		dc_reader_fail(r, DC_MALFORMED);
 	return r->status == DC_OK ? stamp : DC_HLC_NONE;
-}
-
-static bool
-read_bool(DcReader *r)
-{
-	uint8_t value = dc_read_u8(r);
-
-	if (value > 1)
-		dc_reader_fail(r, DC_MALFORMED);
-	return value == 1;
 }
 
 static void
@@ -247,7 +245,8 @@ dc_ack_encode(DcWriter *w, const DcAck *ack)
 	dc_write_u32(w, ack->applied);
 	dc_write_u32(w, ack->stale);
 	dc_write_u32(w, ack->waiting);
-	dc_write_u8(w, ack->unchanged);
+	dc_write_u8(w, (uint8_t) ((ack->unchanged ? ACK_UNCHANGED : 0) |
+							  (ack->settled ? ACK_SETTLED : 0)));
 	if (ack->unchanged)
 		return;
 	dc_vv_encode(w, &ack->vector);
@@ -258,13 +257,18 @@ DcStatus
 dc_ack_decode(const void *data, size_t length, DcAck *ack)
 {
 	DcReader r;
+	uint8_t flags;
 
 	dc_reader_init(&r, data, length);
 	read_begin(&r, 'A');
 	ack->applied = dc_read_u32(&r);
 	ack->stale = dc_read_u32(&r);
 	ack->waiting = dc_read_u32(&r);
-	ack->unchanged = read_bool(&r);
+	flags = dc_read_u8(&r);
+	if (flags >= ACK_FLAGS_END)
+		dc_reader_fail(&r, DC_MALFORMED);
+	ack->unchanged = (flags & ACK_UNCHANGED) != 0;
+	ack->settled = (flags & ACK_SETTLED) != 0;
 	if (!ack->unchanged)
 	{
 		dc_vv_decode(&r, &ack->vector);
@@ -296,11 +300,17 @@ dc_call_segment(DcWriter *w, DcHlc from, DcHlc to)
 
 void
 dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
-			  const DcHorizon *horizon)
+			  const DcDebts *debts, const DcHorizon *horizon)
 {
+	DcWriter count;
+
+	dc_writer_init(&count, NULL, 0);
+	dc_debts_encode(&count, debts);
 	dc_write_u8(w, DC_PART_ADOPT);
 	dc_vv_encode(w, base);
 	dc_vv_encode(w, donor);
+	dc_write_varint(w, count.length);
+	dc_debts_encode(w, debts);
 	dc_horizon_encode(w, horizon);
 }
 
@@ -321,6 +331,16 @@ void
 dc_call_read_begin(DcReader *r)
 {
 	read_begin(r, 'C');
+}
+
+static DcSlice
+read_debts(DcReader *r)
+{
+	DcSlice debts = dc_read_string(r, SIZE_MAX);
+
+	if (r->status == DC_OK && dc_debts_decode(debts, NULL) != DC_OK)
+		dc_reader_fail(r, DC_MALFORMED);
+	return debts;
 }
 
 bool
@@ -347,6 +367,7 @@ dc_call_read_part(DcReader *r, DcPart *part)
 		case DC_PART_ADOPT:
 			dc_vv_decode(r, &part->base);
 			dc_vv_decode(r, &part->donor);
+			part->debts = read_debts(r);
 			dc_horizon_decode(r, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:

@@ -7,7 +7,7 @@
  *	welcome  'W'  node | incarnation | session | nonce | vector | incoming
  *	              | flags | before | clock | horizon | position | members
  *	call     'C'  { part } ... 0
- *	ack      'A'  applied | stale | waiting | vector | incoming
+ *	ack      'A'  applied | stale | waiting | flags | vector | incoming
  *
  *	request  'S'  role | flags | depth | service | payload
  *	result   's'  flags | value
@@ -15,7 +15,7 @@
  *	part     1 batch:    string, changes of whole transactions
  *	         2 catch-up: string, changes found by a scan
  *	         3 segment:  from u64 | to u64      (R4)
- *	         4 adopt:    base vector | donor vector | horizon   (R6)
+ *	         4 adopt:    base vector | donor vector | debts | horizon   (R6)
  *	         5 members:  position | list (R10)
  *
  * Each starts with the version of the wire format and its letter: a hello with
@@ -30,6 +30,7 @@
 #ifndef DC_MESSAGE_H
 #define DC_MESSAGE_H
 
+#include "debts.h"
 #include "register.h"
 
 #define DC_NONCE_BYTES        16
@@ -84,6 +85,7 @@ typedef struct DcAck
 	uint32_t applied;
 	uint32_t stale;
 	uint32_t waiting; /* went to the quarantine */
+	bool settled;     /* it has all that its vector claims (debts.h) */
 	bool unchanged;   /* what follows is as last said in this session */
 	DcVv vector;
 	bool incoming[DC_NODE_IDS];
@@ -108,6 +110,7 @@ typedef struct DcPart
 	DcHlc to;
 	DcVv base;
 	DcVv donor;
+	DcSlice debts; /* well formed */
 	DcHorizon horizon;
 	DcPosition at;
 	DcMembers members;
@@ -133,7 +136,7 @@ void dc_call_batch(DcWriter *w, DcPartKind kind, const void *data,
 				   size_t length);
 void dc_call_segment(DcWriter *w, DcHlc from, DcHlc to);
 void dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
-				   const DcHorizon *horizon);
+				   const DcDebts *debts, const DcHorizon *horizon);
 void dc_call_members(DcWriter *w, const DcPosition *at,
 					 const DcMembers *members);
 void dc_call_end(DcWriter *w);

@@ -26,7 +26,7 @@ dc_vv_includes(const DcVv *vv, const DcVv *other)
 	for (uint32_t id = 0; id < DC_NODE_IDS; id++)
 	{
 		if (vv->at[id] < other->at[id])
-			return false; /* not simulated: the checker finds nothing */
+			return false;
 	}
 	return true;
 }

@@ -71,7 +71,8 @@ struct DcCatchup
 	DcMetadataCursor cursor;
 	DcCatchupMark mark; /* everything before it was appended to a call */
 	bool scanned;       /* cursor is at the end */
-	bool floor_sent;    /* of this keyspace */
+	bool floor_sent;    /* of this keyspace, */
+	DcHlc floor;        /* ... and which */
 	List *again;
 	DcMapItem items[CHUNK_ITEMS];
 	int item_count;
@@ -333,7 +334,10 @@ send_chunk(Chunk *chunk)
 
 	catchup->again = NIL;
 	if (floor_is_due(catchup))
-		append_floor(chunk, dc_floor(chunk->slot));
+	{
+		catchup->floor = dc_floor(chunk->slot);
+		append_floor(chunk, catchup->floor);
+	}
 	foreach (cell, again)
 	{
 		Again *a = lfirst(cell);
@@ -513,7 +517,7 @@ scan_items(DcCatchup *catchup, int slot)
 
 /*
  * What died by the keyspace's floor is not sent, and the floor may be younger
- * than the one that was.
+ * than the one that was sent, if one was.
  */
 static void
 leave_floor(DcCatchup *catchup)
@@ -521,7 +525,8 @@ leave_floor(DcCatchup *catchup)
 	DcHlc floor = dc_floor(catchup->slots[catchup->at]);
 	DcHlc *left = &catchup->left.at[dc_hlc_node_id(floor)];
 
-	*left = Max(*left, floor);
+	if (floor != catchup->floor)
+		*left = Max(*left, floor);
 }
 
 /* Fills items; false: this keyspace has no more. */
@@ -552,6 +557,7 @@ find_items(DcCatchup *catchup)
 		catchup->at++;
 		catchup->scanned = false;
 		catchup->floor_sent = false;
+		catchup->floor = DC_HLC_NONE;
 		dc_metadata_scan_begin(&catchup->cursor);
 	}
 	return catchup->at < catchup->slot_count;

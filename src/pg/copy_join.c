@@ -446,7 +446,8 @@ adopt(Copy *copy)
 		return false;
 	dc_vv_init(base);
 	begin_transaction(true);
-	dc_vector_plan_adopt(0, &answer->vector, base, &answer->horizon);
+	dc_vector_plan_adopt(0, &answer->vector, base, answer->debts,
+						 &answer->horizon);
 	save_place(copy); /* so that something is committed, and flushed */
 	dc_transaction_commit(copy->context);
 	return true;

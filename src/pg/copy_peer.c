@@ -41,7 +41,8 @@ DC_SQL_FUNCTION(datacake_peer_copy);
 #define LATER_TRIES  250 /* then the copy is told that a table is locked */
 
 static DcCatchup *changed; /* the scan of this session, or NULL */
-static DcVv reached;       /* V, read before it */
+static DcVv reached;       /* V, read before it, */
+static DcDebts owed;       /* ... and what is owed below it */
 static bool scanned;       /* a scan was ended in this session */
 static bool counted;       /* this session is counted in copies_served */
 
@@ -138,7 +139,7 @@ begin_changed(const DcVv *above)
 	changed = NULL;
 	scanned = false;
 	dc_settling_await(); /* what the ranges showed has its entries by now */
-	dc_vector_read(&reached); /* R6: before the scan */
+	dc_vector_read_debts(&reached, &owed); /* R6: before the scan */
 	changed = dc_catchup_begin_changed(TopMemoryContext, above);
 }
 
@@ -170,12 +171,27 @@ copy_changed(const DcCopyQuestion *question, DcCopyAnswer *answer,
 	scanned = true;
 }
 
+static DcSlice
+debts_bytes(void)
+{
+	DcWriter w;
+	uint8 *bytes;
+
+	dc_writer_init(&w, NULL, 0);
+	dc_debts_encode(&w, &owed);
+	bytes = palloc(w.length);
+	dc_writer_init(&w, bytes, w.length);
+	dc_debts_encode(&w, &owed);
+	return (DcSlice){bytes, w.length};
+}
+
 static void
 end_copy(DcCopyAnswer *answer)
 {
 	if (!scanned)
 		dc_peer_refuse(DC_SESSION, "The scan of a copy was not ended.");
 	answer->vector = reached;
+	answer->debts = debts_bytes();
 	dc_standing_horizon(&answer->horizon);
 }
 

@@ -51,6 +51,7 @@ dc_link_close(DcLink *link, const char *reason)
 	link->detached = false;
 	link->later_at = 0;
 	dc_stream_lost(&link->stream);
+	dc_acked_lost(&link->acked);
 	link->retry_at =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), link->retry_ms);
 	link->retry_ms = Min(link->retry_ms * 2, DC_LINK_RETRY_MAX_MS);

@@ -98,7 +98,9 @@ dc_link_begin_catchup(DcLink *link)
 	above = MemoryContextAlloc(link->scratch, sizeof(DcVv));
 	/* before the vector: what is published by now was merged by now */
 	link->catchup_head = dc_queue_head();
-	dc_vector_read(own);
+	if (link->debts == NULL)
+		link->debts = MemoryContextAlloc(link->context, sizeof(DcDebts));
+	dc_vector_read_debts(own, link->debts);
 	link->partial = dc_standing_joining();
 	if (link->partial)
 		link->catchup_head = 0; /* nothing of its own takes part */
@@ -121,17 +123,25 @@ dc_link_begin_catchup(DcLink *link)
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }
 
-/* What was left to third nodes the peer must have before its ack counts. */
+/* What this node may not have, and what it left to third nodes. */
 static void
-await_others(DcLink *link, DcLinkMessage *draft)
+add_debts(DcLink *link)
 {
-	DcVv *left = MemoryContextAlloc(link->scratch, sizeof(DcVv));
+	DcVv *none = MemoryContextAllocZero(link->scratch, sizeof(DcVv));
 
-	*left = *dc_catchup_left(link->catchup);
-	left->at[link->node_id] = DC_HLC_NONE; /* its own it has */
-	draft->ends = link->catchup_number;
-	dc_acked_catchup_sent(&link->acked, link->catchup_number,
-						  link->catchup_head, left);
+	link->handed_on = !dc_debts_settled(link->debts, none);
+	dc_debts_leave(link->debts, (uint32) datacake_node_id,
+				   dc_catchup_left(link->catchup));
+}
+
+static void
+append_adopt(DcLink *link, DcWriter *w)
+{
+	DcHorizon *horizon = MemoryContextAlloc(link->scratch, sizeof(DcHorizon));
+
+	dc_standing_horizon(horizon);
+	dc_call_adopt(w, &link->stream.base, &link->stream.donor, link->debts,
+				  horizon);
 }
 
 /*
@@ -142,20 +152,23 @@ await_others(DcLink *link, DcLinkMessage *draft)
 static void
 end_catchup(DcLink *link, StringInfo call, DcLinkMessage *draft)
 {
-	DcHorizon *horizon = MemoryContextAlloc(link->scratch, sizeof(DcHorizon));
 	uint8 *bytes;
 	DcWriter w;
 
-	dc_standing_horizon(horizon);
+	add_debts(link);
 	dc_writer_init(&w, NULL, 0);
-	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
+	append_adopt(link, &w);
 	bytes = MemoryContextAlloc(link->scratch, w.length);
 	dc_writer_init(&w, bytes, w.length);
-	dc_call_adopt(&w, &link->stream.base, &link->stream.donor, horizon);
+	append_adopt(link, &w);
 	appendBinaryStringInfo(call, (char *) bytes, (int) w.length);
 	draft->closes = link->begun_epoch;
 	if (link->catchup_head != 0)
-		await_others(link, draft);
+	{
+		draft->ends = link->catchup_number;
+		dc_acked_catchup_sent(&link->acked, link->catchup_number,
+							  link->catchup_head);
+	}
 	link->peer_joins = false;
 	dc_stream_catchup_end(&link->stream, (uint32) datacake_node_id);
 	dc_catchup_end(link->catchup);

@@ -205,6 +205,7 @@ dc_link_take_welcome(DcLink *link, DcSlice sealed)
 				 welcome->joining ? welcome->clock : DC_HLC_NONE);
 	link->version = welcome->version;
 	link->told = welcome->vector;
+	link->settled = false;
 	link->weighed = 0;
 	dc_link_note_incoming(link, welcome->incoming);
 	(void) dc_stream_hello(&link->stream, &welcome->vector,

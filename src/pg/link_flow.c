@@ -32,8 +32,22 @@ count_flushed(DcLink *link, const DcLinkMessage *message)
 						 message->first + message->batches);
 	if (message->ends != 0)
 		dc_acked_catchup(&link->acked, message->ends);
-	dc_acked_vector(&link->acked, &link->told);
+	if (link->settled)
+		dc_acked_settled(&link->acked);
 	dc_acks_note(link->node_id, message->epoch, link->acked.position);
+}
+
+/*
+ * The peer was told debts of this node, which has paid them since, maybe in a
+ * way that the peer cannot see: another catch-up tells it what is here now.
+ */
+static bool
+debts_are_void(DcLink *link)
+{
+	if (!link->handed_on || link->settled || !dc_vector_settled())
+		return false;
+	link->handed_on = false;
+	return true;
 }
 
 /* Does the peer lack something that only this node can bring? */
@@ -48,7 +62,7 @@ weigh_vectors(DcLink *link)
 		return;
 	if (!link->stream.catchup_running)
 		link->weighed = version;
-	if (dc_link_relay_is_owed(link))
+	if (dc_link_relay_is_owed(link) || debts_are_void(link))
 	{
 		dc_stream_owe(&link->stream);
 		link->relay_at = TimestampTzPlusMilliseconds(now, RELAY_MS);
@@ -102,6 +116,7 @@ dc_link_take_ack(DcLink *link, DcSlice frame)
 		dc_link_close(link, "an ack of the peer does not authenticate");
 		return;
 	}
+	link->settled = ack.settled;
 	if (!ack.unchanged)
 	{
 		link->told = ack.vector;

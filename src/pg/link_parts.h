@@ -82,6 +82,9 @@ struct DcLink
 	bool relayed[DC_NODE_IDS];  /* sources that were owed a relay, and got it */
 	bool covered[DC_NODE_IDS];
 	DcVv told;            /* V of the peer, as it said last */
+	bool settled;         /* likewise: it has all that V claims */
+	DcDebts *debts;       /* own ones, when the catch-up began */
+	bool handed_on;       /* the last one that ended told some of those */
 	uint64 weighed;       /* own vector's version when the two were compared */
 	bool peer_joins;      /* it wants everything, its own past too */
 	bool peer_joined_too; /* when it said welcome */

@@ -539,7 +539,7 @@ take_part(DcPeerCalls *calls, const DcPart *part)
 							   "This node has missed deaths that others "
 							   "have forgotten, and joins first.");
 			dc_vector_plan_adopt(session.peer, &part->donor, &part->base,
-								 &part->horizon);
+								 part->debts, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:
 			calls->members = palloc(sizeof(DcMembers));
@@ -582,11 +582,32 @@ dc_peer_calls_add(DcPeerCalls *calls, DcSlice sealed)
 	return plain;
 }
 
-static bytea *
-make_ack(DcApplied result)
+DcApplied
+dc_peer_calls_run(DcPeerCalls *calls)
+{
+	DcApplied result = dc_apply_run(calls->set);
+
+	if (calls->members != NULL)
+	{
+		session.known = dc_commands_of(&calls->at, calls->members);
+		dc_roster_learn(&calls->at,
+						calls->members); /* last: it locks the list */
+	}
+	return result;
+}
+
+void
+dc_peer_calls_end(const DcRole *role)
+{
+	dc_role_end(*role);
+}
+
+DcSlice
+dc_peer_calls_ack(DcApplied result)
 {
 	static DcAck ack; /* large, and most of it is seldom sent */
 	uint64 version = dc_vector_version();
+	bytea *sealed;
 	DcWriter w;
 	uint8 *out;
 
@@ -594,6 +615,7 @@ make_ack(DcApplied result)
 	ack.stale = result.stale;
 	ack.waiting = result.waiting;
 	ack.unchanged = version == session.told;
+	ack.settled = dc_vector_settled();
 	if (!ack.unchanged)
 	{
 		dc_vector_read(&ack.vector);
@@ -606,32 +628,8 @@ make_ack(DcApplied result)
 	dc_writer_init(&w, out, w.length);
 	w.version = session.version;
 	dc_ack_encode(&w, &ack);
-	return seal_answer('A', out, w.length);
-}
-
-DcSlice
-dc_peer_calls_run(DcPeerCalls *calls, MemoryContext context)
-{
-	DcApplied result = dc_apply_run(calls->set);
-	MemoryContext old;
-	bytea *ack;
-
-	if (calls->members != NULL)
-	{
-		session.known = dc_commands_of(&calls->at, calls->members);
-		dc_roster_learn(&calls->at,
-						calls->members); /* last: it locks the list */
-	}
-	old = MemoryContextSwitchTo(context);
-	ack = make_ack(result);
-	MemoryContextSwitchTo(old);
-	return (DcSlice){(uint8 *) VARDATA(ack), VARSIZE(ack) - VARHDRSZ};
-}
-
-void
-dc_peer_calls_end(const DcRole *role)
-{
-	dc_role_end(*role);
+	sealed = seal_answer('A', out, w.length);
+	return (DcSlice){(uint8 *) VARDATA(sealed), VARSIZE(sealed) - VARHDRSZ};
 }
 
 void

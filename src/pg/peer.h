@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "apply.h"
 #include "message.h"
 #include "sql.h"
 
@@ -43,14 +44,16 @@ extern void dc_peer_require_member(void);
  * Calls that change something, in one transaction and inside SPI: begin, add
  * one or more, run, end.  add: opens the next call of the session and reads all
  * of it; false if what follows it needs a transaction of its own.  run: carries
- * out what was added, and returns the sealed ack, allocated in `context`.
+ * out what was added.  ack: after the commit, so that it tells what the calls
+ * led to; sealed, in the current memory context.
  */
 typedef struct DcPeerCalls DcPeerCalls;
 
 extern DcPeerCalls *dc_peer_calls_begin(DcRole *role);
 extern bool dc_peer_calls_add(DcPeerCalls *calls, DcSlice sealed);
-extern DcSlice dc_peer_calls_run(DcPeerCalls *calls, MemoryContext context);
+extern DcApplied dc_peer_calls_run(DcPeerCalls *calls);
 extern void dc_peer_calls_end(const DcRole *role);
+extern DcSlice dc_peer_calls_ack(DcApplied result);
 
 /* ERROR unless this is a session for changes; the number of its last call. */
 extern void dc_peer_require_stream(void);

@@ -167,7 +167,7 @@ carry_out(StringInfo message, bool *ends)
 	MemoryContext caller = CurrentMemoryContext;
 	Size bytes = 0;
 	DcPeerCalls *calls;
-	DcSlice ack;
+	DcApplied result;
 	bool joins;
 	DcRole role;
 
@@ -183,13 +183,13 @@ carry_out(StringInfo message, bool *ends)
 		joins = dc_peer_calls_add(calls, (DcSlice){(uint8 *) message->data,
 												   (Size) message->len});
 	} while (joins && bytes < GROUP_BYTES && read_waiting(message, ends));
-	ack = dc_peer_calls_run(calls, caller);
+	result = dc_peer_calls_run(calls);
 	dc_peer_calls_end(&role);
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-	return ack;
+	return dc_peer_calls_ack(result);
 }
 
 static void

@@ -36,6 +36,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
+#include "debts.h"
 #include "register.h"
 
 #define DC_NAME_BYTES     64
@@ -324,8 +325,9 @@ typedef struct DcShared
 	pg_atomic_uint64 flush_lsn; /* L: commits merged so far end here */
 	pg_atomic_uint64 watermark; /* W, last published */
 
-	/* version vector; at[own id] is W */
+	/* version vector; at[own id] is W; and what is owed below it */
 	DcVv vector;
+	DcDebts debts;
 	pg_atomic_uint64 vector_version; /* changes with it, or with `incoming` */
 
 	DcCommands commands;

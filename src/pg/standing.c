@@ -605,6 +605,8 @@ dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 	standing()->counted |= update->counted;
 	standing()->floor = standing()->joining ? DC_HLC_NONE : update->floor;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (update->member)
+		dc_vector_forgive(&update->members);
 	dc_nodes_changed();
 	/* what was loaded first is not news */
 	if (epoch != 0 && epoch != update->epoch)

@@ -19,6 +19,7 @@
 #include "queue.h"
 #include "shmem.h"
 #include "tools.h"
+#include "vector.h"
 
 DC_SQL_FUNCTION(datacake_check_database);
 DC_SQL_FUNCTION(datacake_clock);
@@ -112,17 +113,6 @@ wait_until(TimestampTz deadline)
 	return true;
 }
 
-static bool
-vector_covers(DcHlc stamp)
-{
-	bool covered;
-
-	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_SHARED);
-	covered = dc_vv_covers(&dc_shared->vector, stamp);
-	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
-	return covered;
-}
-
 /* datacake.await_stamp(hlc, interval): true when this node has it all */
 Datum
 datacake_await_stamp(PG_FUNCTION_ARGS)
@@ -131,9 +121,10 @@ datacake_await_stamp(PG_FUNCTION_ARGS)
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 									dc_interval_ms(PG_GETARG_INTERVAL_P(1)));
+	DcVectorWait *wait = palloc0(sizeof(DcVectorWait));
 
 	dc_require_loaded();
-	while (!vector_covers(stamp))
+	while (!dc_vector_has(stamp, wait))
 	{
 		if (!wait_until(deadline))
 			PG_RETURN_BOOL(false);

@@ -7,6 +7,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "port/pg_bitutils.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
 
@@ -22,7 +23,8 @@ typedef struct Move
 	DcHlc to;
 	DcVv donor;
 	DcVv base;
-	uint32 peer; /* the donor */
+	uint32 peer;    /* the donor */
+	DcDebts *debts; /* that it left */
 	DcHorizon horizon;
 	uint64 life; /* in which this node joined then; 0: it did not */
 	struct Move *next;
@@ -30,12 +32,84 @@ typedef struct Move
 
 static Move *plans; /* in TopTransactionContext, newest first */
 static DcVv saving; /* what dc_vector_save() wrote */
+static DcDebts saving_debts;
 
 void
 dc_vector_read(DcVv *vector)
 {
 	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_SHARED);
 	*vector = dc_shared->vector;
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+}
+
+void
+dc_vector_read_debts(DcVv *vector, DcDebts *debts)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_SHARED);
+	*vector = dc_shared->vector;
+	*debts = dc_shared->debts;
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	dc_debts_pay(debts, vector);
+}
+
+bool
+dc_vector_settled(void)
+{
+	bool settled;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_SHARED);
+	settled = dc_debts_settled(&dc_shared->debts, &dc_shared->vector);
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	return settled;
+}
+
+bool
+dc_vector_has(DcHlc stamp, DcVectorWait *wait)
+{
+	const DcVv *vector = &dc_shared->vector;
+	bool has = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_SHARED);
+	if (dc_vv_covers(vector, stamp))
+	{
+		if (!wait->covered)
+			wait->owed = dc_shared->debts.to;
+		wait->covered = true;
+		has = dc_hlc_node_id(stamp) == (uint32) datacake_node_id ||
+			  dc_debts_settled(&dc_shared->debts, vector) ||
+			  dc_vv_includes(vector, &wait->owed);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	return has;
+}
+
+static bool
+is_gone(const DcMembers *list, uint32 source)
+{
+	DcMemberState state = dc_members_get(list, source).state;
+
+	return state != DC_MEMBER_PRESENT && state != DC_MEMBER_FENCED;
+}
+
+/*
+ * R11: who was removed all others have closed to all others, so nobody has more
+ * of it than is here.
+ */
+void
+dc_vector_forgive(const DcMembers *list)
+{
+	bool changed = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		if (dc_shared->debts.to.at[id] == DC_HLC_NONE || !is_gone(list, id))
+			continue;
+		dc_debts_forgive(&dc_shared->debts, id);
+		changed = true;
+	}
+	if (changed)
+		dc_vector_changed();
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
 }
 
@@ -64,10 +138,12 @@ dc_vector_plan_segment(uint32 source, DcHlc from, DcHlc to)
 
 void
 dc_vector_plan_adopt(uint32 peer, const DcVv *donor, const DcVv *base,
-					 const DcHorizon *horizon)
+					 DcSlice debts, const DcHorizon *horizon)
 {
 	Move *plan = add_move();
 
+	plan->debts = MemoryContextAlloc(TopTransactionContext, sizeof(DcDebts));
+	(void) dc_debts_decode(debts, plan->debts); /* it is well formed */
 	plan->donor = *donor;
 	plan->base = *base;
 	plan->peer = peer;
@@ -92,7 +168,11 @@ dc_vector_at_commit(void)
 			(void) dc_vv_advance(&dc_shared->vector, plan->source, plan->from,
 								 plan->to);
 		else
+		{
 			(void) dc_vv_adopt(&dc_shared->vector, &plan->donor, &plan->base);
+			dc_debts_close(&dc_shared->debts, plan->peer, plan->debts,
+						   &dc_shared->vector, (uint32) datacake_node_id);
+		}
 	}
 	dc_vector_changed();
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
@@ -110,6 +190,72 @@ dc_vector_at_abort(void)
 	plans = NULL;
 }
 
+static int
+count_debts(const DcDebts *debts)
+{
+	int count = 0;
+
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		for (uint32 i = 0; i < DC_DEBTS_WORDS; i++)
+			count += pg_popcount64(debts->by[id][i]);
+	}
+	return count;
+}
+
+/* One row for each donor that left something to a source; seldom are there any. */
+static void
+insert_debts(const DcDebts *debts)
+{
+	int count = count_debts(debts);
+	Datum *sources = palloc(sizeof(Datum) * (Size) count);
+	Datum *donors = palloc(sizeof(Datum) * (Size) count);
+	Datum *stamps = palloc(sizeof(Datum) * (Size) count);
+	Oid types[3] = {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID};
+	Datum arguments[3];
+	int n = 0;
+
+	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	{
+		for (uint32 donor = 0; donor < DC_NODE_IDS && n < count; donor++)
+		{
+			if (!dc_debts_names(debts, id, donor))
+				continue;
+			sources[n] = Int32GetDatum(id);
+			donors[n] = Int32GetDatum(donor);
+			stamps[n++] = Int64GetDatum((int64) debts->to.at[id]);
+		}
+	}
+	arguments[0] = PointerGetDatum(
+		construct_array(sources, n, INT4OID, 4, true, TYPALIGN_INT));
+	arguments[1] = PointerGetDatum(
+		construct_array(donors, n, INT4OID, 4, true, TYPALIGN_INT));
+	arguments[2] = PointerGetDatum(
+		construct_array(stamps, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	if (SPI_execute_with_args("INSERT INTO datacake.debt (source, donor, stamp) "
+							  "SELECT s, d, t::datacake.hlc FROM ROWS FROM "
+							  "(pg_catalog.unnest($1), pg_catalog.unnest($2), "
+							  "pg_catalog.unnest($3)) AS u(s, d, t)",
+							  3, types, arguments, NULL, false, 0) < 0)
+		elog(ERROR, "could not save the debts");
+}
+
+static void
+save_debts(const DcDebts *debts)
+{
+	static DcDebts written;
+	static bool known; /* else there may be rows of an earlier run */
+
+	if (known && memcmp(&written, debts, sizeof(written)) == 0)
+		return;
+	if (SPI_execute("DELETE FROM datacake.debt", false, 0) < 0)
+		elog(ERROR, "could not save the debts");
+	if (count_debts(debts) > 0)
+		insert_debts(debts);
+	written = *debts;
+	known = true;
+}
+
 const DcVv *
 dc_vector_save(void)
 {
@@ -119,7 +265,8 @@ dc_vector_save(void)
 	Datum arguments[2];
 	int n = 0;
 
-	dc_vector_read(&saving);
+	dc_vector_read_debts(&saving, &saving_debts); /* they belong together */
+	save_debts(&saving_debts);
 	for (uint32 id = 1; id < DC_NODE_IDS; id++)
 	{
 		if (saving.at[id] == DC_HLC_NONE)
@@ -142,10 +289,47 @@ dc_vector_save(void)
 	return &saving;
 }
 
+static int64
+column_of(uint64 row, int number)
+{
+	TupleDesc desc = SPI_tuptable->tupdesc;
+	bool null;
+	Datum value = SPI_getbinval(SPI_tuptable->vals[row], desc, number, &null);
+
+	return TupleDescAttr(desc, number - 1)->atttypid == INT4OID ?
+			   DatumGetInt32(value) :
+			   DatumGetInt64(value);
+}
+
+static bool
+is_node_id(int64 id)
+{
+	return id >= 1 && id <= (int64) DC_NODE_ID_MAX;
+}
+
+static void
+load_debts(DcDebts *debts)
+{
+	dc_debts_init(debts);
+	if (SPI_execute("SELECT source, donor, stamp::bigint FROM datacake.debt",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not load the debts");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		int64 donor = column_of(i, 2);
+
+		if (is_node_id(column_of(i, 1)))
+			dc_debts_add(debts, (uint32) column_of(i, 1),
+						 is_node_id(donor) ? (uint32) donor : 0,
+						 (DcHlc) column_of(i, 3));
+	}
+}
+
 void
 dc_vector_load(void)
 {
 	DcVv loaded;
+	DcDebts *debts = palloc(sizeof(DcDebts));
 
 	dc_vv_init(&loaded);
 	if (SPI_execute("SELECT source, watermark::bigint FROM datacake.vector",
@@ -153,18 +337,14 @@ dc_vector_load(void)
 		elog(ERROR, "could not load the version vector");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple row = SPI_tuptable->vals[i];
-		bool null;
-		int source =
-			DatumGetInt32(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &null));
-		int64 stamp =
-			DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &null));
-
-		if (source >= 1 && source <= (int) DC_NODE_ID_MAX)
-			loaded.at[source] = (DcHlc) stamp;
+		if (is_node_id(column_of(i, 1)))
+			loaded.at[column_of(i, 1)] = (DcHlc) column_of(i, 2);
 	}
+	load_debts(debts);
 	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
 	dc_shared->vector = loaded;
+	dc_shared->debts = *debts;
 	dc_vector_changed();
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	pfree(debts);
 }

@@ -5,6 +5,7 @@
  * In memory it moves when the transaction that took the changes has committed
  * and is flushed (R4).  On disk it lags (P14): the launcher writes it at most
  * once a second; a restart claims only what is on disk.
+ * With it go the debts: what V claims and third nodes have yet to bring.
  */
 #ifndef DATACAKE_VECTOR_H
 #define DATACAKE_VECTOR_H
@@ -13,11 +14,31 @@
 
 #include "shmem.h"
 
-/* A copy of V. */
+/* A copy of V; and with what is owed below it. */
 extern void dc_vector_read(DcVv *vector);
+extern void dc_vector_read_debts(DcVv *vector, DcDebts *debts);
+
+/* Is all here that V claims? */
+extern bool dc_vector_settled(void);
 
 /*
- * Another number whenever V or `incoming` has changed; read it before them.
+ * Is this stamp's transaction here, or what is newer?  Asked again and again,
+ * from all zero bytes on: what is owed later than V came to cover the stamp
+ * does not matter.
+ */
+typedef struct DcVectorWait
+{
+	bool covered;
+	DcVv owed; /* then */
+} DcVectorWait;
+
+extern bool dc_vector_has(DcHlc stamp, DcVectorWait *wait);
+
+/* What sources owe that are no members of this list, nobody will bring. */
+extern void dc_vector_forgive(const DcMembers *list);
+
+/*
+ * Another number whenever V, debts or `incoming` have changed; read it before them.
  * Who changed them says so, with the lock held.
  */
 static inline uint64
@@ -41,19 +62,20 @@ dc_vector_changed(void)
  */
 extern void dc_vector_plan_segment(uint32 source, DcHlc from, DcHlc to);
 extern void dc_vector_plan_adopt(uint32 peer, const DcVv *donor,
-								 const DcVv *base, const DcHorizon *horizon);
+								 const DcVv *base, DcSlice debts,
+								 const DcHorizon *horizon);
 
 /* From the transaction callbacks; cannot fail. */
 extern void dc_vector_at_commit(void);
 extern void dc_vector_at_abort(void);
 
 /*
- * Launcher: writes V into datacake.vector in the running transaction; returns
- * what it wrote, which is durable after the commit.
+ * Launcher: writes V and debts in the running transaction; returns the V that
+ * it wrote, which is durable after the commit.
  */
 extern const DcVv *dc_vector_save(void);
 
-/* At start: loads V from datacake.vector. */
+/* At start: loads them. */
 extern void dc_vector_load(void);
 
 #endif

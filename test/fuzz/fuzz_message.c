@@ -121,6 +121,8 @@ ack(DcWriter *w)
 static void
 take_part(DcWriter *w, const DcPart *part)
 {
+	static DcDebts debts;
+
 	switch (part->kind)
 	{
 		case DC_PART_BATCH:
@@ -136,7 +138,8 @@ take_part(DcWriter *w, const DcPart *part)
 			check_vector(&part->base);
 			check_vector(&part->donor);
 			MUST(part->horizon.stamp <= DC_HLC_MAX);
-			dc_call_adopt(w, &part->base, &part->donor, &part->horizon);
+			MUST(dc_debts_decode(part->debts, &debts) == DC_OK);
+			dc_call_adopt(w, &part->base, &part->donor, &debts, &part->horizon);
 			return;
 		case DC_PART_MEMBERS:
 			check_members(&part->members);

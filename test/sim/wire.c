@@ -112,12 +112,13 @@ write_adopt(const Sim *sim, DcWriter *w, const Claims *base,
 {
 	DcVv base_vv;
 	DcVv donor_vv;
+	static const DcDebts none; /* no third nodes */
 	DcHorizon horizon;
 
 	vv_of(sim, base, &base_vv);
 	vv_of(sim, donor, &donor_vv);
 	horizon_of(sim, DC_HLC_NONE, &horizon);
-	dc_call_adopt(w, &base_vv, &donor_vv, &horizon);
+	dc_call_adopt(w, &base_vv, &donor_vv, &none, &horizon);
 }
 
 static void

@@ -99,6 +99,8 @@ test_fields_of_questions(void)
 static void
 test_answers(void)
 {
+	static const uint8_t debts[] = {0, 3, 0, 0, 0, 0, 0, 0, 40, 3, 1, 0, 2};
+
 	memset(&answer, 0, sizeof(answer));
 	answer.kind = DC_COPY_BEGIN;
 	answer.vector.at[3] = dc_hlc_make(7, 3);
@@ -134,10 +136,12 @@ test_answers(void)
 	answer.vector.at[3] = dc_hlc_make(8, 3);
 	answer.horizon.stamp = dc_hlc_make(4, 1);
 	answer.horizon.counted[1] = true;
+	answer.debts = (DcSlice){debts, sizeof(debts)};
 	ok(dc_copy_answer_decode(bytes, encode_answer(""), &got) == DC_OK &&
 		   got.vector.at[3] == dc_hlc_make(8, 3) &&
-		   got.horizon.stamp == dc_hlc_make(4, 1) && got.horizon.counted[1],
-	   "vector and horizon come through");
+		   got.horizon.stamp == dc_hlc_make(4, 1) && got.horizon.counted[1] &&
+		   got.debts.length == sizeof(debts),
+	   "vector, debts and horizon come through");
 	ok(every_truncation_is_refused(true, encode_answer("")),
 	   "every truncation of them is refused");
 	ok(dc_copy_answer_decode(bytes, encode_answer("x"), &got) != DC_OK,

@@ -107,6 +107,8 @@ recode_result(DcWriter *w, const uint8_t *data, size_t length)
 static void
 write_part(DcWriter *w, const DcPart *part)
 {
+	static DcDebts debts;
+
 	switch (part->kind)
 	{
 		case DC_PART_BATCH:
@@ -117,7 +119,8 @@ write_part(DcWriter *w, const DcPart *part)
 			dc_call_segment(w, part->from, part->to);
 			break;
 		case DC_PART_ADOPT:
-			dc_call_adopt(w, &part->base, &part->donor, &part->horizon);
+			(void) dc_debts_decode(part->debts, &debts);
+			dc_call_adopt(w, &part->base, &part->donor, &debts, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:
 			dc_call_members(w, &part->at, &part->members);
@@ -293,6 +296,18 @@ sample_ack(void)
 	return &ack;
 }
 
+static const DcDebts *
+sample_debts(void)
+{
+	static DcDebts debts;
+
+	dc_debts_init(&debts);
+	dc_debts_add(&debts, 3, 0, dc_hlc_make(20, 3));
+	dc_debts_add(&debts, 3, 7, dc_hlc_make(20, 3));
+	dc_debts_add(&debts, DC_NODE_ID_MAX, DC_NODE_ID_MAX, DC_HLC_MAX);
+	return &debts;
+}
+
 static void
 write_sample_call(DcWriter *w)
 {
@@ -305,7 +320,7 @@ write_sample_call(DcWriter *w)
 	dc_call_batch(w, DC_PART_BATCH, "opaque", 6);
 	dc_call_segment(w, 0, from);
 	dc_call_batch(w, DC_PART_CATCHUP, "", 0);
-	dc_call_adopt(w, &base, &donor, sample_horizon());
+	dc_call_adopt(w, &base, &donor, sample_debts(), sample_horizon());
 	dc_call_members(w, &sample_position, sample_members());
 	dc_call_segment(w, from, DC_HLC_MAX);
 	dc_call_end(w);
@@ -501,13 +516,14 @@ test_ack(void)
 	   "an ack is read back field by field");
 
 	dc_writer_init(&w, data, sizeof(data));
-	dc_ack_encode(&w, &(DcAck){.applied = 7, .unchanged = true});
+	dc_ack_encode(&w,
+				  &(DcAck){.applied = 7, .unchanged = true, .settled = true});
 	ok(dc_ack_decode(data, w.length, &got) == DC_OK && got.unchanged &&
-		   got.applied == 7 && w.length == 2 + 3 * 4 + 1,
+		   got.settled && got.applied == 7 && w.length == 2 + 3 * 4 + 1,
 	   "an ack without news says so in one byte");
-	data[w.length - 1] = 2;
+	data[w.length - 1] = 4;
 	ok(dc_ack_decode(data, w.length, &got) == DC_MALFORMED,
-	   "an ack that is neither with nor without news is refused");
+	   "an ack with a flag that is not known is refused");
 }
 
 static void

@@ -258,11 +258,13 @@ check_shipped(Sim *sim, const Node *node, const Change *change)
 }
 
 static bool
-is_there(const Sim *sim, const State *state, const Change *change)
+is_there(Sim *sim, const State *state, const Change *change)
 {
 	DcHlc stamp = change->to.stamp;
+	const Version *v = version_of(sim, change->cell, stamp);
 
-	return state->cell[change->cell].stamp >= stamp ||
+	/* a death of a joiner that was not to count is nowhere (R13) */
+	return (v != NULL && v->gone) || state->cell[change->cell].stamp >= stamp ||
 		   state->cell[floor_cell(sim, change->cell)].stamp >= stamp ||
 		   state->horizon >= stamp;
 }
@@ -648,6 +650,17 @@ are_equal(const Sim *sim)
 	return equal;
 }
 
+/* Is there something that a third node was to send, and has not? */
+static bool
+owes(const Sim *sim, const Node *node)
+{
+	bool owed = false;
+
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		owed |= node->mem.owed.to[i] > node->mem.vector[i];
+	return owed && !sim->was_cloned && sim->tampered == 0;
+}
+
 static bool
 node_settled(Sim *sim, const Node *node, bool tombstones)
 {
@@ -657,7 +670,7 @@ node_settled(Sim *sim, const Node *node, bool tombstones)
 		!work_idle(node) || (node->repair.running && node->repair.rejoin) ||
 		list_digest(sim, &node->mem.list) !=
 			list_digest(sim, &first_used(sim)->mem.list) ||
-		!covers_all(sim, node))
+		!covers_all(sim, node) || owes(sim, node))
 		return false;
 	if (dc_members_fence(list_expand(&node->mem.list, &sim->members[0])))
 		return false;
@@ -774,11 +787,13 @@ explain_unsettled(Sim *sim)
 						 (unsigned long long) node->mem.cell[key].stamp,
 						 (unsigned long long) node->mem.horizon);
 		}
-		sim_fail(sim, "node %u does not settle:%s%s%s%s%s delivered %x", i + 1,
-				 node->up ? "" : " down", node->mem.joining ? " joining" : "",
+		sim_fail(sim, "node %u does not settle:%s%s%s%s%s%s delivered %x",
+				 i + 1, node->up ? "" : " down",
+				 node->mem.joining ? " joining" : "",
 				 node->mem.outcast ? " outcast" : "",
 				 node->mem.ghosts ? " ghosts" : "",
-				 covers_all(sim, node) ? "" : " V", node->delivered);
+				 covers_all(sim, node) ? "" : " V",
+				 owes(sim, node) ? " is owed" : "", node->delivered);
 	}
 	sim_fail(sim, "does not settle%s%s", sim->cloned ? ", cloned" : "",
 			 are_equal(sim) ? "" : ", nodes differ");

@@ -76,11 +76,19 @@ typedef struct List
 	uint8_t state[NODES_MAX];
 } List;
 
+/* The core's debts, by node index; bit of a donor: its id. */
+typedef struct Owed
+{
+	DcHlc to[NODES_MAX];
+	uint64_t by[NODES_MAX];
+} Owed;
+
 /* What a node may lose, or not: one copy in memory, one on disk. */
 typedef struct State
 {
 	Cell cell[CELLS_MAX];
 	DcHlc vector[NODES_MAX];
+	Owed owed; /* below it */
 	DcHlc horizon;
 	uint32_t counted; /* members that were counted when it moved last */
 	DcHlc bound;
@@ -350,6 +358,10 @@ typedef struct Link
 	uint64_t acked_boot;   /* of the own node: numbers begin anew */
 	uint64_t catchup_head; /* of the running catch-up; 0: nothing of its own */
 	DcVv left;             /* what it left to other sources */
+	Owed owed;             /* own debts, before the scan */
+	bool handed_on;        /* some were told */
+	bool peer_settled;     /* the peer said so last */
+	DcHlc floor_sent[KEYSPACES_MAX];
 	Pipe forth;
 	Pipe back;
 } Link;
@@ -466,7 +478,10 @@ typedef enum Defect
 	DEFECT_R15_VERDICT, /* clones are nobody's business */
 	DEFECT_R15_SELF,    /* only the claimants act upon it */
 	DEFECT_R15_PEERS,   /* only the others act upon it */
-	DEFECT_R15_EARLY    /* the verdict is forgotten too early */
+	DEFECT_R15_EARLY,   /* the verdict is forgotten too early */
+	DEFECT_LEFT_OWN,    /* a donor hands on no debts of its own */
+	DEFECT_LEFT_DISK,   /* debts are not on disk */
+	DEFECT_LEFT_VOID    /* a closing takes back what others left */
 } Defect;
 
 /* What a seed may draw; each must occur in a suite. */
@@ -639,6 +654,7 @@ typedef struct Sim
 	uint32_t last_call_link;
 	Datagram datagram[DATAGRAMS];
 	DcVv vv[3]; /* scratch; only the few nodes are ever set */
+	DcDebts debts[2];
 	DcMembers members[2];
 	DcHorizon horizon;
 	DcWelcome welcome;
@@ -800,6 +816,8 @@ bool list_merge(List *list, const List *other);
 uint32_t list_present(const List *list);
 void vector_expand(const DcHlc *from, DcVv *to);
 void vector_compact(const DcVv *from, DcHlc *to);
+void debts_expand(const Owed *from, DcDebts *to);
+void debts_compact(const DcDebts *from, Owed *to);
 bool member_may_talk(const Sim *sim, const Node *node);
 bool member_writes(const Sim *sim, const Node *node);
 bool member_owns_complete(const Sim *sim, const Node *node);

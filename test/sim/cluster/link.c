@@ -41,6 +41,7 @@ link_close(Sim *sim, Link *link, const char *why)
 	link->retry_us =
 		sim->now_us + RETRY_US / 2 + rng_below(&sim->rng, RETRY_US);
 	dc_stream_lost(&link->stream);
+	dc_acked_lost(&link->acked);
 }
 
 /* ---- hello -------------------------------------------------------------- */
@@ -216,8 +217,27 @@ count_flushed(Sim *sim, Link *link, Node *node, const Sent *sent)
 						 sent->first + sent->batches);
 	if (sent->kind == SENT_CLOSE)
 		dc_acked_catchup(&link->acked, sent->catchup);
-	dc_acked_vector(&link->acked, &sim->ack.vector);
+	if (sim->ack.settled)
+		dc_acked_settled(&link->acked);
 	check_acked(sim, node, link, before);
+}
+
+static bool
+is_settled_now(Sim *sim, const Node *node)
+{
+	vector_expand(node->mem.vector, &sim->vv[0]);
+	debts_expand(&node->mem.owed, &sim->debts[0]);
+	return dc_debts_settled(&sim->debts[0], &sim->vv[0]);
+}
+
+/* The peer was told debts that this node has paid since. */
+static bool
+debts_are_void(Sim *sim, Link *link, const Node *node)
+{
+	if (!link->handed_on || link->peer_settled || !is_settled_now(sim, node))
+		return false;
+	link->handed_on = false;
+	return true;
 }
 
 static void
@@ -237,6 +257,7 @@ take_ack(Sim *sim, Link *link, Node *node, const Message *m, const Sent *sent)
 		return;
 	}
 	link->answer++;
+	link->peer_settled = ack->settled;
 	epoch = dc_read_u64(&extra);
 	count_flushed(sim, link, node, sent);
 	if (sent->kind == SENT_CLOSE)
@@ -244,7 +265,7 @@ take_ack(Sim *sim, Link *link, Node *node, const Message *m, const Sent *sent)
 	note_incoming(link, node, ack->incoming);
 	if (sim->now_us < link->relay_at_us)
 		return;
-	if (relay_is_owed(link, node))
+	if (relay_is_owed(link, node) || debts_are_void(sim, link, node))
 	{
 		dc_stream_owe(&link->stream);
 		link->relay_at_us = sim->now_us + RELAY_US;
@@ -465,6 +486,8 @@ begin_catchup(Sim *sim, Link *link, Node *node)
 	link->cursor = 0;
 	link->catchup_head = is_newborn(sim, node) ? 0 : node->head;
 	dc_vv_init(&link->left);
+	memset(link->floor_sent, 0, sizeof(link->floor_sent));
+	link->owed = node->mem.owed;
 	if (is_newborn(sim, node))
 		dc_vv_init(&link->stream.donor);
 	sim->stats.catchups++;
@@ -489,15 +512,36 @@ leave(Link *link, DcHlc stamp)
 		link->left.at[source] = stamp;
 }
 
-/* What died by them is not sent, and they may be younger than what was. */
+/* What died by them is not sent, and they may be younger than those that were. */
 static void
 leave_floors(const Sim *sim, Link *link, const Node *node)
 {
 	for (uint32_t cell = KEYS_MAX; cell < CELLS_MAX; cell++)
 	{
-		if (cell_used(sim, cell))
-			leave(link, node_read(sim, node, cell).stamp);
+		DcHlc floor = node_read(sim, node, cell).stamp;
+
+		if (cell_used(sim, cell) && floor != link->floor_sent[cell - KEYS_MAX])
+			leave(link, floor);
 	}
+}
+
+/* What was left, and what this node itself may not have. */
+static const DcDebts *
+debts_of(Sim *sim, Link *link, const Node *node)
+{
+	DcDebts *debts = &sim->debts[0];
+	DcVv *scan = &sim->vv[0];
+
+	leave_floors(sim, link, node);
+	debts_expand(&link->owed, debts);
+	vector_expand(link->scan, scan);
+	dc_debts_pay(debts, scan);
+	if (DEFECT(sim, DEFECT_LEFT_OWN))
+		debts_expand(&(Owed){{0}, {0}}, debts);
+	vector_expand((DcHlc[NODES_MAX]){0}, scan);
+	link->handed_on = !dc_debts_settled(debts, scan);
+	dc_debts_leave(debts, node_id(node), &link->left);
+	return debts;
 }
 
 static void
@@ -518,10 +562,16 @@ send_catchup(Sim *sim, Link *link, Node *node)
 			leave(link, here.stamp);
 		if (here.stamp == DC_HLC_NONE || !cell_used(sim, cell) ||
 			!dc_stream_catchup_wants(&link->stream, here.stamp) ||
-			(is_newborn(sim, node) &&
-			 dc_hlc_node_id(here.stamp) != link->peer + 1) ||
 			(here.dead && DEFECT(sim, DEFECT_P15_SKIP)))
 			continue;
+		if (is_newborn(sim, node) &&
+			dc_hlc_node_id(here.stamp) != link->peer + 1)
+		{
+			leave(link, here.stamp);
+			continue;
+		}
+		if (is_floor(cell))
+			link->floor_sent[cell - KEYS_MAX] = here.stamp;
 		batch.change[batch.count++] = (Change){cell, here};
 	}
 	end = link->cursor == CELLS_MAX;
@@ -547,15 +597,15 @@ send_catchup(Sim *sim, Link *link, Node *node)
 			}
 		}
 		dc_call_adopt(&w, &link->stream.base, &link->stream.donor,
+					  debts_of(sim, link, node),
 					  horizon_expand(link->scan_horizon, link->scan_counted,
 									 &sim->horizon));
 		/* lists are merged here, so their position means nothing */
 		dc_call_members(&w, &(DcPosition){.founder = 1},
 						list_expand(&node->mem.list, &sim->members[0]));
 		dc_stream_catchup_end(&link->stream, node_id(node));
-		leave_floors(sim, link, node);
 		dc_acked_catchup_sent(&link->acked, link->catchup_number,
-							  link->catchup_head, &link->left);
+							  link->catchup_head);
 		link->catchup_of = 0;
 	}
 	dc_stream_message_sent(&link->stream, true);

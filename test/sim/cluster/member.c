@@ -108,6 +108,22 @@ vector_compact(const DcVv *from, DcHlc *to)
 	memcpy(to, &from->at[1], sizeof(DcHlc) * NODES_MAX);
 }
 
+void
+debts_expand(const Owed *from, DcDebts *to)
+{
+	vector_expand(from->to, &to->to);
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		to->by[i + 1][0] = from->by[i];
+}
+
+void
+debts_compact(const DcDebts *from, Owed *to)
+{
+	vector_compact(&from->to, to->to);
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+		to->by[i] = from->by[i + 1][0];
+}
+
 /* g and whom it counts, as the core has it. */
 DcHorizon *
 horizon_expand(DcHlc stamp, uint32_t counted, DcHorizon *horizon)

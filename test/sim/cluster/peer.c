@@ -323,6 +323,7 @@ typedef struct Call
 	DcHlc to;
 	DcVv *base;
 	DcVv *donor;
+	DcDebts *debts;
 	DcHlc clock;
 	DcHlc horizon;
 	uint32_t counted;
@@ -367,6 +368,8 @@ read_call(Sim *sim, const Message *m, bool honest, Call *call)
 				call->counted = horizon_counted(&part->horizon);
 				call->base = &sim->vv[0];
 				call->donor = &sim->vv[1];
+				call->debts = &sim->debts[1];
+				(void) dc_debts_decode(part->debts, call->debts);
 				for (uint32_t i = 1; i <= NODES_MAX; i++)
 				{
 					call->base->at[i] = part->base.at[i];
@@ -491,6 +494,20 @@ join_horizon(Sim *sim, Node *node, const Call *call)
 	node->mem.counted = horizon_counted(own);
 }
 
+/* What the closing left to others, V having moved. */
+static void
+close_debts(Sim *sim, Node *node, const Served *served, const Call *call,
+			const DcVv *vector)
+{
+	DcDebts *debts = &sim->debts[0];
+
+	debts_expand(&node->mem.owed, debts);
+	if (DEFECT(sim, DEFECT_LEFT_VOID))
+		debts_expand(&(Owed){{0}, {0}}, debts);
+	dc_debts_close(debts, served->peer + 1, call->debts, vector, node_id(node));
+	debts_compact(debts, &node->mem.owed);
+}
+
 /* R4, R6: after the flush.  False: there is a gap. */
 static bool
 move_vector(Sim *sim, Node *node, const Served *served, Call *call)
@@ -521,6 +538,7 @@ move_vector(Sim *sim, Node *node, const Served *served, Call *call)
 		if (DEFECT(sim, DEFECT_R6_BASE))
 			memset(call->base->at, 0, sizeof(DcHlc) * (NODES_MAX + 1));
 		(void) dc_vv_adopt(vector, call->donor, call->base);
+		close_debts(sim, node, served, call, vector);
 		if (!DEFECT(sim, DEFECT_R12_HORIZON))
 			join_horizon(sim, node, call);
 		member_delivered(sim, node, served->peer);
@@ -543,6 +561,8 @@ acknowledge(Sim *sim, Link *link, Node *node, DcAssociated binding)
 	ack->applied = ack->stale = ack->waiting = 0;
 	vector_expand(node->mem.vector, &ack->vector);
 	copy_incoming(node, ack->incoming);
+	debts_expand(&node->mem.owed, &sim->debts[0]);
+	ack->settled = dc_debts_settled(&sim->debts[0], &ack->vector);
 	(void) envelope_begin(m, &w);
 	dc_ack_encode(&w, ack);
 	envelope_middle(m, &w);

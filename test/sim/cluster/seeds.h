@@ -44,6 +44,8 @@ static const Seed corpus[] = {
 	{TROUBLE_ANY, 5623, "an ack belongs to one catch-up"},
 	{TROUBLE_ANY, 6893, "what only an outcast has may be lost"},
 	{TROUBLE_CLONE, 30, "who is left of two servers speaks for the node"},
+	{TROUBLE_ANY, 594, "what was left to others is paid, not only claimed"},
+	{TROUBLE_ANY, 2214, "a joiner's death that was not to count is nowhere"},
 	{TROUBLE_RESTORE, 166, "who joins says hello again to who joined, too"},
 };
 #define CORPUS (sizeof(corpus) / sizeof(corpus[0]))

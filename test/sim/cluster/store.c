@@ -37,13 +37,30 @@ bool
 node_commit_state(Sim *sim, Node *node)
 {
 	DcHlc vector[NODES_MAX];
+	Owed owed = node->disk.owed;
 
 	if (!node_disk_takes(sim, node) || !node_flush(sim, node))
 		return false;
 	memcpy(vector, node->disk.vector, sizeof(vector));
 	node->disk = node->mem;
 	memcpy(node->disk.vector, vector, sizeof(vector));
+	node->disk.owed = owed;
 	return true;
+}
+
+/* R11: of who was removed nobody has more than is here. */
+static void
+forgive(Sim *sim, Node *node)
+{
+	DcDebts *debts = &sim->debts[0];
+
+	debts_expand(&node->mem.owed, debts);
+	for (uint32_t i = 0; i < NODES_MAX; i++)
+	{
+		if (node->mem.list.state[i] == DC_MEMBER_REMOVED)
+			dc_debts_forgive(debts, i + 1);
+	}
+	debts_compact(debts, &node->mem.owed);
 }
 
 /* P14: V after its rows, and g with it. */
@@ -54,7 +71,10 @@ node_persist_vector(Sim *sim, Node *node)
 		return false;
 	if (!DEFECT(sim, DEFECT_R4_DISK) && !node_flush(sim, node))
 		return false;
+	forgive(sim, node);
 	memcpy(node->disk.vector, node->mem.vector, sizeof(node->disk.vector));
+	if (!DEFECT(sim, DEFECT_LEFT_DISK))
+		node->disk.owed = node->mem.owed;
 	if (!DEFECT(sim, DEFECT_R8_DURABLE))
 	{
 		node->disk.horizon = node->mem.horizon;

@@ -52,7 +52,7 @@ sub start
 		my ($out, $in);
 		my $pid = open2($out, $in, $^X, '-MDatacakeHistory', '-e', 'DatacakeHistory::client(@ARGV)',
 			$journal, $client, $self->{schema}, $how{put} // '', $how{get}, $how{pause_ms} // 5, int rand 2**31, @servers);
-		push @{ $self->{running} }, { pid => $pid, in => $in, out => $out };
+		push @{ $self->{running} }, { pid => $pid, in => $in, out => $out, journal => $journal };
 		push @{ $self->{journals} }, $journal;
 	}
 	return;
@@ -85,10 +85,17 @@ sub stop
 	foreach my $client (@{ $self->{running} })
 	{
 		waitpid $client->{pid}, 0;
-		die "a client failed: status $?" if $?;
+		die "a client failed: status $?, " . _last_words($client) if $?;
 	}
 	$self->{running} = [];
 	return $self->look;
+}
+
+sub _last_words
+{
+	my ($client) = @_;
+	open my $file, '<', "$client->{journal}.err" or return "silently: $!";
+	return join '', <$file>;
 }
 
 # ---- checking ---------------------------------------------------------------

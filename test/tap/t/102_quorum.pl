@@ -88,10 +88,14 @@ subtest 'less than a quorum on either side is seen to be stale' => sub {
 
 	$c->verify_ok('the nodes are alike');
 	$c->freeze_link(3, $_) foreach 1, 2;
-	one('put', 'none', 3, 'on one node');
-	# in turn it asks node 3, which has it, and node 2
-	my @got = map { one('get', 'quorum', 1) } 1 .. 4;
-	ok((grep { $_ ne 'on one node' } @got), 'a write at none is not read by each quorum');
+	# of the reads some ask node 3, which has it, some node 2; who reads is mended
+	my $missed = 0;
+	foreach my $turn (1 .. 8)
+	{
+		one('put', 'none', 3, "on one node, $turn");
+		$missed++ if one('get', 'quorum', 1) ne "on one node, $turn";
+	}
+	cmp_ok($missed, '>', 0, 'a write at none is not read by each quorum');
 	is($history->complaints('quorum', 'quorum'), 0, '... which is no complaint');
 	like(join("\n", $history->complaints('none', 'quorum')), qr/^node 1 reads k1 .*: stale: /, '... but is seen as what it is');
 	$c->thaw_link(3, $_) foreach 1, 2;

@@ -35,7 +35,8 @@ $c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text);
 $c->replicate($_) foreach qw(t parts);
 $c->sql(1, q{SELECT datacake.create_keyspace('kv'); SELECT kv.put('a', '1')});
 $c->sql(1, q{INSERT INTO t VALUES (1, 'stays'), (2, 'older'), (3, 'dead'), (4, 'dead'); INSERT INTO parts SELECT g, 'p' FROM generate_series(1, 200) g});
-$c->sql(2, q{SELECT datacake.await_stamp((SELECT max(_stamp)::datacake.hlc FROM parts)); UPDATE t SET v = 'by2' WHERE id = 1});
+$c->await(2, 'SELECT count(*) FROM t', 4, 'the rows of node 1 are on node 2');
+$c->sql(2, q{UPDATE t SET v = 'by2' WHERE id = 1});
 $c->verify_ok('rows to begin with are everywhere');
 
 my $dump = PostgreSQL::Test::Utils::tempdir('dump') . '/dump';
