@@ -272,10 +272,50 @@ probe_matches(const DcMap *map, const DcMapEnv *env, const Probe *p,
 		   memcmp(slot_key(map, env, slot), p->key, p->length) == 0;
 }
 
+/* Stands there an entry that comes before this hash?  Then so do all to the left. */
+static bool
+is_before(const DcMap *map, const DcMapEnv *env, uint32_t at, uint64_t order)
+{
+	const DcSlot *slot = slot_at(map, env, at);
+
+	return slot->word != 0 && slot_order(map, env, slot->key) < order;
+}
+
+/*
+ * From `at`, at or right of the home of this hash, to at most eight slots left
+ * of its place.  Entries that arrive in the order of their hashes, as another
+ * node scans them, fill the left of the table first: there a place can be
+ * very far from its home.  As the whole table is in order, and whatever has its
+ * home left of a gap stands left of it, the way is halved.
+ */
+static uint32_t
+skip(const DcMap *map, const DcMapEnv *env, uint32_t at, uint64_t order)
+{
+	uint32_t step = 8;
+	uint32_t end;
+
+	while (step < map->slots - at && is_before(map, env, at + step, order))
+	{
+		at += step;
+		step *= 2;
+	}
+	end = step < map->slots - at ? at + step : map->slots;
+	while (end - at > 8)
+	{
+		uint32_t middle = at + (end - at) / 2;
+
+		if (is_before(map, env, middle, order))
+			at = middle;
+		else
+			end = middle;
+	}
+	return at;
+}
+
 /*
  * True if the key is here, at slot *at.  Comparing keys is several times
  * cheaper than hashing a resident, so only each eighth one is asked whether
- * the search has gone too far.
+ * the search has gone too far, or has far to go.
  */
 static bool
 find(const DcMap *map, const DcMapEnv *env, const Probe *p, uint32_t *at)
@@ -293,8 +333,15 @@ find(const DcMap *map, const DcMapEnv *env, const Probe *p, uint32_t *at)
 			*at = w.at;
 			return true;
 		}
-		if (passed % 8 == 0 && slot_order(map, env, w.slot->key) > p->order)
-			break;
+		if (passed % 8 == 0)
+		{
+			uint64_t order = slot_order(map, env, w.slot->key);
+
+			if (order > p->order)
+				break;
+			if (order < p->order)
+				walk_to(&w, skip(map, env, w.at, p->order));
+		}
 		walk_next(&w);
 	}
 	return false;
@@ -725,7 +772,7 @@ place(DcMap *map, const DcMapEnv *env, const Probe *p, uint64_t word)
 
 	for (;;)
 	{
-		for (walk_to(&w, home_of(map, p->order));
+		for (walk_to(&w, skip(map, env, home_of(map, p->order), p->order));
 			 w.slot != NULL && w.slot->word != 0; walk_next(&w))
 		{
 			if (slot_compare(map, env, w.slot->key, p->order, p->slot) > 0)
@@ -988,7 +1035,8 @@ walk_resume(Walk *w, const DcMapCursor *cursor)
 		walk_to(w, 0);
 		return;
 	}
-	for (walk_to(w, home_of(w->map, cursor->order));
+	for (walk_to(w, skip(w->map, w->env, home_of(w->map, cursor->order),
+						 cursor->order));
 		 w->slot != NULL && w->slot->word != 0; walk_next(w))
 	{
 		if (slot_compare(w->map, w->env, w->slot->key, cursor->order,
