@@ -706,6 +706,49 @@ test_scan_growth(void)
 	ok(rig_close(&rig), "a grown map leaks no page");
 }
 
+/*
+ * What another node scans arrives in the order of hashes, and fills the table
+ * from the left.  A search that walks from its home takes 80,000,000,000 steps
+ * here, and the test its time limit.
+ */
+static void
+test_scan_order(void)
+{
+	const uint64_t count = 400000;
+	uint8_t key[16], bytes[16 * 1000];
+	DcMapItem items[1000];
+	DcMapRoom room = {items, 1000, bytes, sizeof(bytes), 0};
+	DcMapCursor cursor = {.done = false};
+	bool equal = true;
+	Rig donor, joiner;
+
+	rig_open(&donor, 8000, 8);
+	rig_open(&joiner, 8000, 8);
+	for (uint64_t i = 0; i < count; i++)
+	{
+		put_number(key, i);
+		merge(&donor, key, 8, live(1024 + i), false);
+	}
+	while (!cursor.done)
+	{
+		size_t n = dc_map_scan(&donor.map, &donor.env, &cursor, NULL, &room);
+
+		for (size_t i = 0; i < n; i++)
+		{
+			memcpy(key, items[i].key.data, 8);
+			merge(&joiner, key, 8, items[i].entry, false);
+		}
+	}
+	for (uint64_t i = 0; i < count; i++)
+	{
+		put_number(key, i);
+		equal &= same(get(&joiner, key, 8), live(1024 + i));
+	}
+	ok(equal && joiner.map.used == donor.map.used,
+	   "what was scanned here fills a map there, in time");
+	ok(rig_close(&donor) && rig_close(&joiner), "... and leaks no page");
+}
+
 static unsigned scan_calls; /* of the last count_scan */
 
 static size_t
@@ -1161,6 +1204,7 @@ main(void)
 	test_model("variable, pool too small", 0, 3, 2000, 1500, 200);
 	test_model("fixed 8, pool too small", 8, 8, 8, 20000, 60);
 	test_scan_growth();
+	test_scan_order();
 	test_scan_filter();
 	test_collisions();
 	test_tail();
