@@ -332,7 +332,7 @@ join(void)
 			done = compare_with_donor(slot, donor);
 	}
 	if (done)
-		dc_standing_joined(life);
+		dc_standing_joined(life, donor);
 	else
 		dc_standing_compare(false);
 }

@@ -638,30 +638,6 @@ dc_standing_reincarnate(uint64 incarnation)
 }
 
 void
-dc_standing_joined(uint64 life)
-{
-	MemoryContext context = CurrentMemoryContext;
-	bool current;
-
-	dc_transaction_begin();
-	(void) dc_roster_lock();
-	current = dc_standing_life() == life;
-	if (current)
-		dc_sql("UPDATE datacake.local_state SET joining = false", 0, NULL);
-	dc_transaction_commit(context);
-	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
-	current &= standing()->life == life;
-	if (current)
-		standing()->joining = standing()->comparing = false;
-	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
-	if (!current)
-		return;
-	ereport(LOG, (errmsg("datacake node %d has joined", datacake_node_id)));
-	dc_worker_wake(DC_WORKER_LAUNCHER);
-	dc_worker_wake(DC_WORKER_REPLICATOR);
-}
-
-void
 dc_standing_delivered(uint32 node_id, const DcHorizon *horizon, uint64 life)
 {
 	bool counts;
@@ -700,13 +676,13 @@ may_go_first(const DcStanding *now)
 	return true;
 }
 
-/* Has every present member sent its all? */
+/* Has every present member of the list sent its all? */
 static bool
-all_delivered(const DcStanding *now)
+all_delivered(const DcStanding *now, const DcMembers *list)
 {
-	for (uint32 i = 0; i < now->members.count; i++)
+	for (uint32 i = 0; i < list->count; i++)
 	{
-		DcMember member = now->members.at[i];
+		DcMember member = list->at[i];
 
 		if (member.state == DC_MEMBER_PRESENT &&
 			member.node_id != (uint32) datacake_node_id &&
@@ -754,11 +730,38 @@ dc_standing_pulled(uint32 *donor)
 	/* what drew its stamp before it was taken in must be merged by then */
 	if (now->registered != DC_HLC_NONE && !dc_slots_above(now->registered))
 		return false;
-	if (!all_delivered(now) && now->before != DC_MEMBER_ABSENT)
+	if (!all_delivered(now, &now->members) && now->before != DC_MEMBER_ABSENT)
 		return false;
 	if (*donor != 0)
 		return now->registered != DC_HLC_NONE;
-	return all_delivered(now) && may_go_first(now);
+	return all_delivered(now, &now->members) && may_go_first(now);
+}
+
+void
+dc_standing_joined(uint64 life, uint32 donor)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DcRegister *reg;
+	bool current;
+
+	dc_transaction_begin();
+	reg = dc_roster_lock();
+	/* the list in memory may be one that names nobody to wait for yet */
+	current = dc_standing_life() == life &&
+			  (donor != 0 || all_delivered(copy_standing(), &reg->list));
+	if (current)
+		dc_sql("UPDATE datacake.local_state SET joining = false", 0, NULL);
+	dc_transaction_commit(context);
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	current &= standing()->life == life;
+	if (current)
+		standing()->joining = standing()->comparing = false;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (!current)
+		return;
+	ereport(LOG, (errmsg("datacake node %d has joined", datacake_node_id)));
+	dc_worker_wake(DC_WORKER_LAUNCHER);
+	dc_worker_wake(DC_WORKER_REPLICATOR);
 }
 
 void
@@ -861,7 +864,7 @@ dc_standing_limit(bool own, bool *newborn)
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
 	*newborn = own && standing()->before == DC_MEMBER_ABSENT;
-	if (all_delivered(standing()) && !*newborn)
+	if (all_delivered(standing(), &standing()->members) && !*newborn)
 		limit = standing()->horizon.stamp;
 	else if (own)
 		limit = standing()->registered;

@@ -143,8 +143,12 @@ extern void dc_standing_reincarnate(uint64 incarnation);
  */
 extern uint64 dc_standing_life(void);
 
-/* It has joined, in this life.  Repairer, outside of a transaction. */
-extern void dc_standing_joined(uint64 life);
+/*
+ * It has joined, in this life, compared with that donor; 0: with nobody, which
+ * counts if no other member of the agreed list is there to wait for.
+ * Repairer, outside of a transaction.
+ */
+extern void dc_standing_joined(uint64 life, uint32 donor);
 
 /*
  * A peer offers its vector, whose horizon this node does not reach: to take it

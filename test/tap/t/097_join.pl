@@ -164,6 +164,7 @@ subtest 'the donor stays away' => sub {
 	$c->await(7, "SELECT donor <> $donor FROM datacake.copy", 't', 'it copies another one');
 	hurry(7);
 	copied_ok(7, 'from another donor');
+	is(scalar(() = slurp_file($c->node(7)->logfile) =~ /node 7 has joined/g), 1, 'once, after it had the rows');
 	$c->start_node($donor);
 	$c->wait_for_nodes;
 	$c->verify_ok('the first donor is back');
