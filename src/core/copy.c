@@ -210,10 +210,7 @@ dc_copy_answer_decode(const void *data, size_t length, DcCopyAnswer *answer)
 			break;
 		case DC_COPY_END:
 			dc_vv_decode(&r, &answer->vector);
-			answer->debts = dc_read_string(&r, SIZE_MAX);
-			if (r.status == DC_OK &&
-				dc_debts_decode(answer->debts, NULL) != DC_OK)
-				dc_reader_fail(&r, DC_MALFORMED);
+			answer->debts = dc_debts_read(&r);
 			dc_horizon_decode(&r, &answer->horizon);
 			return dc_reader_finish(&r);
 	}

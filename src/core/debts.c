@@ -195,3 +195,13 @@ dc_debts_decode(DcSlice bytes, DcDebts *debts)
 		dc_debts_init(debts);
 	return dc_reader_finish(&r);
 }
+
+DcSlice
+dc_debts_read(DcReader *r)
+{
+	DcSlice debts = dc_read_string(r, SIZE_MAX);
+
+	if (r->status == DC_OK && dc_debts_decode(debts, NULL) != DC_OK)
+		dc_reader_fail(r, DC_MALFORMED);
+	return debts;
+}

@@ -67,4 +67,7 @@ void dc_debts_forgive(DcDebts *debts, uint32_t source);
 void dc_debts_encode(DcWriter *w, const DcDebts *debts);
 DcStatus dc_debts_decode(DcSlice bytes, DcDebts *debts);
 
+/* The string that holds them in a message; the reader fails if it is malformed. */
+DcSlice dc_debts_read(DcReader *r);
+
 #endif

@@ -333,16 +333,6 @@ dc_call_read_begin(DcReader *r)
 	read_begin(r, 'C');
 }
 
-static DcSlice
-read_debts(DcReader *r)
-{
-	DcSlice debts = dc_read_string(r, SIZE_MAX);
-
-	if (r->status == DC_OK && dc_debts_decode(debts, NULL) != DC_OK)
-		dc_reader_fail(r, DC_MALFORMED);
-	return debts;
-}
-
 bool
 dc_call_read_part(DcReader *r, DcPart *part)
 {
@@ -367,7 +357,7 @@ dc_call_read_part(DcReader *r, DcPart *part)
 		case DC_PART_ADOPT:
 			dc_vv_decode(r, &part->base);
 			dc_vv_decode(r, &part->donor);
-			part->debts = read_debts(r);
+			part->debts = dc_debts_read(r);
 			dc_horizon_decode(r, &part->horizon);
 			break;
 		case DC_PART_MEMBERS:
