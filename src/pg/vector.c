@@ -190,6 +190,20 @@ dc_vector_at_abort(void)
 	plans = NULL;
 }
 
+static Datum
+array_of_ids(Datum *ids, int count)
+{
+	return PointerGetDatum(
+		construct_array(ids, count, INT4OID, 4, true, TYPALIGN_INT));
+}
+
+static Datum
+array_of_stamps(Datum *stamps, int count)
+{
+	return PointerGetDatum(
+		construct_array(stamps, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+}
+
 static int
 count_debts(const DcDebts *debts)
 {
@@ -212,7 +226,6 @@ insert_debts(const DcDebts *debts)
 	Datum *donors = palloc(sizeof(Datum) * (Size) count);
 	Datum *stamps = palloc(sizeof(Datum) * (Size) count);
 	Oid types[3] = {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID};
-	Datum arguments[3];
 	int n = 0;
 
 	for (uint32 id = 1; id < DC_NODE_IDS; id++)
@@ -226,17 +239,15 @@ insert_debts(const DcDebts *debts)
 			stamps[n++] = Int64GetDatum((int64) debts->to.at[id]);
 		}
 	}
-	arguments[0] = PointerGetDatum(
-		construct_array(sources, n, INT4OID, 4, true, TYPALIGN_INT));
-	arguments[1] = PointerGetDatum(
-		construct_array(donors, n, INT4OID, 4, true, TYPALIGN_INT));
-	arguments[2] = PointerGetDatum(
-		construct_array(stamps, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
 	if (SPI_execute_with_args("INSERT INTO datacake.debt (source, donor, stamp) "
 							  "SELECT s, d, t::datacake.hlc FROM ROWS FROM "
 							  "(pg_catalog.unnest($1), pg_catalog.unnest($2), "
 							  "pg_catalog.unnest($3)) AS u(s, d, t)",
-							  3, types, arguments, NULL, false, 0) < 0)
+							  3, types,
+							  (Datum[]){array_of_ids(sources, n),
+										array_of_ids(donors, n),
+										array_of_stamps(stamps, n)},
+							  NULL, false, 0) < 0)
 		elog(ERROR, "could not save the debts");
 }
 
@@ -274,10 +285,8 @@ dc_vector_save(void)
 		sources[n] = Int32GetDatum(id);
 		stamps[n++] = Int64GetDatum((int64) saving.at[id]);
 	}
-	arguments[0] = PointerGetDatum(
-		construct_array(sources, n, INT4OID, 4, true, TYPALIGN_INT));
-	arguments[1] = PointerGetDatum(
-		construct_array(stamps, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	arguments[0] = array_of_ids(sources, n);
+	arguments[1] = array_of_stamps(stamps, n);
 	if (SPI_execute_with_args("INSERT INTO datacake.vector AS v "
 							  "SELECT s, t::datacake.hlc "
 							  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
