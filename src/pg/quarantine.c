@@ -85,17 +85,25 @@ dc_quarantine_is_told(const DcWaiting *waiting)
 	return SPI_processed == 1;
 }
 
-bool
-dc_quarantine_misfits(int slot, DcSlice key, DcHlc stamp)
+/* A command about a change: keyspace $1, key $2, stamp $3; what SPI answers. */
+static int
+about_change(const char *command, int slot, DcSlice key, DcHlc stamp,
+			 bool read_only)
 {
 	Oid types[3] = {INT8OID, BYTEAOID, INT8OID};
 	Datum values[3] = {Int64GetDatum((int64) dc_keyspace(slot)->id),
 					   PointerGetDatum(bytes_of(key)),
 					   Int64GetDatum((int64) stamp)};
 
-	if (SPI_execute_with_args("SELECT FROM datacake.quarantine WHERE keyspace = $1 AND key = $2 "
-							  "AND stamp = $3::datacake.hlc AND sqlstate = 'YD023'",
-							  3, types, values, NULL, true, 1) != SPI_OK_SELECT)
+	return SPI_execute_with_args(command, 3, types, values, NULL, read_only, 0);
+}
+
+bool
+dc_quarantine_misfits(int slot, DcSlice key, DcHlc stamp)
+{
+	if (about_change("SELECT FROM datacake.quarantine WHERE keyspace = $1 AND key = $2 "
+					 "AND stamp = $3::datacake.hlc AND sqlstate = 'YD023' LIMIT 1",
+					 slot, key, stamp, true) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the quarantine");
 	return SPI_processed == 1;
 }
@@ -103,16 +111,10 @@ dc_quarantine_misfits(int slot, DcSlice key, DcHlc stamp)
 void
 dc_quarantine_wake(int slot, DcSlice key, DcHlc stamp)
 {
-	Oid types[3] = {INT8OID, BYTEAOID, INT8OID};
-	Datum values[3] = {Int64GetDatum((int64) dc_keyspace(slot)->id),
-					   PointerGetDatum(bytes_of(key)),
-					   Int64GetDatum((int64) stamp)};
-
-	if (SPI_execute_with_args("UPDATE datacake.quarantine SET retry_at = "
-							  "pg_catalog.clock_timestamp() WHERE keyspace = $1 AND "
-							  "key = $2 AND stamp = $3::datacake.hlc",
-							  3, types, values, NULL, false,
-							  0) != SPI_OK_UPDATE)
+	if (about_change("UPDATE datacake.quarantine SET retry_at = "
+					 "pg_catalog.clock_timestamp() WHERE keyspace = $1 AND "
+					 "key = $2 AND stamp = $3::datacake.hlc",
+					 slot, key, stamp, false) != SPI_OK_UPDATE)
 		elog(ERROR, "could not have a waiting row tried again");
 }
 
