@@ -127,7 +127,9 @@ unit_flags := -O1 $(SANITIZE)
 unit-canary_cc := $(CC)
 unit-canary_flags := -O1 $(SANITIZE) -DDC_CANARIES
 sim_cc := $(CC)
-sim_flags := -O2 -DDC_CANARIES
+# what nobody has set is the same everywhere: a seed decides everything
+STACK_PATTERN := $(shell $(CC) -ftrivial-auto-var-init=pattern -E -x c /dev/null >/dev/null 2>&1 && echo -ftrivial-auto-var-init=pattern)
+sim_flags := -O2 -DDC_CANARIES $(STACK_PATTERN)
 coverage_cc := $(CC)
 coverage_flags := -O0 -DDC_CANARIES --coverage
 fuzz_cc := $(FUZZ_CC)

@@ -322,6 +322,12 @@ dc_call_members(DcWriter *w, const DcPosition *at, const DcMembers *members)
 }
 
 void
+dc_call_flush(DcWriter *w)
+{
+	dc_write_u8(w, DC_PART_FLUSH);
+}
+
+void
 dc_call_end(DcWriter *w)
 {
 	dc_write_u8(w, DC_PART_END);
@@ -362,6 +368,8 @@ dc_call_read_part(DcReader *r, DcPart *part)
 			break;
 		case DC_PART_MEMBERS:
 			read_list(r, &part->at, &part->members);
+			break;
+		case DC_PART_FLUSH:
 			break;
 		default:
 			dc_reader_fail(r, DC_MALFORMED);

@@ -98,7 +98,8 @@ typedef enum DcPartKind
 	DC_PART_CATCHUP = 2,
 	DC_PART_SEGMENT = 3,
 	DC_PART_ADOPT = 4,
-	DC_PART_MEMBERS = 5
+	DC_PART_MEMBERS = 5,
+	DC_PART_FLUSH = 6 /* somebody waits: flush and acknowledge this call now */
 } DcPartKind;
 
 /* One part of a call; which fields count depends on the kind. */
@@ -139,6 +140,7 @@ void dc_call_adopt(DcWriter *w, const DcVv *base, const DcVv *donor,
 				   const DcDebts *debts, const DcHorizon *horizon);
 void dc_call_members(DcWriter *w, const DcPosition *at,
 					 const DcMembers *members);
+void dc_call_flush(DcWriter *w);
 void dc_call_end(DcWriter *w);
 
 /*

@@ -794,8 +794,9 @@ settle(void)
 	}
 	if (xact.has_queued)
 	{
-		uint64 number = dc_queue_publish(xact.queued, (uint32) xact.shipped,
-										 XactLastCommitEnd, dc_now_us());
+		uint64 number =
+			dc_queue_publish(xact.queued, (uint32) xact.shipped,
+							 XactLastCommitEnd, dc_now_us(), dc_level_asked());
 
 		dc_level_committed(number, xact.stamps[xact.stamp_count - 1]);
 	}

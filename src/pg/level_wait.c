@@ -243,6 +243,12 @@ dc_level_check(void)
 	ForceSyncCommit(); /* this node counts as well */
 }
 
+bool
+dc_level_asked(void)
+{
+	return asked != 0;
+}
+
 /* --- after the commit --- */
 
 void

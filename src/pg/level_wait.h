@@ -27,6 +27,9 @@ extern void dc_level_subabort(SubTransactionId subid);
 /* The setting counts as well.  Nothing is written yet. */
 extern void dc_level_check(void);
 
+/* Will this transaction wait?  Known after the check. */
+extern bool dc_level_asked(void);
+
 /* Cannot fail. */
 extern void dc_level_committed(uint64 number, DcHlc stamp);
 

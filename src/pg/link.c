@@ -45,6 +45,7 @@ dc_link_close(DcLink *link, const char *reason)
 	link->conn = NULL;
 	dc_link_end_spool(link);
 	link->message_count = 0;
+	link->awaited_count = 0;
 	link->streams = false;
 	link->unflushed = false;
 	link->answer_by = 0;

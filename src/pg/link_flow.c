@@ -205,6 +205,7 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 		dc_stream_batch_sent(&link->stream);
 		draft.batches++;
 		draft.rows += queued.rows;
+		draft.awaited |= queued.awaited;
 		if (draft.committed_us == 0)
 			draft.committed_us = queued.committed_us;
 		flush_to = Max(flush_to, queued.commit_lsn);
@@ -270,9 +271,25 @@ bool
 dc_link_gathers(const DcLink *link)
 {
 	return link->message_count >= DC_LINK_IN_FLIGHT_MAX ||
-		   (link->message_count >= DC_LINK_IN_FLIGHT &&
+		   (link->awaited_count >= DC_LINK_AWAITED &&
 			GetCurrentTimestamp() <
 				TimestampTzPlusMilliseconds(link->sent_at, DC_LINK_SPACING_MS));
+}
+
+/*
+ * Nobody waits: what is committed meanwhile travels in the same call.  As with
+ * commit_delay a wait for less than a millisecond, which latches cannot do.
+ */
+static void
+keep_distance(const DcLink *link, const DcQueued *next)
+{
+	TimestampTz left;
+
+	if (next->awaited || link->awaited_count > 0)
+		return;
+	left = link->sent_at + DC_LINK_PACE_US - GetCurrentTimestamp();
+	if (left > 0 && left <= DC_LINK_PACE_US)
+		pg_usleep(left);
 }
 
 /* One message; false: nothing to send. */
@@ -304,6 +321,7 @@ send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 				return dc_link_send_spool(link, &queued);
 			if (!watermark_due && dc_link_gathers(link))
 				return false;
+			keep_distance(link, &queued);
 			send_stream(link, watermark, watermark_due);
 			return link->sequence != sequence;
 		case DC_STREAM_SEND_WATERMARK:

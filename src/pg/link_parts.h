@@ -28,12 +28,15 @@
 #include "spool.h"
 
 /*
- * Two calls under way keep a peer busy, and what waits meanwhile travels
- * together.  More are of use where the way is long: one each millisecond.
+ * A call costs both nodes more than a row in it does.  Of those that COMMITs
+ * wait for, two under way keep a peer busy, and what comes meanwhile travels
+ * together; more are of use where the way is long: one each millisecond.
+ * The others follow each other at some distance.
  */
-#define DC_LINK_IN_FLIGHT_MAX 8
-#define DC_LINK_IN_FLIGHT     2
+#define DC_LINK_IN_FLIGHT_MAX 32
+#define DC_LINK_AWAITED       2
 #define DC_LINK_SPACING_MS    1
+#define DC_LINK_PACE_US       250
 #define DC_LINK_RETRY_MIN_MS  100
 #define DC_LINK_RETRY_MAX_MS  5000
 #define DC_LINK_ASK_AGAIN_MS  2000 /* how a joiner's peers stand */
@@ -51,6 +54,7 @@ typedef struct DcLinkMessage
 	uint64 sequence;
 	uint32 batches;
 	uint32 rows;
+	bool awaited;        /* COMMITs wait until it is flushed there */
 	uint64 committed_us; /* of its oldest batch; 0: none */
 	DcHlc watermark;     /* 0: none */
 	uint64 catchup;      /* number of the one whose chunk it is; 0: none */
@@ -100,6 +104,7 @@ struct DcLink
 	uint64 sequence; /* of the last call sent */
 	DcLinkMessage messages[DC_LINK_IN_FLIGHT_MAX + 2];
 	int message_count;   /* sent, not answered yet; oldest first */
+	int awaited_count;   /* of those */
 	bool streams;        /* the peer takes calls */
 	TimestampTz sent_at; /* the last call */
 	bool detached;       /* leave the queue at the next turn */

@@ -67,6 +67,7 @@ dc_link_send_spool(DcLink *link, const DcQueued *queued)
 	{
 		draft.first = link->stream.position;
 		draft.batches = 1;
+		draft.awaited = queued->awaited;
 		draft.committed_us = queued->committed_us;
 		dc_stream_batch_sent(&link->stream);
 		dc_link_end_spool(link);

@@ -79,6 +79,7 @@ dc_link_pop(DcLink *link)
 {
 	DcLinkMessage message = link->messages[0];
 
+	link->awaited_count -= message.awaited;
 	memmove(&link->messages[0], &link->messages[1],
 			sizeof(DcLinkMessage) * (size_t) --link->message_count);
 	dc_link_await(link);
@@ -134,7 +135,9 @@ dc_link_send(DcLink *link, StringInfo call, const DcLinkMessage *draft,
 	int length;
 	DcLinkMessage *message;
 
-	appendStringInfoChar(call, '\0'); /* dc_call_end */
+	if (draft->awaited)
+		appendStringInfoChar(call, DC_PART_FLUSH);
+	appendStringInfoChar(call, DC_PART_END);
 	binding.sequence = ++link->sequence;
 	sealed =
 		dc_link_seal(link, &binding, call->data, (Size) call->len, &length);
@@ -149,6 +152,7 @@ dc_link_send(DcLink *link, StringInfo call, const DcLinkMessage *draft,
 	message->kind = DC_LINK_CALL;
 	message->sequence = link->sequence;
 	message->epoch = link->sent_epoch;
+	link->awaited_count += message->awaited;
 	dc_link_count_sent(link, message, (Size) length, catchup);
 	dc_link_flush(link);
 }

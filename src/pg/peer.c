@@ -52,6 +52,7 @@ typedef struct Session
 	bool counted;   /* in dc_shared->incoming */
 	uint32 calling; /* whose call is carried out; 0: none */
 	bool in_call;   /* a call began and its transaction has not committed */
+	bool streams;   /* calls come as a stream */
 	bool joining;   /* this node was joining when it said welcome */
 	uint64 own_incarnation; /* of this node then */
 	DcCommandCount known;   /* as the peer told; a list is published later */
@@ -88,6 +89,8 @@ count_incoming(int step)
 static void
 begin_call(void)
 {
+	if (session.calling != 0)
+		return; /* the one before is not flushed yet */
 	session.calling = session.peer;
 	pg_atomic_fetch_add_u32(&dc_shared->calls[session.calling], 1);
 }
@@ -120,14 +123,16 @@ copy_incoming(bool incoming[DC_NODE_IDS])
 
 /*
  * A call that fails ends the session: what the peer sent after it, trusting
- * that it went well, must not count.
+ * that it went well, must not count.  A call of a stream is over when it is
+ * flushed.
  */
 static void
 on_transaction_event(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT)
 		session.in_call = false;
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+	if (event == XACT_EVENT_ABORT ||
+		(event == XACT_EVENT_COMMIT && !session.streams))
 		end_call();
 }
 
@@ -499,6 +504,7 @@ struct DcPeerCalls
 	DcApplySet *set;
 	DcMembers *members; /* NULL: no list came */
 	DcPosition at;
+	bool urgent; /* to be flushed and acknowledged at once */
 };
 
 DcPeerCalls *
@@ -509,16 +515,18 @@ dc_peer_calls_begin(DcRole *role)
 	begin_call();
 	check_session(DC_SESSION_CHANGES);
 	session.in_call = true;
+	dc_vector_hold();
 	*role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
 	calls->set = dc_apply_begin(false);
 	return calls;
 }
 
-/* A batch or a segment; what else comes is the last of its transaction. */
+/* A call with another part is the last of its transaction. */
 static bool
 is_plain(DcPartKind kind)
 {
-	return kind == DC_PART_BATCH || kind == DC_PART_SEGMENT;
+	return kind == DC_PART_BATCH || kind == DC_PART_SEGMENT ||
+		   kind == DC_PART_FLUSH;
 }
 
 static void
@@ -545,6 +553,9 @@ take_part(DcPeerCalls *calls, const DcPart *part)
 			calls->members = palloc(sizeof(DcMembers));
 			*calls->members = part->members;
 			calls->at = part->at;
+			break;
+		case DC_PART_FLUSH:
+			calls->urgent = true;
 			break;
 		case DC_PART_END:
 			break;
@@ -579,13 +590,16 @@ dc_peer_calls_add(DcPeerCalls *calls, DcSlice sealed)
 	if (dc_reader_finish(&r) != DC_OK)
 		dc_peer_refuse(r.status, NULL);
 	pfree(part);
+	calls->urgent |= !plain;
 	return plain;
 }
 
 DcApplied
-dc_peer_calls_run(DcPeerCalls *calls)
+dc_peer_calls_run(DcPeerCalls *calls, bool *urgent)
 {
 	DcApplied result = dc_apply_run(calls->set);
+
+	*urgent = calls->urgent;
 
 	if (calls->members != NULL)
 	{
@@ -606,11 +620,15 @@ DcSlice
 dc_peer_calls_ack(DcApplied result)
 {
 	static DcAck ack; /* large, and most of it is seldom sent */
-	uint64 version = dc_vector_version();
+	uint64 version;
 	bytea *sealed;
 	DcWriter w;
 	uint8 *out;
 
+	dc_flush_all(); /* R4 */
+	dc_vector_release();
+	end_call();
+	version = dc_vector_version();
 	ack.applied = result.applied;
 	ack.stale = result.stale;
 	ack.waiting = result.waiting;
@@ -633,9 +651,11 @@ dc_peer_calls_ack(DcApplied result)
 }
 
 void
-dc_peer_require_stream(void)
+dc_peer_begin_stream(void)
 {
 	check_session(DC_SESSION_CHANGES);
+	session.streams = true;
+	dc_set_option("synchronous_commit", "off");
 }
 
 uint64

@@ -44,19 +44,22 @@ extern void dc_peer_require_member(void);
  * Calls that change something, in one transaction and inside SPI: begin, add
  * one or more, run, end.  add: opens the next call of the session and reads all
  * of it; false if what follows it needs a transaction of its own.  run: carries
- * out what was added.  ack: after the commit, so that it tells what the calls
- * led to; sealed, in the current memory context.
+ * out what was added; *urgent: somebody waits for the ack.  The commit is
+ * asynchronous.  ack: flushes what was committed since the last one, and lets
+ * the vector claim it; sealed, in the current memory context.
  */
 typedef struct DcPeerCalls DcPeerCalls;
 
 extern DcPeerCalls *dc_peer_calls_begin(DcRole *role);
 extern bool dc_peer_calls_add(DcPeerCalls *calls, DcSlice sealed);
-extern DcApplied dc_peer_calls_run(DcPeerCalls *calls);
+extern DcApplied dc_peer_calls_run(DcPeerCalls *calls, bool *urgent);
 extern void dc_peer_calls_end(const DcRole *role);
 extern DcSlice dc_peer_calls_ack(DcApplied result);
 
-/* ERROR unless this is a session for changes; the number of its last call. */
-extern void dc_peer_require_stream(void);
+/* Calls come as a stream; ERROR unless this is a session for changes. */
+extern void dc_peer_begin_stream(void);
+
+/* The number of the last call. */
 extern uint64 dc_peer_sequence(void);
 
 /* The node that called, and the wire version to answer in. */

@@ -8,9 +8,11 @@
  *	   peer    CopyData  call, call, call ...
  *	   here    CopyData  ack of all calls up to number n ...
  *
- * Calls that have arrived together are carried out in one transaction, with
- * one flush, and are acknowledged together: under load a call costs its rows,
- * not a statement and a flush.  The stream ends with the connection, or with
+ * Calls that have arrived together are carried out in one transaction, which
+ * commits asynchronously: its rows are seen at once.  Calls are flushed, and
+ * acknowledged, together: as soon as one is among them that somebody waits for,
+ * else after some milliseconds.  Under load a call costs its rows, not a
+ * statement, a flush and an ack.  The stream ends with the connection, or with
  * the first error (see on_transaction_event() in peer.c).
  *
  * As in VACUUM, which commits as often as it likes, no transaction is open
@@ -36,6 +38,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
@@ -45,6 +48,21 @@
 DC_SQL_FUNCTION(datacake_peer_stream);
 
 #define GROUP_BYTES (1024 * 1024) /* calls join a transaction up to here */
+
+/* Nobody waits for these: flushed when so old, so large, or so many. */
+#define FLUSH_MS    5
+#define FLUSH_BYTES (1024 * 1024)
+#define FLUSH_CALLS 16 /* the peer has twice as many under way */
+
+/* What was carried out and is not acknowledged yet. */
+typedef struct Taken
+{
+	uint32 calls;
+	Size bytes;
+	bool urgent;
+	TimestampTz flush_at;
+	DcApplied result;
+} Taken;
 
 /* --- the connection --- */
 
@@ -74,39 +92,21 @@ housekeep(void)
 }
 
 static void
-wait_for_socket(void)
+wait_for_socket(const Taken *taken)
 {
 	long timeout_ms = pgstat_report_stat(false);
-	WaitEvent event;
+	WaitEvent event = {0};
 
+	if (taken->calls > 0)
+		timeout_ms = Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+														 taken->flush_at),
+						 1);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) WaitEventSetWait(FeBeWaitSet, timeout_ms > 0 ? timeout_ms : -1,
 							&event, 1, WAIT_EVENT_CLIENT_READ);
 	if (event.events & WL_POSTMASTER_DEATH)
 		proc_exit(1);
 	ResetLatch(MyLatch);
-}
-
-/* The first byte of a message; sleeps until there is one. */
-static unsigned char
-await_message(void)
-{
-	unsigned char first;
-	int got;
-
-	for (;;)
-	{
-		housekeep();
-		pq_startmsgread();
-		got = pq_getbyte_if_available(&first);
-		if (got != 0)
-			break;
-		pq_endmsgread();
-		wait_for_socket();
-	}
-	if (got < 0)
-		proc_exit(0); /* the peer closed the connection */
-	return first;
 }
 
 /* The rest of a message; false: it is no call, and the stream ends. */
@@ -154,20 +154,70 @@ send_ack(uint64 number, DcSlice sealed)
 	pq_flush();
 }
 
+/* --- acks --- */
+
+static bool
+must_flush(const Taken *taken)
+{
+	return taken->calls > 0 && (taken->urgent || taken->calls >= FLUSH_CALLS ||
+								taken->bytes >= FLUSH_BYTES ||
+								GetCurrentTimestamp() >= taken->flush_at);
+}
+
+static void
+acknowledge(Taken *taken)
+{
+	send_ack(dc_peer_sequence(), dc_peer_calls_ack(taken->result));
+	memset(taken, 0, sizeof(*taken));
+}
+
+/* The first byte of a message; sleeps until there is one, and flushes in time. */
+static unsigned char
+await_message(Taken *taken)
+{
+	unsigned char first;
+	int got;
+
+	for (;;)
+	{
+		housekeep();
+		if (must_flush(taken))
+			acknowledge(taken);
+		pq_startmsgread();
+		got = pq_getbyte_if_available(&first);
+		if (got != 0)
+			break;
+		pq_endmsgread();
+		wait_for_socket(taken);
+	}
+	if (got < 0)
+		proc_exit(0); /* the peer closed the connection */
+	return first;
+}
+
 /* --- calls --- */
+
+static void
+count(Taken *taken, Size bytes)
+{
+	if (taken->calls++ == 0)
+		taken->flush_at =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FLUSH_MS);
+	taken->bytes += bytes;
+}
 
 /*
  * The call in `message`, and those behind it that may join it, in a transaction
- * of their own.  Returns the ack, in the caller's memory.  *ends: the stream
- * does, after this.
+ * of their own.  *ends: the stream does, after this.
  */
-static DcSlice
-carry_out(StringInfo message, bool *ends)
+static void
+carry_out(StringInfo message, Taken *taken, bool *ends)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Size bytes = 0;
 	DcPeerCalls *calls;
 	DcApplied result;
+	bool urgent;
 	bool joins;
 	DcRole role;
 
@@ -180,16 +230,20 @@ carry_out(StringInfo message, bool *ends)
 	do
 	{
 		bytes += (Size) message->len;
+		count(taken, (Size) message->len);
 		joins = dc_peer_calls_add(calls, (DcSlice){(uint8 *) message->data,
 												   (Size) message->len});
 	} while (joins && bytes < GROUP_BYTES && read_waiting(message, ends));
-	result = dc_peer_calls_run(calls);
+	result = dc_peer_calls_run(calls, &urgent);
 	dc_peer_calls_end(&role);
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-	return dc_peer_calls_ack(result);
+	taken->urgent |= urgent;
+	taken->result.applied += result.applied;
+	taken->result.stale += result.stale;
+	taken->result.waiting += result.waiting;
 }
 
 static void
@@ -207,10 +261,11 @@ datacake_peer_stream(PG_FUNCTION_ARGS)
 	CallContext *context = (CallContext *) fcinfo->context;
 	MemoryContext scratch;
 	StringInfoData message;
+	Taken taken = {0};
 	bool ends = false;
 
 	dc_require_loaded();
-	dc_peer_require_stream();
+	dc_peer_begin_stream();
 	if (context == NULL || !IsA(context, CallContext) || context->atomic)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 						errmsg("datacake.peer_stream() cannot be called in a "
@@ -221,22 +276,23 @@ datacake_peer_stream(PG_FUNCTION_ARGS)
 	initStringInfo(&message);
 	end_statement_transaction();
 	begin_copy();
+	MemoryContextSwitchTo(scratch);
 	while (!ends)
 	{
-		unsigned char first = await_message();
-
-		if (!read_message(first, &message))
+		if (!read_message(await_message(&taken), &message))
 			break;
-		MemoryContextSwitchTo(scratch);
-		send_ack(dc_peer_sequence(), carry_out(&message, &ends));
+		carry_out(&message, &taken, &ends);
 		MemoryContextReset(scratch);
-		MemoryContextSwitchTo(PortalContext);
 		if (message.maxlen > GROUP_BYTES * 2)
 		{
 			pfree(message.data); /* of a row that is seldom so large */
+			MemoryContextSwitchTo(PortalContext);
 			initStringInfo(&message);
+			MemoryContextSwitchTo(scratch);
 		}
 	}
+	if (taken.calls > 0)
+		acknowledge(&taken);
 	StartTransactionCommand();
 	PG_RETURN_VOID();
 }

@@ -28,6 +28,7 @@ typedef struct Record
 	uint64 spool;
 	XLogRecPtr commit_lsn;
 	uint64 committed_us;
+	bool awaited;
 } Record;
 
 /* One number per 256 bytes of ring: small transactions are about that. */
@@ -173,7 +174,7 @@ dc_queue_reserve_spool(uint64 spool)
 
 uint64
 dc_queue_publish(uint64 position, uint32 rows, XLogRecPtr commit_lsn,
-				 uint64 committed_us)
+				 uint64 committed_us, bool awaited)
 {
 	uint64 number;
 
@@ -188,6 +189,7 @@ dc_queue_publish(uint64 position, uint32 rows, XLogRecPtr commit_lsn,
 		record->rows = rows;
 		record->commit_lsn = commit_lsn;
 		record->committed_us = committed_us;
+		record->awaited = awaited;
 		record->state = RECORD_PUBLISHED;
 		if (record->spool != 0)
 			dc_spool_publish(record->spool, number);
@@ -238,7 +240,8 @@ batch_at(uint64 position)
 					  .spool = record->spool,
 					  .rows = record->rows,
 					  .commit_lsn = record->commit_lsn,
-					  .committed_us = record->committed_us};
+					  .committed_us = record->committed_us,
+					  .awaited = record->awaited};
 }
 
 DcQueueView

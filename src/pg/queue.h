@@ -37,6 +37,7 @@ typedef struct DcQueued
 	uint32 rows;
 	XLogRecPtr commit_lsn; /* flush up to here before it leaves (R3) */
 	uint64 committed_us;
+	bool awaited; /* its COMMIT waits until peers have flushed it */
 } DcQueued;
 
 extern Size dc_queue_bytes(void);
@@ -60,7 +61,8 @@ extern uint64 dc_queue_reserve_spool(uint64 spool);
  * Returns its number.
  */
 extern uint64 dc_queue_publish(uint64 position, uint32 rows,
-							   XLogRecPtr commit_lsn, uint64 committed_us);
+							   XLogRecPtr commit_lsn, uint64 committed_us,
+							   bool awaited);
 
 /* In ABORT: gives a reservation back. */
 extern void dc_queue_abandon(uint64 position);

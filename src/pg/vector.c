@@ -15,23 +15,31 @@
 #include "guc.h"
 #include "standing.h"
 
-typedef struct Move
+/* What a catch-up brought. */
+typedef struct Adoption
 {
-	bool segment; /* else adopt */
-	uint32 source;
-	DcHlc from;
-	DcHlc to;
+	uint32 peer; /* the donor */
 	DcVv donor;
 	DcVv base;
-	uint32 peer;    /* the donor */
-	DcDebts *debts; /* that it left */
+	DcDebts debts; /* that it left */
 	DcHorizon horizon;
 	uint64 life; /* in which this node joined then; 0: it did not */
+} Adoption;
+
+typedef struct Move
+{
+	uint32 source; /* of the segment (from, to]; 0: adopt */
+	DcHlc from;
+	DcHlc to;
+	Adoption *adopt;
 	struct Move *next;
 } Move;
 
-static Move *plans; /* in TopTransactionContext, newest first */
-static DcVv saving; /* what dc_vector_save() wrote */
+static MemoryContext moves; /* where they are */
+static Move *plans;         /* of the running transaction, oldest first */
+static bool hold;           /* ... whose commit is not flushed at once */
+static Move *held;          /* of such ones that have committed */
+static DcVv saving;         /* what dc_vector_save() wrote */
 static DcDebts saving_debts;
 
 void
@@ -113,15 +121,24 @@ dc_vector_forgive(const DcMembers *list)
 	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
 }
 
+static void
+append(Move **list, Move *move)
+{
+	while (*list != NULL)
+		list = &(*list)->next;
+	*list = move;
+}
+
 static Move *
 add_move(void)
 {
-	Move *plan = MemoryContextAllocZero(TopTransactionContext, sizeof(Move));
-	Move **last = &plans;
+	Move *plan;
 
-	while (*last != NULL)
-		last = &(*last)->next;
-	*last = plan;
+	if (moves == NULL)
+		moves = AllocSetContextCreate(TopMemoryContext, "datacake vector moves",
+									  ALLOCSET_SMALL_SIZES);
+	plan = MemoryContextAllocZero(moves, sizeof(Move));
+	append(&plans, plan);
 	return plan;
 }
 
@@ -130,7 +147,6 @@ dc_vector_plan_segment(uint32 source, DcHlc from, DcHlc to)
 {
 	Move *plan = add_move();
 
-	plan->segment = true;
 	plan->source = source;
 	plan->from = from;
 	plan->to = to;
@@ -141,53 +157,94 @@ dc_vector_plan_adopt(uint32 peer, const DcVv *donor, const DcVv *base,
 					 DcSlice debts, const DcHorizon *horizon)
 {
 	Move *plan = add_move();
+	Adoption *adopt = MemoryContextAlloc(moves, sizeof(Adoption));
 
-	plan->debts = MemoryContextAlloc(TopTransactionContext, sizeof(DcDebts));
-	(void) dc_debts_decode(debts, plan->debts); /* it is well formed */
-	plan->donor = *donor;
-	plan->base = *base;
-	plan->peer = peer;
-	plan->horizon = *horizon;
-	plan->life = dc_standing_life();
-	if (plan->life != 0)
+	(void) dc_debts_decode(debts, &adopt->debts); /* it is well formed */
+	adopt->donor = *donor;
+	adopt->base = *base;
+	adopt->peer = peer;
+	adopt->horizon = *horizon;
+	adopt->life = dc_standing_life();
+	plan->adopt = adopt;
+	if (adopt->life != 0)
 		return;
 	/* what this node committed itself nobody can tell it */
-	plan->donor.at[datacake_node_id] = DC_HLC_NONE;
-	plan->base.at[datacake_node_id] = DC_HLC_NONE;
+	adopt->donor.at[datacake_node_id] = DC_HLC_NONE;
+	adopt->base.at[datacake_node_id] = DC_HLC_NONE;
+}
+
+/* The vector lock is held. */
+static void
+carry_out(const Move *move)
+{
+	const Adoption *adopt = move->adopt;
+
+	if (adopt == NULL)
+	{
+		(void) dc_vv_advance(&dc_shared->vector, move->source, move->from,
+							 move->to);
+		return;
+	}
+	(void) dc_vv_adopt(&dc_shared->vector, &adopt->donor, &adopt->base);
+	dc_debts_close(&dc_shared->debts, adopt->peer, &adopt->debts,
+				   &dc_shared->vector, (uint32) datacake_node_id);
+}
+
+static void
+carry_out_all(const Move *list)
+{
+	if (list == NULL)
+		return;
+	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
+	for (const Move *move = list; move != NULL; move = move->next)
+		carry_out(move);
+	dc_vector_changed();
+	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
+	for (const Move *move = list; move != NULL; move = move->next)
+	{
+		if (move->adopt != NULL)
+			dc_standing_delivered(move->adopt->peer, &move->adopt->horizon,
+								  move->adopt->life);
+	}
+}
+
+static void
+forget_plans(void)
+{
+	plans = NULL;
+	hold = false;
+	if (moves != NULL && held == NULL)
+		MemoryContextReset(moves);
+}
+
+void
+dc_vector_hold(void)
+{
+	hold = true;
+}
+
+void
+dc_vector_release(void)
+{
+	carry_out_all(held);
+	held = NULL;
+	forget_plans();
 }
 
 void
 dc_vector_at_commit(void)
 {
-	if (plans == NULL)
-		return;
-	LWLockAcquire(DC_LOCK(DC_LOCK_VECTOR), LW_EXCLUSIVE);
-	for (Move *plan = plans; plan != NULL; plan = plan->next)
-	{
-		if (plan->segment)
-			(void) dc_vv_advance(&dc_shared->vector, plan->source, plan->from,
-								 plan->to);
-		else
-		{
-			(void) dc_vv_adopt(&dc_shared->vector, &plan->donor, &plan->base);
-			dc_debts_close(&dc_shared->debts, plan->peer, plan->debts,
-						   &dc_shared->vector, (uint32) datacake_node_id);
-		}
-	}
-	dc_vector_changed();
-	LWLockRelease(DC_LOCK(DC_LOCK_VECTOR));
-	for (Move *plan = plans; plan != NULL; plan = plan->next)
-	{
-		if (!plan->segment)
-			dc_standing_delivered(plan->peer, &plan->horizon, plan->life);
-	}
-	plans = NULL;
+	if (hold)
+		append(&held, plans);
+	else
+		carry_out_all(plans);
+	forget_plans();
 }
 
 void
 dc_vector_at_abort(void)
 {
-	plans = NULL;
+	forget_plans();
 }
 
 static Datum

@@ -65,6 +65,13 @@ extern void dc_vector_plan_adopt(uint32 peer, const DcVv *donor,
 								 const DcVv *base, DcSlice debts,
 								 const DcHorizon *horizon);
 
+/*
+ * The running transaction commits asynchronously: what is to be done then waits
+ * for dc_vector_release(), which this process calls when it is flushed.
+ */
+extern void dc_vector_hold(void);
+extern void dc_vector_release(void);
+
 /* From the transaction callbacks; cannot fail. */
 extern void dc_vector_at_commit(void);
 extern void dc_vector_at_abort(void);

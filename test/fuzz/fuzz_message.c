@@ -145,6 +145,9 @@ take_part(DcWriter *w, const DcPart *part)
 			check_members(&part->members);
 			dc_call_members(w, &part->at, &part->members);
 			return;
+		case DC_PART_FLUSH:
+			dc_call_flush(w);
+			return;
 		case DC_PART_END:
 			break;
 	}

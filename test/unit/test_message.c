@@ -125,6 +125,9 @@ write_part(DcWriter *w, const DcPart *part)
 		case DC_PART_MEMBERS:
 			dc_call_members(w, &part->at, &part->members);
 			break;
+		case DC_PART_FLUSH:
+			dc_call_flush(w);
+			break;
 		case DC_PART_END:
 			abort();
 	}
@@ -323,6 +326,7 @@ write_sample_call(DcWriter *w)
 	dc_call_adopt(w, &base, &donor, sample_debts(), sample_horizon());
 	dc_call_members(w, &sample_position, sample_members());
 	dc_call_segment(w, from, DC_HLC_MAX);
+	dc_call_flush(w);
 	dc_call_end(w);
 }
 
@@ -563,6 +567,7 @@ test_call(void)
 	right = right && dc_call_read_part(&r, &part) &&
 			part.kind == DC_PART_SEGMENT && part.from == middle &&
 			part.to == DC_HLC_MAX;
+	right = right && dc_call_read_part(&r, &part) && part.kind == DC_PART_FLUSH;
 	right =
 		right && !dc_call_read_part(&r, &part) && dc_reader_finish(&r) == DC_OK;
 	ok(right, "a call is read back part by part, in order");
@@ -879,7 +884,7 @@ test_call_limits(void)
 	static const uint8_t zeros[32];
 	bool refused = true;
 
-	for (unsigned kind = DC_PART_MEMBERS + 1; kind < 256; kind++)
+	for (unsigned kind = DC_PART_FLUSH + 1; kind < 256; kind++)
 		refused &=
 			read_part((uint8_t) kind, zeros, sizeof(zeros)) == DC_MALFORMED &&
 			recoded.parts == 0;

@@ -145,28 +145,10 @@ check_flushed(Sim *sim, Node *node)
 	node->versions_unflushed = 0;
 }
 
-void
-check_crashed(Sim *sim, Node *node)
+/* What only this disk had, but for what `state` has, is lost with it. */
+static void
+note_lost(Sim *sim, const Node *node, const State *state)
 {
-	for (uint32_t i = sim->version_count; node->versions_unflushed > 0 && i > 0;
-		 i--)
-	{
-		Version *v = &sim->version[i - 1];
-
-		if (v->server != node->index || v->durable)
-			continue;
-		node->versions_unflushed--;
-		v->had &= ~BIT(node->index);
-		v->gone = v->had == 0;
-		v->server = SERVERS_MAX; /* it will never be durable */
-	}
-}
-
-/* What only this disk had is lost with it, and that is nobody's fault. */
-void
-check_rolled_back(Sim *sim, Node *node, const State *state)
-{
-	node->rolled_back = true;
 	for (uint32_t i = 0; i < sim->version_count; i++)
 	{
 		Version *v = &sim->version[i];
@@ -184,6 +166,32 @@ check_rolled_back(Sim *sim, Node *node, const State *state)
 		v->had &= ~BIT(node->index);
 		v->gone |= v->had == 0;
 	}
+}
+
+void
+check_crashed(Sim *sim, Node *node)
+{
+	for (uint32_t i = sim->version_count; node->versions_unflushed > 0 && i > 0;
+		 i--)
+	{
+		Version *v = &sim->version[i - 1];
+
+		if (v->server != node->index || v->durable)
+			continue;
+		node->versions_unflushed--;
+		v->had &= ~BIT(node->index);
+		v->gone = v->had == 0;
+		v->server = SERVERS_MAX; /* it will never be durable */
+	}
+	note_lost(sim, node, &node->disk); /* taken, and not flushed */
+}
+
+/* That is nobody's fault. */
+void
+check_rolled_back(Sim *sim, Node *node, const State *state)
+{
+	node->rolled_back = true;
+	note_lost(sim, node, state);
 }
 
 /* What only they have who were removed may be lost; if it comes, it comes. */

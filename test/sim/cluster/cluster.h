@@ -237,6 +237,9 @@ typedef struct Served
 	uint64_t sequence;
 	uint32_t peer; /* node index that called */
 	bool joining;  /* as it said */
+	uint32_t held; /* calls carried out, not flushed and not acknowledged */
+	DcHlc from[PIPE_MAX]; /* their segments; to: DC_HLC_NONE if there is none */
+	DcHlc to[PIPE_MAX];
 } Served;
 
 typedef struct Node
@@ -437,6 +440,7 @@ typedef enum Defect
 	DEFECT_R3,          /* shipped before it is flushed */
 	DEFECT_R4_DISK,     /* V durable ahead of its rows */
 	DEFECT_R4_GREATEST, /* V = greatest stamp seen */
+	DEFECT_R4_HELD,     /* what was held back is acknowledged unflushed */
 	DEFECT_R6,          /* catch-up claims V as read at its end */
 	DEFECT_R6_BASE,     /* adopts without the base check */
 	DEFECT_R6_SESSION,  /* a session outlives a crash of one side */
@@ -784,6 +788,7 @@ void envelope_middle(Message *m, DcWriter *w);
 void envelope_end(Message *m, const DcWriter *w);
 bool envelope_split(const Message *m, DcSlice *core, DcReader *extra);
 void peer_step(Sim *sim, Link *link);
+bool peer_flush_fenced(Sim *sim, Node *node);
 void peer_end(Node *node, uint32_t from);
 bool batch_decode(Sim *sim, DcSlice bytes, Batch *batch);
 bool peer_admits(Sim *sim, const Node *node, uint32_t sender,

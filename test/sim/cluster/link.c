@@ -471,7 +471,7 @@ begin_catchup(Sim *sim, Link *link, Node *node)
 {
 	DcVv *own = &sim->vv[0];
 
-	if (resume_catchup(sim, link))
+	if (resume_catchup(sim, link) || !peer_flush_fenced(sim, node))
 		return;
 	vector_expand(node->mem.vector, own);
 	memcpy(link->scan, node->mem.vector, sizeof(link->scan));

@@ -21,6 +21,8 @@ DcMembers *
 list_expand(const List *list, DcMembers *members)
 {
 	members->count = 0;
+	members->commands = 0;
+	members->command = DC_HLC_NONE;
 	for (uint32_t i = 0; i < NODES_MAX; i++)
 	{
 		if (list->state[i] != DC_MEMBER_ABSENT)

@@ -535,6 +535,12 @@ move_vector(Sim *sim, Node *node, const Served *served, Call *call)
 		/* what this node committed itself nobody can tell it */
 		call->donor->at[node_id(node)] = DC_HLC_NONE;
 		call->base->at[node_id(node)] = DC_HLC_NONE;
+		/* before the first welcome says so: V will not show it any more */
+		if (node->mem.joining &&
+			!dc_horizon_reached(horizon_expand(call->horizon, call->counted,
+											   &sim->horizon),
+								vector))
+			node->mem.ghosts = true;
 		if (DEFECT(sim, DEFECT_R6_BASE))
 			memset(call->base->at, 0, sizeof(DcHlc) * (NODES_MAX + 1));
 		(void) dc_vv_adopt(vector, call->donor, call->base);
@@ -546,6 +552,18 @@ move_vector(Sim *sim, Node *node, const Served *served, Call *call)
 	vector_compact(vector, node->mem.vector);
 	check_vector(sim, node, before);
 	return whole;
+}
+
+/* Of the last call of a session. */
+static DcAssociated
+binding_of(const Served *served, const Node *node)
+{
+	return (DcAssociated){.direction = 'C',
+						  .sender = served->peer + 1,
+						  .receiver = node_id(node),
+						  .incarnation = served->incarnation,
+						  .session = served->session,
+						  .sequence = served->sequence};
 }
 
 static void
@@ -573,17 +591,83 @@ acknowledge(Sim *sim, Link *link, Node *node, DcAssociated binding)
 	(void) net_send(sim, link, &link->back, m);
 }
 
-/* A call is one transaction: all of it, flushed, or nothing. */
+/* R4: flushes what was held back, claims it, and says so. */
 static bool
-carry_out(Sim *sim, Node *node, const Served *served, Call *call)
+flush_held(Sim *sim, Link *link, Node *node)
 {
+	Served *served = &node->served[link->from];
+	DcAssociated binding = binding_of(served, node);
+	Call call;
+
+	if (served->held == 0)
+		return true;
+	if (!DEFECT(sim, DEFECT_R4_DISK) && !DEFECT(sim, DEFECT_R4_HELD) &&
+		!node_flush(sim, node))
+		return false;
+	memset(&call, 0, sizeof(call));
+	binding.sequence = served->sequence - served->held;
+	for (uint32_t i = 0; i < served->held; i++)
+	{
+		binding.sequence++;
+		call.segment = served->to[i] != DC_HLC_NONE;
+		call.from = served->from[i];
+		call.to = served->to[i];
+		if (!move_vector(sim, node, served, &call))
+			return false;
+		acknowledge(sim, link, node, binding);
+	}
+	served->held = 0;
+	return true;
+}
+
+/* Commits, and is seen; the flush, with others, comes later. */
+static bool
+may_hold(Sim *sim, const Link *link, const Served *served, const Call *call)
+{
+	return !call->adopt && served->held + link->back.count + 1 < PIPE_MAX &&
+		   rng_chance(&sim->rng, 1, 2);
+}
+
+/*
+ * A call is one transaction: all of it or nothing.  It is flushed before it is
+ * acknowledged.
+ */
+static bool
+carry_out(Sim *sim, Link *link, Node *node, Served *served, Call *call)
+{
+	bool holds = may_hold(sim, link, served, call);
+
 	if (!node_disk_takes(sim, node) && !DEFECT(sim, DEFECT_FULL))
 		return DEFECT(sim, DEFECT_R11_DURABLE) && call->adopt &&
 			   move_vector(sim, node, served, call);
 	apply_all(sim, node, call);
+	if (holds)
+	{
+		served->from[served->held] = call->from;
+		served->to[served->held++] = call->to;
+		return true;
+	}
+	if (!flush_held(sim, link, node))
+		return false;
 	if (!DEFECT(sim, DEFECT_R4_DISK))
 		(void) node_flush(sim, node);
 	return move_vector(sim, node, served, call);
+}
+
+/* R11: what a fenced node sent is flushed before this node closes it. */
+bool
+peer_flush_fenced(Sim *sim, Node *node)
+{
+	for (uint32_t from = 0; from < sim->servers; from++)
+	{
+		const Served *served = &node->served[from];
+
+		if (served->held > 0 &&
+			node->mem.list.state[served->peer] == DC_MEMBER_FENCED &&
+			!flush_held(sim, link_of(sim, from, node->index), node))
+			return false;
+	}
+	return true;
 }
 
 /* From somebody who holds the key: whatever it is, it is read to its end. */
@@ -605,13 +689,11 @@ static void
 take_call(Sim *sim, Link *link, Node *node, const Message *m)
 {
 	Served *served = &node->served[link->from];
-	DcAssociated binding = {.direction = 'C',
-							.sender = served->peer + 1,
-							.receiver = node_id(node),
-							.incarnation = served->incarnation,
-							.session = served->session,
-							.sequence = served->sequence + 1};
+	DcAssociated binding = binding_of(served, node);
+	uint32_t held = served->held;
 	Call call;
+
+	binding.sequence++;
 
 	if (!served->open)
 	{
@@ -642,7 +724,7 @@ take_call(Sim *sim, Link *link, Node *node, const Message *m)
 	}
 	if (!observe(sim, node, &call.streamed) ||
 		!observe(sim, node, &call.scanned) ||
-		!carry_out(sim, node, served, &call))
+		!carry_out(sim, link, node, served, &call))
 	{
 		refuse(sim, link, node, &binding);
 		return;
@@ -654,7 +736,8 @@ take_call(Sim *sim, Link *link, Node *node, const Message *m)
 		served->counted = true;
 		node->incoming[served->peer]++;
 	}
-	acknowledge(sim, link, node, binding);
+	if (served->held <= held)
+		acknowledge(sim, link, node, binding);
 }
 
 void
@@ -664,8 +747,11 @@ peer_step(Sim *sim, Link *link)
 	Message *m = net_due(sim, &link->forth);
 	uint8_t letter;
 
-	if (!link->up || m == NULL || link->back.count == PIPE_MAX ||
-		net_cut(sim, link->from, link->to))
+	if (link->up && node->up && node->served[link->from].held > 0 &&
+		(sim->calm || rng_chance(&sim->rng, 1, 8)))
+		(void) flush_held(sim, link, node);
+	if (!link->up || m == NULL || net_cut(sim, link->from, link->to) ||
+		link->back.count + node->served[link->from].held >= PIPE_MAX)
 		return;
 	if (!node->up)
 	{

@@ -111,6 +111,8 @@ node_start(Sim *sim, Node *node)
 {
 	node->up = true;
 	node->mem = node->disk;
+	/* V may have moved since it began to join */
+	node->mem.ghosts |= node->mem.joining;
 	node->boot = ++sim->next_number;
 	forget_volatile(sim, node);
 	node->clock = dc_hlc_make(node_now(sim, node), node_id(node));

@@ -123,6 +123,26 @@ subtest "$commits commits at quorum" => sub {
 	$c->verify_ok('all nodes are alike');
 };
 
+# Nor does the peers' work, commit by commit, when nobody waits for it.
+subtest 'commits that nobody waits for share flushes at the peers' => sub {
+	my $flushes = 'SELECT wal_write FROM pg_stat_wal';
+	$c->restart(3); # its processes have told what they counted
+	$c->wait_for_nodes;
+	my $before = $c->sql(3, $flushes);
+	my $session = $c->session(1);
+	foreach my $level ('none', 'all')
+	{
+		$session->query_safe(join "\n", "SET datacake.consistency = '$level';", map { "UPDATE t SET v = '$level $_' WHERE id = 1;" } 1 .. 600);
+		$c->await(3, 'SELECT v FROM t WHERE id = 1', "$level 600", "600 commits at $level arrive");
+	}
+	$session->quit;
+	# what a process counts it tells later, but in order
+	$c->await(3, "SELECT wal_write >= $before + 600 FROM pg_stat_wal", 't', 'at all each commit waits for a flush of its own');
+	my $flushed = $c->sql(3, $flushes) - $before;
+	diag "flushes of node 3 for 600 commits at none and 600 at all: $flushed";
+	cmp_ok($flushed, '<', 1100, 'at none many share one');
+};
+
 subtest 'what grows is seen' => sub {
 	my $session = $c->session(1);
 	$session->query_safe('SELECT 1');
