@@ -280,7 +280,7 @@ demo-stop:
 	@test/demo/stop
 
 bench:
-	@bench/run && bench/join && bench/back && bench/levels && bench/rivals && bench/rivals --peers 2 && bench/plot
+	@bench/run && bench/join && bench/back && bench/idle && bench/levels && bench/rivals && bench/rivals --peers 2 && bench/plot
 
 bench-quick:
 	@bench/rivals --quick

@@ -477,6 +477,9 @@ BEGIN
     IF name IS NULL OR key_type IS NULL OR value_type IS NULL THEN
         RAISE EXCEPTION 'name and types of a keyspace must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
+    IF 0 IN (key_type::oid, value_type::oid) THEN
+        RAISE EXCEPTION 'types of a keyspace must exist' USING ERRCODE = 'undefined_object';
+    END IF;
     IF name <> name::pg_catalog.name::text THEN
         RAISE EXCEPTION 'name of a keyspace is too long' USING ERRCODE = 'name_too_long', HINT = 'A name has at most 63 bytes.';
     END IF;
@@ -490,9 +493,14 @@ COMMENT ON FUNCTION datacake.create_keyspace(text, regtype, regtype) IS
     'creates schema NAME with table NAME.entries(key, value) and functions put, put_many, get, get_many, del, del_many, on every node';
 
 CREATE FUNCTION datacake.mark_keyspace(name text) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE datacake.keyspace SET kind = 'keyspace' WHERE schema_name = $1 AND table_name = 'entries'
-$$;
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE datacake.keyspace SET kind = 'keyspace' WHERE schema_name = $1 AND table_name = 'entries';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'schema "%" has no replicated table "entries"', $1
+            USING ERRCODE = 'undefined_table', HINT = 'Use datacake.replicate_table() first.';
+    END IF;
+END $$;
 COMMENT ON FUNCTION datacake.mark_keyspace(text) IS 'internal to create_keyspace: peers create the functions, too';
 
 CREATE FUNCTION datacake.drop_keyspace(name text) RETURNS void

@@ -245,6 +245,7 @@ dc_ack_encode(DcWriter *w, const DcAck *ack)
 	dc_write_u32(w, ack->applied);
 	dc_write_u32(w, ack->stale);
 	dc_write_u32(w, ack->waiting);
+	dc_write_u32(w, ack->held_us);
 	dc_write_u8(w, (uint8_t) ((ack->unchanged ? ACK_UNCHANGED : 0) |
 							  (ack->settled ? ACK_SETTLED : 0)));
 	if (ack->unchanged)
@@ -264,6 +265,7 @@ dc_ack_decode(const void *data, size_t length, DcAck *ack)
 	ack->applied = dc_read_u32(&r);
 	ack->stale = dc_read_u32(&r);
 	ack->waiting = dc_read_u32(&r);
+	ack->held_us = dc_read_u32(&r);
 	flags = dc_read_u8(&r);
 	if (flags >= ACK_FLAGS_END)
 		dc_reader_fail(&r, DC_MALFORMED);

@@ -85,6 +85,7 @@ typedef struct DcAck
 	uint32_t applied;
 	uint32_t stale;
 	uint32_t waiting; /* went to the quarantine */
+	uint32_t held_us; /* since it carried out the first of the calls */
 	bool settled;     /* it has all that its vector claims (debts.h) */
 	bool unchanged;   /* what follows is as last said in this session */
 	DcVv vector;

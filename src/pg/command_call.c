@@ -146,6 +146,23 @@ has_password(Node *command)
 	return false;
 }
 
+/* A relation of the session that serves the caller's node, gone with it. */
+static bool
+is_temporary(Node *command)
+{
+	const RangeVar *relation = NULL;
+
+	if (IsA(command, CreateStmt))
+		relation = ((CreateStmt *) command)->relation;
+	else if (IsA(command, CreateTableAsStmt))
+		relation = ((CreateTableAsStmt *) command)->into->rel;
+	else if (IsA(command, ViewStmt))
+		relation = ((ViewStmt *) command)->view;
+	else if (IsA(command, CreateSeqStmt))
+		relation = ((CreateSeqStmt *) command)->sequence;
+	return relation != NULL && relation->relpersistence == RELPERSISTENCE_TEMP;
+}
+
 static void
 check_command(const char *text)
 {
@@ -162,6 +179,9 @@ check_command(const char *text)
 	if (is_about_us(command))
 		refuse("a command about the extension itself",
 			   "Run the command on each node by itself.");
+	if (is_temporary(command))
+		refuse("a command that creates a temporary relation",
+			   "Nobody but the session that serves the command would see it.");
 	if (has_password(command))
 		refuse("a command with a password", "Set it on each node by itself.");
 	if (GetCommandLogLevel(command) != LOGSTMT_DDL)

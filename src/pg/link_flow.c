@@ -122,6 +122,7 @@ dc_link_take_ack(DcLink *link, DcSlice frame)
 		link->told = ack.vector;
 		link->weighed = 0;
 	}
+	dc_link_count_lag(link, &link->messages[0], ack.held_us);
 	while (link->message_count > 0 && link->messages[0].sequence <= number)
 	{
 		DcLinkMessage message = dc_link_pop(link);

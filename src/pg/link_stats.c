@@ -120,18 +120,8 @@ dc_link_count_sent(DcLink *link, const DcLinkMessage *message, Size bytes,
 void
 dc_link_count_acked(DcLink *link, const DcLinkMessage *message)
 {
-	uint64 lag_us = 0;
-	int bucket = 0;
 	DcLinkStats *stats;
 
-	if (message->committed_us != 0)
-	{
-		uint64 now = dc_now_us();
-
-		lag_us = now > message->committed_us ? now - message->committed_us : 0;
-		while (bucket < DC_LAG_BUCKETS - 1 && lag_us >> (bucket + 1) != 0)
-			bucket++;
-	}
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
 	stats = dc_link_stats(link->node_id);
 	if (stats != NULL)
@@ -139,12 +129,31 @@ dc_link_count_acked(DcLink *link, const DcLinkMessage *message)
 		stats->acked_batches += message->batches;
 		if (message->watermark != DC_HLC_NONE)
 			stats->acked_watermark = message->watermark;
-		if (message->committed_us != 0)
-		{
-			stats->lag_last_us = lag_us;
-			stats->lag_max_us = Max(stats->lag_max_us, lag_us);
-			stats->lag_count[bucket] += message->batches;
-		}
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
+}
+
+void
+dc_link_count_lag(DcLink *link, const DcLinkMessage *message, uint32 held_us)
+{
+	uint64 now = dc_now_us();
+	uint64 lag_us = 0;
+	int bucket = 0;
+	DcLinkStats *stats;
+
+	if (message->committed_us == 0)
+		return;
+	if (now > message->committed_us + held_us)
+		lag_us = now - message->committed_us - held_us;
+	while (bucket < DC_LAG_BUCKETS - 1 && lag_us >> (bucket + 1) != 0)
+		bucket++;
+	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);
+	stats = dc_link_stats(link->node_id);
+	if (stats != NULL)
+	{
+		stats->lag_last_us = lag_us;
+		stats->lag_max_us = Max(stats->lag_max_us, lag_us);
+		stats->lag_count[bucket] += message->batches;
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
 }

@@ -22,6 +22,10 @@ extern void dc_link_count_sent(DcLink *link, const DcLinkMessage *message,
 							   Size bytes, bool catchup);
 extern void dc_link_count_acked(DcLink *link, const DcLinkMessage *message);
 
+/* Of the first call that an ack is for, carried out `held_us` before it. */
+extern void dc_link_count_lag(DcLink *link, const DcLinkMessage *message,
+							  uint32 held_us);
+
 /* Has the peer all that this node has of others than the two? */
 extern void dc_link_note_level(DcLink *link, const DcVv *peer);
 

@@ -617,7 +617,7 @@ dc_peer_calls_end(const DcRole *role)
 }
 
 DcSlice
-dc_peer_calls_ack(DcApplied result)
+dc_peer_calls_ack(DcApplied result, uint32 held_us)
 {
 	static DcAck ack; /* large, and most of it is seldom sent */
 	uint64 version;
@@ -632,6 +632,7 @@ dc_peer_calls_ack(DcApplied result)
 	ack.applied = result.applied;
 	ack.stale = result.stale;
 	ack.waiting = result.waiting;
+	ack.held_us = held_us;
 	ack.unchanged = version == session.told;
 	ack.settled = dc_vector_settled();
 	if (!ack.unchanged)

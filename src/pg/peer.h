@@ -46,7 +46,8 @@ extern void dc_peer_require_member(void);
  * of it; false if what follows it needs a transaction of its own.  run: carries
  * out what was added; *urgent: somebody waits for the ack.  The commit is
  * asynchronous.  ack: flushes what was committed since the last one, and lets
- * the vector claim it; sealed, in the current memory context.
+ * the vector claim it; sealed, in the current memory context.  held_us: since
+ * the first of them committed.
  */
 typedef struct DcPeerCalls DcPeerCalls;
 
@@ -54,7 +55,7 @@ extern DcPeerCalls *dc_peer_calls_begin(DcRole *role);
 extern bool dc_peer_calls_add(DcPeerCalls *calls, DcSlice sealed);
 extern DcApplied dc_peer_calls_run(DcPeerCalls *calls, bool *urgent);
 extern void dc_peer_calls_end(const DcRole *role);
-extern DcSlice dc_peer_calls_ack(DcApplied result);
+extern DcSlice dc_peer_calls_ack(DcApplied result, uint32 held_us);
 
 /* Calls come as a stream; ERROR unless this is a session for changes. */
 extern void dc_peer_begin_stream(void);

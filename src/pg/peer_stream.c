@@ -50,7 +50,7 @@ DC_SQL_FUNCTION(datacake_peer_stream);
 #define GROUP_BYTES (1024 * 1024) /* calls join a transaction up to here */
 
 /* Nobody waits for these: flushed when so old, so large, or so many. */
-#define FLUSH_MS    5
+#define FLUSH_US    5000
 #define FLUSH_BYTES (1024 * 1024)
 #define FLUSH_CALLS 16 /* the peer has twice as many under way */
 
@@ -60,7 +60,7 @@ typedef struct Taken
 	uint32 calls;
 	Size bytes;
 	bool urgent;
-	TimestampTz flush_at;
+	TimestampTz since; /* the first of them was */
 	DcApplied result;
 } Taken;
 
@@ -91,6 +91,17 @@ housekeep(void)
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
+/* Milliseconds until what was taken must be flushed; the clock may be set back. */
+static long
+flush_in(const Taken *taken)
+{
+	int64 age_us = GetCurrentTimestamp() - taken->since;
+
+	return age_us >= 0 && age_us < FLUSH_US ?
+			   (long) ((FLUSH_US - age_us) / 1000) + 1 :
+			   0;
+}
+
 static void
 wait_for_socket(const Taken *taken)
 {
@@ -98,9 +109,7 @@ wait_for_socket(const Taken *taken)
 	WaitEvent event = {0};
 
 	if (taken->calls > 0)
-		timeout_ms = Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-														 taken->flush_at),
-						 1);
+		timeout_ms = Max(flush_in(taken), 1);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) WaitEventSetWait(FeBeWaitSet, timeout_ms > 0 ? timeout_ms : -1,
 							&event, 1, WAIT_EVENT_CLIENT_READ);
@@ -159,15 +168,19 @@ send_ack(uint64 number, DcSlice sealed)
 static bool
 must_flush(const Taken *taken)
 {
-	return taken->calls > 0 && (taken->urgent || taken->calls >= FLUSH_CALLS ||
-								taken->bytes >= FLUSH_BYTES ||
-								GetCurrentTimestamp() >= taken->flush_at);
+	return taken->calls > 0 &&
+		   (taken->urgent || taken->calls >= FLUSH_CALLS ||
+			taken->bytes >= FLUSH_BYTES || flush_in(taken) == 0);
 }
 
 static void
 acknowledge(Taken *taken)
 {
-	send_ack(dc_peer_sequence(), dc_peer_calls_ack(taken->result));
+	uint64 held_us = (uint64) (GetCurrentTimestamp() - taken->since);
+
+	send_ack(dc_peer_sequence(),
+			 dc_peer_calls_ack(taken->result,
+							   (uint32) Min(held_us, UINT32_MAX)));
 	memset(taken, 0, sizeof(*taken));
 }
 
@@ -198,12 +211,16 @@ await_message(Taken *taken)
 /* --- calls --- */
 
 static void
-count(Taken *taken, Size bytes)
+count(Taken *taken, uint32 calls, Size bytes, DcApplied result, bool urgent)
 {
-	if (taken->calls++ == 0)
-		taken->flush_at =
-			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FLUSH_MS);
+	if (taken->calls == 0)
+		taken->since = GetCurrentTimestamp();
+	taken->calls += calls;
 	taken->bytes += bytes;
+	taken->urgent |= urgent;
+	taken->result.applied += result.applied;
+	taken->result.stale += result.stale;
+	taken->result.waiting += result.waiting;
 }
 
 /*
@@ -215,6 +232,7 @@ carry_out(StringInfo message, Taken *taken, bool *ends)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Size bytes = 0;
+	uint32 n = 0;
 	DcPeerCalls *calls;
 	DcApplied result;
 	bool urgent;
@@ -230,7 +248,7 @@ carry_out(StringInfo message, Taken *taken, bool *ends)
 	do
 	{
 		bytes += (Size) message->len;
-		count(taken, (Size) message->len);
+		n++;
 		joins = dc_peer_calls_add(calls, (DcSlice){(uint8 *) message->data,
 												   (Size) message->len});
 	} while (joins && bytes < GROUP_BYTES && read_waiting(message, ends));
@@ -240,10 +258,7 @@ carry_out(StringInfo message, Taken *taken, bool *ends)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-	taken->urgent |= urgent;
-	taken->result.applied += result.applied;
-	taken->result.stale += result.stale;
-	taken->result.waiting += result.waiting;
+	count(taken, n, bytes, result, urgent);
 }
 
 static void

@@ -292,7 +292,8 @@ sample_ack(void)
 {
 	static DcAck ack = {.applied = 1,
 						.stale = UINT32_MAX,
-						.waiting = 0x01020304};
+						.waiting = 0x01020304,
+						.held_us = 0x05060708};
 
 	sample_vector(&ack.vector);
 	ack.incoming[5] = true;
@@ -514,7 +515,7 @@ test_ack(void)
 	dc_ack_encode(&w, sent);
 	ok(dc_ack_decode(data, w.length, &got) == DC_OK &&
 		   got.applied == sent->applied && got.stale == sent->stale &&
-		   got.waiting == sent->waiting &&
+		   got.waiting == sent->waiting && got.held_us == sent->held_us &&
 		   memcmp(&got.vector, &sent->vector, sizeof(got.vector)) == 0 &&
 		   memcmp(got.incoming, sent->incoming, sizeof(got.incoming)) == 0,
 	   "an ack is read back field by field");
@@ -523,7 +524,7 @@ test_ack(void)
 	dc_ack_encode(&w,
 				  &(DcAck){.applied = 7, .unchanged = true, .settled = true});
 	ok(dc_ack_decode(data, w.length, &got) == DC_OK && got.unchanged &&
-		   got.settled && got.applied == 7 && w.length == 2 + 3 * 4 + 1,
+		   got.settled && got.applied == 7 && w.length == 2 + 4 * 4 + 1,
 	   "an ack without news says so in one byte");
 	data[w.length - 1] = 4;
 	ok(dc_ack_decode(data, w.length, &got) == DC_MALFORMED,
@@ -586,10 +587,11 @@ test_golden(void)
 	/* version, letter, a batch, a segment, the end */
 	static const uint8_t call[] = {1, 'C', 1, 2, 'b', 'b', 3, 0, 0, 0, 0, 0,
 								   0, 4,   1, 0, 0,   0,   0, 0, 0, 8, 1, 0};
-	/* version, letter, applied, stale, waiting, news, vector, incoming */
-	static const uint8_t ack[] = {1, 'A', 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0,
-								  1, 0,   2, 0, 0, 0, 0, 0, 0, 4, 2, 1, 0, 3};
-	static DcAck counts = {.applied = 5, .stale = 6, .waiting = 7};
+	/* version, letter, applied, stale, waiting, held, news, vector, incoming */
+	static const uint8_t ack[] = {1, 'A', 0, 0, 0, 5, 0, 0, 0, 6, 0,
+								  0, 0,   7, 0, 0, 0, 8, 0, 1, 0, 2,
+								  0, 0,   0, 0, 0, 0, 4, 2, 1, 0, 3};
+	static DcAck counts = {.applied = 5, .stale = 6, .waiting = 7, .held_us = 8};
 	DcHello greeting = *sample_hello();
 	uint8_t data[64];
 	DcWriter w;
@@ -768,7 +770,7 @@ read_lists(uint64_t vector_count, const uint16_t *ids, const uint64_t *stamps,
 
 	dc_writer_init(&w, data, sizeof(data));
 	dc_write_bytes(&w, "\001A", 2);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 4; i++)
 		dc_write_u32(&w, 0);
 	dc_write_u8(&w, 0);
 	dc_write_varint(&w, vector_count);

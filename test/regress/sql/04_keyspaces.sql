@@ -112,6 +112,8 @@ SELECT datacake.create_keyspace('');
 SELECT datacake.create_keyspace('pg_ill');
 SELECT datacake.create_keyspace('datacake');
 SELECT datacake.create_keyspace('ill', 'interval');
+SELECT datacake.create_keyspace('ill', 0);
+SELECT datacake.mark_keyspace('nosuch');
 SELECT datacake.create_keyspace('ill', 'json');
 SELECT datacake.create_keyspace('ill', 'text', 'no_such_type');
 SELECT to_regnamespace('ill') IS NULL AS nothing_left;

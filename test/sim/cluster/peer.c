@@ -576,7 +576,7 @@ acknowledge(Sim *sim, Link *link, Node *node, DcAssociated binding)
 	if (m == NULL)
 		return;
 	binding.direction = 'A';
-	ack->applied = ack->stale = ack->waiting = 0;
+	ack->applied = ack->stale = ack->waiting = ack->held_us = 0;
 	vector_expand(node->mem.vector, &ack->vector);
 	copy_incoming(node, ack->incoming);
 	debts_expand(&node->mem.owed, &sim->debts[0]);

@@ -178,6 +178,8 @@ refused(1, 'VACUUM', qr/cannot be rolled back/, 'VACUUM');
 refused(1, 'ALTER SYSTEM SET work_mem = 1', qr/cannot be rolled back/, 'ALTER SYSTEM');
 refused(1, 'DROP EXTENSION IF EXISTS datacake CASCADE', qr/about the extension itself/, 'DROP EXTENSION datacake');
 refused(1, q{CREATE ROLE r PASSWORD 'x'}, qr/a command with a password/, 'a password, which would stand in the log');
+refused(1, 'CREATE TEMP TABLE t (a int)', qr/creates a temporary relation/, 'CREATE TEMP TABLE');
+refused(1, 'CREATE TEMP VIEW t AS SELECT 1', qr/creates a temporary relation/, 'CREATE TEMP VIEW');
 refused(1, 'INSERT INTO "S 2".w VALUES (0)', qr/is no DDL/, 'INSERT');
 refused(1, 'TRUNCATE "S 2".w', qr/is no DDL/, 'TRUNCATE, which replicates by itself');
 ($rc, undef, $err) = $c->try_sql(1, q{BEGIN; SELECT * FROM datacake.ddl('CREATE TABLE a ()')});
