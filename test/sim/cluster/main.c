@@ -386,7 +386,7 @@ check(double budget)
 			   "--trouble %u --trace\n",
 			   NUMBER(old->seed), sim->failure, NUMBER(old->seed),
 			   old->trouble);
-	seed = search(NULL, 1, UINT64_MAX, start + budget * 0.6);
+	seed = search(NULL, 1, UINT64_MAX, start + budget * 0.5);
 	claim(seed == 0, "all rules in place", "every run converges");
 	if (seed != 0)
 		report_failure(NULL, seed);
@@ -455,7 +455,7 @@ main(int argc, char **argv)
 	uint64_t seed = 0;
 	uint64_t from = 1;
 	uint64_t runs = UINT64_MAX;
-	double budget = 120;
+	double budget = 100;
 	bool suite = false;
 	bool list = false;
 	bool schedules = false;
