@@ -16,13 +16,8 @@
 void
 link_init(Link *link, uint32_t from, uint32_t to)
 {
-	/* all but the bytes that once were in its pipes */
-	memset(link, 0, offsetof(Link, forth));
 	link->from = from;
 	link->to = to;
-	link->forth.first = link->forth.count = 0;
-	link->back.first = link->back.count = 0;
-	link->forth.last_due_us = link->back.last_due_us = 0;
 	dc_stream_init(&link->stream);
 }
 

@@ -694,7 +694,6 @@ take_call(Sim *sim, Link *link, Node *node, const Message *m)
 	Call call;
 
 	binding.sequence++;
-
 	if (!served->open)
 	{
 		binding.sender = sim->node[link->from].self + 1;
