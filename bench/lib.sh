@@ -28,6 +28,14 @@ end_bench() {
 	rm -rf "$WORK"
 }
 
+# forget_cluster: stop the nodes and remove all of them, so that another cluster
+# can be made
+forget_cluster() {
+	[ -z "$NODES" ] || cluster_stop
+	NODES=
+	rm -rf "$WORK"/node* "$WORK/socket" "$WORK/cluster.key" "$WORK/passfile"
+}
+
 fail() { say "FAILED: $*" >&2; cluster_logs; exit 1; }
 
 record() { (IFS=,; printf '%s\n' "$*") >>"$RESULTS"; } # what variant round value unit
