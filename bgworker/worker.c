@@ -19,6 +19,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "apply.h"
 #include "guc.h"
 #include "level_wait.h"
 #include "sql.h"
@@ -78,6 +79,7 @@ dc_worker_begin(DcWorkerKind kind, bool database)
 		dc_set_option("default_transaction_read_only", "off");
 		dc_set_option("synchronous_commit", "on");
 		dc_set_option("lock_timeout", "1s");
+		dc_set_option("deadlock_timeout", DC_DEADLOCK_TIMEOUT);
 		dc_set_option("quote_all_identifiers", "off");
 	}
 	dc_level_exempt(true);

@@ -33,6 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "bulk.h"
 #include "capture.h"
@@ -394,6 +395,40 @@ try_in_subtransaction(void (*work)(DcApplySet *, DcIncoming *, int),
 	return error;
 }
 
+static bool
+is_lock_missed(const ErrorData *error)
+{
+	return error != NULL &&
+		   (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED);
+}
+
+/*
+ * Rows that somebody else has locked.  He may be about to wait for one of
+ * ours: after each wait all of them are given back and locked anew, so that it
+ * is us, and soon, who make way (P13).
+ */
+static ErrorData *
+try_patiently(void (*work)(DcApplySet *, DcIncoming *, int), DcApplySet *set,
+			  DcIncoming *items, int count)
+{
+	TimestampTz begin = GetCurrentTimestamp();
+	ErrorData *error;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		error = try_in_subtransaction(work, set, items, count);
+		if (!is_lock_missed(error))
+			return error;
+		set->by_row = true; /* in the order of keys */
+		if (set->hurried ||
+			TimestampDifferenceExceeds(begin, GetCurrentTimestamp(),
+									   DC_PATIENCE_MS))
+			return error;
+	}
+}
+
 /* P3: its former version goes, and it waits for who outranks it. */
 static void
 yield_to_rival(DcApplySet *set, DcIncoming *item, int count)
@@ -437,12 +472,12 @@ claim(DcApplySet *set, DcIncoming *item, ErrorData *error)
 static void
 apply_range(DcApplySet *set, DcIncoming *items, int count)
 {
-	ErrorData *error = try_in_subtransaction(apply_table, set, items, count);
+	ErrorData *error = try_patiently(apply_table, set, items, count);
 
 	if (error != NULL && !set->by_row && count >= DC_BULK_ROWS_MIN)
 	{
 		set->by_row = true;
-		error = try_in_subtransaction(apply_table, set, items, count);
+		error = try_patiently(apply_table, set, items, count);
 	}
 	if (error == NULL)
 		return;
@@ -453,7 +488,8 @@ apply_range(DcApplySet *set, DcIncoming *items, int count)
 			quarantine_error(set, items, error);
 		return;
 	}
-	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET,
+	set->hurried = true;
+	(void) set_config_option("lock_timeout", DC_LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	apply_range(set, items, count / 2);
 	apply_range(set, items + count / 2, count - count / 2);
@@ -485,7 +521,7 @@ dc_apply_definition(uint64 id)
 	DcApplySet set = {.definition = id};
 	ErrorData *error;
 
-	error = try_in_subtransaction(realize, &set, NULL, 0);
+	error = try_patiently(realize, &set, NULL, 0);
 	if (error == NULL)
 		return true;
 	arguments[1] = unpack_sql_state(error->sqlerrcode);
@@ -586,7 +622,7 @@ apply_floor(DcApplySet *set, DcIncoming *item)
 	set->result.applied++;
 	if (target->rel == NULL)
 		return;
-	error = try_in_subtransaction(erase_truncated, set, item, 1);
+	error = try_patiently(erase_truncated, set, item, 1);
 	if (error != NULL)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),

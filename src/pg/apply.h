@@ -18,6 +18,15 @@ typedef struct DcApplied
 } DcApplied;
 
 /*
+ * P13: how long a lock of others is waited for; in sessions of peers at
+ * DC_LOCK_TIMEOUT a time, with all row locks given back in between.  Deadlocks
+ * are looked for so early that it is not the client who is cancelled.
+ */
+#define DC_PATIENCE_MS      1000
+#define DC_LOCK_TIMEOUT     "100ms"
+#define DC_DEADLOCK_TIMEOUT "20ms"
+
+/*
  * A collection of changes to be applied in the running transaction.  Add
  * batches (bytes must stay), then run once.  Malformed bytes raise an ERROR
  * (YD011) before anything is written.

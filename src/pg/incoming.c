@@ -12,6 +12,7 @@
 #include "storage/sinvaladt.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
 #include "batch.h"
 #include "partition.h"
@@ -287,18 +288,16 @@ locked_by(Oid relid)
 }
 
 /*
- * Locks a table with its partitions.  Waits as long as lock_timeout says;
- * false if a lock does not come.
+ * Waits for the locks of a table and its partitions as long as lock_timeout
+ * says; false if one does not come.
  */
 static bool
-lock_table(Oid relid)
+await_locks(Oid relid)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool locked = true;
 
-	if (dc_partition_try_lock(relid, RowExclusiveLock))
-		return true;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
@@ -315,13 +314,30 @@ lock_table(Oid relid)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
 			ReThrowError(error);
 		locked = false;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	return locked;
+}
+
+/* Locks a table with its partitions; false if that takes too long. */
+static bool
+lock_table(Oid relid)
+{
+	TimestampTz begin = GetCurrentTimestamp();
+	bool locked = dc_partition_try_lock(relid, RowExclusiveLock);
+
+	while (!locked && !TimestampDifferenceExceeds(begin, GetCurrentTimestamp(),
+												  DC_PATIENCE_MS))
+	{
+		CHECK_FOR_INTERRUPTS();
+		locked = await_locks(relid);
+	}
 	return locked;
 }
 

@@ -78,10 +78,11 @@ struct DcApplySet
 	List *floors; /* DcIncoming, of TRUNCATEs; not among the items */
 	DcHlc latest;
 	uint64 definition; /* for realize() */
-	bool retry;  /* changes that waited: their entries are there already */
-	bool again;  /* equal stamps: the row is written anew */
-	bool copied; /* entries suffice to say what is here */
-	bool by_row; /* many at a time failed */
+	bool retry;   /* changes that waited: their entries are there already */
+	bool again;   /* equal stamps: the row is written anew */
+	bool copied;  /* entries suffice to say what is here */
+	bool by_row;  /* many at a time failed */
+	bool hurried; /* patience is used up: locks are not waited for again */
 	bool below_horizon; /* R5: takes what the horizon would have refused */
 	DcClaim claim;
 	int claim_state;              /* the SQLSTATE that made it claim */

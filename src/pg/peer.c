@@ -301,7 +301,7 @@ prepare_session(DcSessionKind kind)
 {
 	static const char *const options[][1 + DC_SESSION_KINDS] = {
 		{"session_replication_role", "replica", "origin"},
-		{"lock_timeout", "1s", "0"},
+		{"lock_timeout", DC_LOCK_TIMEOUT, "0"},
 		{"statement_timeout", "0", "0"},
 		{"client_connection_check_interval", "0", "1s"},
 		{"idle_session_timeout", "0", "1min"},
@@ -313,7 +313,10 @@ prepare_session(DcSessionKind kind)
 	for (int i = 0; i < (int) lengthof(options); i++)
 		dc_set_option(options[i][0], options[i][1 + kind]);
 	if (kind == DC_SESSION_CHANGES)
+	{
 		dc_set_option("synchronous_commit", "on");
+		dc_set_option("deadlock_timeout", DC_DEADLOCK_TIMEOUT);
+	}
 	/* who applies changes must not wait for who waits for that (P4) */
 	dc_level_exempt(kind == DC_SESSION_CHANGES);
 	dc_set_option("client_encoding", GetDatabaseEncodingName());

@@ -170,6 +170,23 @@ subtest 'a row locked for long' => sub {
 	$c->verify_ok('the nodes are equal');
 };
 
+# Apply holds the first of two rows and waits for the second, which a user holds,
+# who then wants the first: the user must not be the victim of the deadlock.
+subtest 'who gives way' => sub {
+	my $quarantined = $c->sql(2, q{SELECT value FROM datacake.stat_counters WHERE name = 'rows_quarantined'});
+	my $open        = $c->session(2);
+	$open->query_safe(q{SET deadlock_timeout = '600ms'; BEGIN; UPDATE t SET v = 'user' WHERE id = 71});
+	$c->sql(1, q{UPDATE t SET v = 'peer' WHERE id IN (70, 71)});
+	$c->wait_blocked(2);
+	$open->query_safe(q{UPDATE t SET v = 'user' WHERE id = 70});
+	pass('apply, and long before a deadlock is looked for');
+	$open->query_safe('COMMIT');
+	$open->quit;
+	$c->await_all(q{SELECT string_agg(v, ' ') FROM t WHERE id IN (70, 71)}, 'peer peer', 'the transaction that began later wins, whole');
+	is($c->sql(2, q{SELECT value FROM datacake.stat_counters WHERE name = 'rows_quarantined'}), $quarantined, 'and no row of it had to wait alone');
+	$c->verify_ok('the nodes are equal');
+};
+
 subtest 'a table locked for long' => sub {
 	my $open = $c->session(2);
 	$open->query_safe('BEGIN; LOCK TABLE other');
