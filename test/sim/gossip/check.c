@@ -6,10 +6,14 @@
  * Hosts stall in the quiet part of a trial only: who does not run for two
  * seconds cannot see a death in that time, and no claim is made of him.
  */
+#define _POSIX_C_SOURCE 200809L /* mkstemp */
+
 #include "check.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Until all know of a death, at an interval of 250 ms. */
 #define DEATH_S 6.5
@@ -208,6 +212,34 @@ check_cold_start(void)
 	return settled ? NULL : "they did not find each other";
 }
 
+/* A world that was kept in a file goes on as if it had not been. */
+static const char *
+check_saved(void)
+{
+	World *w = world_new(11, 100, &network_usual, true);
+	char path[] = "/tmp/sim-gossip.XXXXXX";
+	int fd = mkstemp(path);
+	World *loaded;
+	bool alike;
+
+	world_run(w, SECONDS(10));
+	loaded = fd >= 0 && world_save(w, path) ? world_load(path) : NULL;
+	if (fd >= 0)
+	{
+		close(fd);
+		unlink(path);
+	}
+	world_run(w, SECONDS(20));
+	if (loaded != NULL)
+		world_run(loaded, SECONDS(20));
+	alike = loaded != NULL && loaded->random == w->random &&
+			memcmp(&loaded->counts, &w->counts, sizeof(w->counts)) == 0;
+	world_free(w);
+	if (loaded != NULL)
+		world_free(loaded);
+	return alike ? NULL : "it went another way";
+}
+
 /* ---- the suite ---------------------------------------------------------- */
 
 static unsigned claims;
@@ -244,6 +276,8 @@ check_all(void)
 							 "the other as dead, and finds it again");
 	claim(check_cold_start(), "gossip of 100 nodes that start with one seed: "
 							  "all see all in 30 s");
+	claim(check_saved(), "gossip of a world that was kept in a file goes on as "
+						 "if it had not been");
 	for (size_t i = 0; i < sizeof(canaries) / sizeof(canaries[0]); i++)
 	{
 		const Canary *c = &canaries[i];

@@ -4,6 +4,7 @@
  *
  *	sim-gossip --check                     TAP; what CI runs
  *	sim-gossip --day [--hours H] [--nodes N] [--seed S] [--seconds CPU]
+ *		[--state FILE]                     a day that may be interrupted
  *	sim-gossip --curves FILE.csv           what doc/gossip.md shows
  *	sim-gossip --canary NAME [--seed S]    a trial with a rule left out
  */
@@ -20,17 +21,35 @@ typedef struct Day
 	uint32_t nodes;
 	uint64_t seed;
 	double hours;
-	double seconds; /* of the processor, at most; 0: no limit */
+	double seconds;    /* of the processor, at most; 0: no limit */
+	const char *state; /* where the world is kept between runs; NULL: nowhere */
 } Day;
+
+/* The world of an interrupted day, or a new one. */
+static World *
+begin_day(const Day *day)
+{
+	World *w = day->state != NULL ? world_load(day->state) : NULL;
+
+	return w != NULL ? w :
+					   world_new(day->seed, day->nodes, &network_usual, true);
+}
+
+static void
+keep_day(const Day *day, const World *w)
+{
+	if (day->state != NULL && !world_save(w, day->state))
+		fprintf(stderr, "sim-gossip: cannot write \"%s\"\n", day->state);
+}
 
 /* Nobody dies; so nobody must be declared dead. */
 static int
 run_day(const Day *day)
 {
-	World *w = world_new(day->seed, day->nodes, &network_usual, true);
+	World *w = begin_day(day);
 	double start = cpu_seconds();
-	double minutes = 0;
-	bool dead = false;
+	double minutes = (double) (w->now_us - WORLD_START) * 60 / HOUR;
+	bool dead = w->counts.false_deaths > 0;
 
 	while (minutes < day->hours * 60 && !dead &&
 		   (day->seconds <= 0 || cpu_seconds() - start < day->seconds))
@@ -47,6 +66,8 @@ run_day(const Day *day)
 			   (unsigned) w->counts.false_suspects, w->counts.phi_max,
 			   w->counts.phi_away_s, cpu_seconds() - start);
 		fflush(stdout);
+		if ((uint32_t) minutes % 60 == 0)
+			keep_day(day, w);
 	}
 	printf("%sok 1 - %u nodes, %.0f %% loss, %.2f hours, seed %u: nobody dies "
 		   "who lives\n1..1\n%d passed, %d failed\n",
@@ -170,7 +191,7 @@ run_canary(const char *name, uint64_t seed)
 int
 main(int argc, char **argv)
 {
-	Day day = {1000, 1, 24, 0};
+	Day day = {1000, 1, 24, 0, NULL};
 	const char *canary = NULL;
 	bool is_day = false;
 	uint64_t seed = 0;
@@ -193,6 +214,8 @@ main(int argc, char **argv)
 			day.seconds = strtod(value, NULL);
 		else if (strcmp(argv[i], "--seed") == 0 && ++i)
 			day.seed = seed = strtoull(value, NULL, 10);
+		else if (strcmp(argv[i], "--state") == 0 && i + 1 < argc && ++i)
+			day.state = value;
 		else if (strcmp(argv[i], "--canary") == 0 && ++i)
 			canary = value;
 		else
@@ -205,7 +228,7 @@ main(int argc, char **argv)
 	fprintf(stderr,
 			"usage: sim-gossip --check\n"
 			"       sim-gossip --day [--hours H] [--nodes N] [--seed S] "
-			"[--seconds CPU]\n"
+			"[--seconds CPU] [--state FILE]\n"
 			"       sim-gossip --curves FILE.csv\n"
 			"       sim-gossip --canary NAME [--seed S]\n");
 	return 2;

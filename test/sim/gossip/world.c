@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define START   (UINT64_C(800000000) * SECOND)
 #define CLUSTER UINT64_C(0x1122334455667788)
 
 /* A datagram grows by so much when it is sealed (src/pg/seal.h). */
@@ -576,7 +575,7 @@ world_new(uint64_t seed, uint32_t count, const Network *network, bool warm)
 	if (w == NULL || count > HOSTS_MAX)
 		abort();
 	w->random = seed;
-	w->now_us = START;
+	w->now_us = WORLD_START;
 	w->interval_us = 250 * MS;
 	w->network = *network;
 	w->host_count = count;

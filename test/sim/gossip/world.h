@@ -20,6 +20,8 @@
 #define SECOND (1000 * MS)
 #define HOUR   (3600 * SECOND)
 
+#define WORLD_START (UINT64_C(800000000) * SECOND) /* of virtual time */
+
 #define HOSTS_MAX (DC_NODE_ID_MAX - 1)
 
 typedef struct Network
@@ -126,6 +128,13 @@ typedef struct World
 World *world_new(uint64_t seed, uint32_t count, const Network *network,
 				 bool warm);
 void world_free(World *w);
+
+/*
+ * A world in a file: false, or NULL, if the file cannot be written, or was not
+ * written by this very program (save.c).
+ */
+bool world_save(const World *w, const char *path);
+World *world_load(const char *path);
 
 void world_run(World *w, uint64_t duration_us);
 
