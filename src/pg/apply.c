@@ -191,8 +191,7 @@ apply_stored(DcApplySet *set, DcTable *table, DcIncoming *item)
 static int
 choose_bulk(DcApplySet *set, DcIncoming *items, int count)
 {
-	bool suits = !set->by_row && count >= DC_BULK_ROWS_MIN &&
-				 dc_bulk_suits(items->target);
+	bool suits = !set->by_row && dc_bulk_suits(items->target);
 	int chosen = 0;
 
 	for (int i = 0; i < count; i++)
@@ -474,7 +473,7 @@ apply_range(DcApplySet *set, DcIncoming *items, int count)
 {
 	ErrorData *error = try_patiently(apply_table, set, items, count);
 
-	if (error != NULL && !set->by_row && count >= DC_BULK_ROWS_MIN)
+	if (error != NULL && !set->by_row)
 	{
 		set->by_row = true;
 		error = try_patiently(apply_table, set, items, count);

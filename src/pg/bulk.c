@@ -29,17 +29,22 @@
 #include "partition.h"
 #include "vector.h"
 
-/* As COPY: pages are filled, and the rows of a batch stay in the cache. */
+/*
+ * As COPY: pages are filled, and the rows of a batch stay in the cache.  Fewer
+ * rows than RING_MIN are not worth buffers of their own.
+ */
 #define SLOTS_MAX 1000
 #define BYTES_MAX (64 * 1024)
+#define RING_MIN  64
 
 typedef struct Bulk
 {
 	DcApplySet *set;
 	DcTable *table;
 	BulkInsertState state;
-	TupleTableSlot *slots[SLOTS_MAX];
-	DcIncoming *items[SLOTS_MAX];
+	TupleTableSlot **slots;
+	DcIncoming **items;
+	int capacity;
 	int made; /* slots that exist */
 	int count;
 	Size bytes;
@@ -183,7 +188,7 @@ add(Bulk *bulk, DcIncoming *item)
 	check_row(bulk, slot);
 	bulk->items[bulk->count++] = item;
 	bulk->bytes += item->change.image.length;
-	if (bulk->count == SLOTS_MAX || bulk->bytes >= BYTES_MAX)
+	if (bulk->count == bulk->capacity || bulk->bytes >= BYTES_MAX)
 		flush(bulk);
 }
 
@@ -194,7 +199,10 @@ dc_bulk_store(DcApplySet *set, DcTable *table, DcIncoming *items, int count)
 
 	bulk->set = set;
 	bulk->table = table;
-	bulk->state = GetBulkInsertState();
+	bulk->capacity = Min(count, SLOTS_MAX);
+	bulk->slots = palloc(sizeof(TupleTableSlot *) * bulk->capacity);
+	bulk->items = palloc(sizeof(DcIncoming *) * bulk->capacity);
+	bulk->state = count >= RING_MIN ? GetBulkInsertState() : NULL;
 	for (int i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -202,6 +210,9 @@ dc_bulk_store(DcApplySet *set, DcTable *table, DcIncoming *items, int count)
 			add(bulk, &items[i]);
 	}
 	flush(bulk);
-	FreeBulkInsertState(bulk->state);
+	if (bulk->state != NULL)
+		FreeBulkInsertState(bulk->state);
+	pfree(bulk->items);
+	pfree(bulk->slots);
 	pfree(bulk);
 }

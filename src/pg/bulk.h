@@ -14,9 +14,6 @@
 
 #include "incoming.h"
 
-/* Fewer rows than this are not worth it. */
-#define DC_BULK_ROWS_MIN 64
-
 /* Has the table nothing that must see each row, but triggers of ours? */
 extern bool dc_bulk_suits(const DcTarget *target);
 
