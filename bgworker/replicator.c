@@ -277,7 +277,7 @@ sleep_until_something(void)
 	long timeout_ms = dc_queue_head() != watermark_head ? WATERMARK_BUSY_MS :
 														  WATERMARK_IDLE_MS;
 	WaitEvent events[EVENTS];
-	bool gather = linked_count > 0;
+	DcGather gather = linked_count > 0 ? DC_GATHER_ALL : DC_GATHER_NOTHING;
 	int n;
 
 	for (int i = 0; i < linked_count; i++)
@@ -286,7 +286,7 @@ sleep_until_something(void)
 
 		if (link_ms >= 0)
 			timeout_ms = Min(timeout_ms, link_ms);
-		gather &= dc_link_gathers(linked[i]->link);
+		gather = Min(gather, dc_link_gathers(linked[i]->link));
 	}
 	update_wait_set();
 	pg_atomic_write_u32(&dc_shared->links_gather, gather);

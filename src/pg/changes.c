@@ -805,7 +805,7 @@ settle(void)
 	if (xact.stamp_count > 0)
 		dc_slot_clear();
 	if (xact.has_queued)
-		dc_replicator_has_news();
+		dc_replicator_has_news(dc_level_asked());
 }
 
 /*

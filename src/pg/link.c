@@ -264,7 +264,7 @@ dc_link_timeout_ms(const DcLink *link)
 			 link->message_count < DC_LINK_IN_FLIGHT_MAX)
 		due = link->later_at;
 	else if (link->message_count < DC_LINK_IN_FLIGHT_MAX &&
-			 dc_link_gathers(link))
+			 dc_link_gathers(link) != DC_GATHER_NOTHING)
 		due = TimestampTzPlusMilliseconds(link->sent_at, DC_LINK_SPACING_MS);
 	if (link->answer_by != 0 && (due == 0 || link->answer_by < due))
 		due = link->answer_by;

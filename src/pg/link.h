@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 
+#include "shmem.h"
 #include "stream.h"
 
 typedef struct DcLink DcLink;
@@ -30,10 +31,10 @@ extern DcLink *dc_link_create(MemoryContext context, uint32 node_id);
 extern void dc_link_note_stranger(uint32 node_id, const char *error);
 
 /*
- * Enough is under way: what is committed now is sent with what comes after it,
- * at the next ack or when the time of dc_link_timeout_ms() has come.
+ * Which batches, committed now, are sent with what comes after them, at the
+ * next ack or when the time of dc_link_timeout_ms() has come.
  */
-extern bool dc_link_gathers(const DcLink *link);
+extern DcGather dc_link_gathers(const DcLink *link);
 
 /* Closes the connection and frees the link; what was said of it stays. */
 extern void dc_link_destroy(DcLink *link);

@@ -177,6 +177,21 @@ append_segment(DcLink *link, StringInfo call, DcLinkMessage *draft, DcHlc to)
 	draft->watermark = to;
 }
 
+/* How many follow each other how fast?  See DC_LINK_BUSY_US. */
+static void
+measure_pace(DcLink *link, uint32 batches)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	link->paced += batches;
+	if (link->paced < DC_LINK_BUSY_BATCHES)
+		return;
+	link->busy = now - link->paced_since <
+				 (link->busy ? DC_LINK_CALM_US : DC_LINK_BUSY_US);
+	link->paced = 0;
+	link->paced_since = now;
+}
+
 /* As many batches as fit, and the segment they complete. */
 static void
 send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
@@ -219,6 +234,7 @@ send_stream(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 		XLogFlush(flush_to); /* R3 */
 	dc_stream_message_sent(&link->stream, false);
 	dc_link_send(link, &call, &draft, false);
+	measure_pace(link, draft.batches);
 }
 
 /* The peer hears of every change of the list, from everybody. */
@@ -268,13 +284,25 @@ fenced_is_heard(void)
 	return heard;
 }
 
-bool
+static bool
+somebody_waits(const DcLink *link)
+{
+	return link->awaited_count > 0 ||
+		   link->stream.position < dc_queue_awaited();
+}
+
+DcGather
 dc_link_gathers(const DcLink *link)
 {
-	return link->message_count >= DC_LINK_IN_FLIGHT_MAX ||
-		   (link->awaited_count >= DC_LINK_AWAITED &&
-			GetCurrentTimestamp() <
-				TimestampTzPlusMilliseconds(link->sent_at, DC_LINK_SPACING_MS));
+	if (link->message_count >= DC_LINK_IN_FLIGHT_MAX)
+		return DC_GATHER_ALL;
+	if ((!link->busy && link->awaited_count < DC_LINK_AWAITED) ||
+		GetCurrentTimestamp() >=
+			TimestampTzPlusMilliseconds(link->sent_at, DC_LINK_SPACING_MS))
+		return DC_GATHER_NOTHING;
+	if (link->awaited_count >= DC_LINK_AWAITED)
+		return DC_GATHER_ALL;
+	return somebody_waits(link) ? DC_GATHER_NOTHING : DC_GATHER_UNAWAITED;
 }
 
 /*
@@ -282,11 +310,11 @@ dc_link_gathers(const DcLink *link)
  * commit_delay a wait for less than a millisecond, which latches cannot do.
  */
 static void
-keep_distance(const DcLink *link, const DcQueued *next)
+keep_distance(const DcLink *link)
 {
 	TimestampTz left;
 
-	if (next->awaited || link->awaited_count > 0)
+	if (somebody_waits(link))
 		return;
 	left = link->sent_at + DC_LINK_PACE_US - GetCurrentTimestamp();
 	if (left > 0 && left <= DC_LINK_PACE_US)
@@ -320,9 +348,9 @@ send_next(DcLink *link, const DcStreamView *watermark, bool watermark_due)
 		case DC_STREAM_SEND_BATCH:
 			if (queued.spool != 0)
 				return dc_link_send_spool(link, &queued);
-			if (!watermark_due && dc_link_gathers(link))
+			if (!watermark_due && dc_link_gathers(link) != DC_GATHER_NOTHING)
 				return false;
-			keep_distance(link, &queued);
+			keep_distance(link);
 			send_stream(link, watermark, watermark_due);
 			return link->sequence != sequence;
 		case DC_STREAM_SEND_WATERMARK:

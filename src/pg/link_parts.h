@@ -31,12 +31,17 @@
  * A call costs both nodes more than a row in it does.  Of those that COMMITs
  * wait for, two under way keep a peer busy, and what comes meanwhile travels
  * together; more are of use where the way is long: one each millisecond.
- * The others follow each other at some distance.
+ * The others follow each other at some distance; where they are committed so
+ * fast that each brings several (DC_LINK_BUSY_BATCHES within DC_LINK_BUSY_US,
+ * until they take DC_LINK_CALM_US), at the same distance as those.
  */
 #define DC_LINK_IN_FLIGHT_MAX 32
 #define DC_LINK_AWAITED       2
 #define DC_LINK_SPACING_MS    1
 #define DC_LINK_PACE_US       250
+#define DC_LINK_BUSY_BATCHES  256
+#define DC_LINK_BUSY_US       40000
+#define DC_LINK_CALM_US       46000
 #define DC_LINK_RETRY_MIN_MS  100
 #define DC_LINK_RETRY_MAX_MS  5000
 #define DC_LINK_ASK_AGAIN_MS  2000 /* how a joiner's peers stand */
@@ -107,8 +112,11 @@ struct DcLink
 	int awaited_count;   /* of those */
 	bool streams;        /* the peer takes calls */
 	TimestampTz sent_at; /* the last call */
-	bool detached;       /* leave the queue at the next turn */
-	bool unflushed;      /* libpq holds bytes that the socket did not take */
+	uint32 paced;        /* batches sent since then */
+	TimestampTz paced_since;
+	bool busy;      /* they come so fast that they are better sent together */
+	bool detached;  /* leave the queue at the next turn */
+	bool unflushed; /* libpq holds bytes that the socket did not take */
 	TimestampTz retry_at;
 	TimestampTz connect_by;
 	TimestampTz answer_by; /* 0: nothing is awaited */

@@ -40,7 +40,8 @@ typedef struct Queue
 	uint64 tail; /* positions grow for ever; offset = position % capacity */
 	uint64 head;
 	uint64 next_number;
-	uint64 needed; /* least number that the replicator still needs */
+	uint64 awaited; /* behind the last number that is */
+	uint64 needed;  /* least number that the replicator still needs */
 	uint64 number_capacity;
 	uint64 *positions; /* by number % number_capacity */
 	char *ring;
@@ -180,6 +181,8 @@ dc_queue_publish(uint64 position, uint32 rows, XLogRecPtr commit_lsn,
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
 	number = queue->next_number++;
+	if (awaited)
+		queue->awaited = queue->next_number;
 	queue->positions[number % queue->number_capacity] = position;
 	if (position != DC_QUEUE_NONE)
 	{
@@ -215,6 +218,17 @@ dc_queue_head(void)
 	head = queue->next_number;
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
 	return head;
+}
+
+uint64
+dc_queue_awaited(void)
+{
+	uint64 behind;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
+	behind = queue->awaited;
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return behind;
 }
 
 /* Lock held. */

@@ -79,6 +79,9 @@ extern DcQueueView dc_queue_look(uint64 number);
 
 extern uint64 dc_queue_head(void);
 
+/* Behind the last one that a COMMIT waits for. */
+extern uint64 dc_queue_awaited(void);
+
 /* From the replicator: numbers below this are no longer needed. */
 extern void dc_queue_release(uint64 number);
 

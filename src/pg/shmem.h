@@ -342,7 +342,7 @@ typedef struct DcShared
 	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */
 	uint32 paused[DC_NODE_IDS / 32];        /* bit per peer; DC_LOCK_NODES */
 	pg_atomic_uint64 nodes_version;         /* dc_nodes_version() */
-	pg_atomic_uint32 links_gather;          /* dc_replicator_has_news() */
+	pg_atomic_uint32 links_gather;          /* DcGather */
 	uint32 incoming[DC_NODE_IDS];        /* apply sessions by source; VECTOR */
 	pg_atomic_uint32 calls[DC_NODE_IDS]; /* of a node, being carried out */
 	pg_atomic_uint64 counters[16];       /* DcCounter */
@@ -471,13 +471,24 @@ extern const char *dc_worker_name(DcWorkerKind kind);
 extern void dc_worker_wake(DcWorkerKind kind);
 
 /*
- * A batch was published: wakes the replicator, unless it sleeps because enough
- * is under way on all links (links_gather).  Then an ack or its own clock will.
+ * Which batches the replicator, asleep, is not woken for: an ack or its own
+ * clock will do.
  */
-static inline void
-dc_replicator_has_news(void)
+typedef enum DcGather
 {
-	if (pg_atomic_read_u32(&dc_shared->links_gather) == 0)
+	DC_GATHER_NOTHING,
+	DC_GATHER_UNAWAITED, /* those that no COMMIT waits for */
+	DC_GATHER_ALL        /* enough is under way on all links */
+} DcGather;
+
+/* A batch was published: wakes the replicator, unless it gathers such. */
+static inline void
+dc_replicator_has_news(bool awaited)
+{
+	uint32 gather = pg_atomic_read_u32(&dc_shared->links_gather);
+
+	if (gather == DC_GATHER_NOTHING ||
+		(gather == DC_GATHER_UNAWAITED && awaited))
 		dc_worker_wake(DC_WORKER_REPLICATOR);
 }
 
