@@ -259,12 +259,13 @@ dc_conflict_record(DcApplySet *set)
 void
 dc_conflict_trim(void)
 {
+	static DcStatement trim = {
+		"DELETE FROM datacake.conflict WHERE id <= "
+		"(SELECT pg_catalog.max(id) FROM datacake.conflict) - $1::bigint"};
 	const char *arguments[1] = {
 		dc_sql_number((uint64) datacake_conflict_history)};
 
-	dc_sql("DELETE FROM datacake.conflict WHERE id <= "
-		   "(SELECT pg_catalog.max(id) FROM datacake.conflict) - $1::bigint",
-		   1, arguments);
+	(void) dc_sql_often(&trim, 1, arguments);
 }
 
 /* --- unique values --- */

@@ -301,11 +301,12 @@ remove_settled(SPITupleTable *rows, uint64 count)
 static void
 retry_changes(void)
 {
-	uint64 count = dc_sql("SELECT keyspace, key, stamp::bigint, tries, change "
-						  "FROM datacake.quarantine "
-						  "WHERE retry_at <= pg_catalog.clock_timestamp() "
-						  "ORDER BY retry_at LIMIT 1000",
-						  0, NULL);
+	static DcStatement find = {
+		"SELECT keyspace, key, stamp::bigint, tries, change "
+		"FROM datacake.quarantine "
+		"WHERE retry_at <= pg_catalog.clock_timestamp() "
+		"ORDER BY retry_at LIMIT 1000"};
+	uint64 count = dc_sql_often(&find, 0, NULL);
 	SPITupleTable *rows = SPI_tuptable;
 	DcApplySet *set;
 
@@ -328,9 +329,10 @@ retry_changes(void)
 static void
 retry_definitions(void)
 {
-	uint64 count = dc_sql("SELECT id FROM datacake.unrealized "
-						  "WHERE retry_at <= pg_catalog.clock_timestamp()",
-						  0, NULL);
+	static DcStatement find = {
+		"SELECT id FROM datacake.unrealized "
+		"WHERE retry_at <= pg_catalog.clock_timestamp()"};
+	uint64 count = dc_sql_often(&find, 0, NULL);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 i = 0; i < count; i++)

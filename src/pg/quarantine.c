@@ -177,6 +177,15 @@ is_due(HeapTuple tuple, TupleDesc descriptor, int slot)
 void
 dc_quarantine_look(void)
 {
+	static DcStatement look = {
+		"SELECT q.keyspace, q.key, q.stamp::bigint, q.other, "
+		"q.other_stamp::bigint, o.key IS NOT NULL, q.told "
+		"FROM datacake.quarantine q LEFT JOIN datacake.quarantine o "
+		"ON o.keyspace = q.keyspace AND o.key = q.other AND "
+		"o.stamp::bigint = q.other_stamp::bigint "
+		"WHERE (q.keyspace, q.key) > ($1, $2) AND q.other IS NOT NULL "
+		"AND q.retry_at > pg_catalog.clock_timestamp() "
+		"ORDER BY q.keyspace, q.key LIMIT " CppAsString2(LOOK_ROWS)};
 	static uint64 last_id; /* where the last look ended */
 	static StringInfoData last_key;
 	Oid types[2] = {INT8OID, BYTEAOID};
@@ -194,16 +203,8 @@ dc_quarantine_look(void)
 	values[0] = Int64GetDatum((int64) last_id);
 	values[1] = PointerGetDatum(
 		bytes_of((DcSlice){(uint8 *) last_key.data, (Size) last_key.len}));
-	if (SPI_execute_with_args("SELECT q.keyspace, q.key, q.stamp::bigint, q.other, "
-							  "q.other_stamp::bigint, o.key IS NOT NULL, q.told "
-							  "FROM datacake.quarantine q LEFT JOIN datacake.quarantine o "
-							  "ON o.keyspace = q.keyspace AND o.key = q.other AND "
-							  "o.stamp::bigint = q.other_stamp::bigint "
-							  "WHERE (q.keyspace, q.key) > ($1, $2) AND q.other IS NOT NULL "
-							  "AND q.retry_at > pg_catalog.clock_timestamp() "
-							  "ORDER BY q.keyspace, q.key LIMIT " CppAsString2(
-								  LOOK_ROWS),
-							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(dc_sql_plan(&look, 2, types), values, NULL, true, 0) !=
+		SPI_OK_SELECT)
 		elog(ERROR, "could not read the quarantine");
 	rows = SPI_tuptable;
 	count = SPI_processed;

@@ -37,11 +37,12 @@ table(void)
 DcRegister *
 dc_roster_read(void)
 {
+	static DcStatement read = {"SELECT state FROM datacake.register"};
 	DcRegister *reg = palloc0(sizeof(DcRegister));
 	bytea *state;
 	bool none;
 
-	if (dc_sql("SELECT state FROM datacake.register", 0, NULL) == 0)
+	if (dc_sql_often(&read, 0, NULL) == 0)
 		return reg;
 	state = DatumGetByteaPP(
 		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &none));

@@ -18,29 +18,75 @@
 
 #define ARGUMENTS_MAX 12
 
-uint64
-dc_sql(const char *command, int count, const char *const *arguments)
+/* Arguments that are all text. */
+typedef struct Arguments
 {
 	Oid types[ARGUMENTS_MAX];
 	Datum values[ARGUMENTS_MAX];
-	char nulls[ARGUMENTS_MAX] = {0};
-	int result;
+	char nulls[ARGUMENTS_MAX];
+} Arguments;
 
+static void
+set_arguments(Arguments *out, int count, const char *const *arguments)
+{
 	if (count > ARGUMENTS_MAX)
 		elog(ERROR, "too many arguments");
 	for (int i = 0; i < count; i++)
 	{
-		types[i] = TEXTOID;
-		nulls[i] = arguments[i] == NULL ? 'n' : ' ';
-		values[i] = arguments[i] == NULL ? (Datum) 0 :
-										   CStringGetTextDatum(arguments[i]);
+		out->types[i] = TEXTOID;
+		out->nulls[i] = arguments[i] == NULL ? 'n' : ' ';
+		out->values[i] = arguments[i] == NULL ?
+							 (Datum) 0 :
+							 CStringGetTextDatum(arguments[i]);
 	}
-	result =
-		SPI_execute_with_args(command, count, types, values, nulls, false, 0);
+}
+
+static uint64
+processed(int result, const char *command)
+{
 	if (result < 0)
 		elog(ERROR, "SPI failed on \"%s\": %s", command,
 			 SPI_result_code_string(result));
 	return SPI_processed;
+}
+
+uint64
+dc_sql(const char *command, int count, const char *const *arguments)
+{
+	Arguments in;
+
+	set_arguments(&in, count, arguments);
+	return processed(SPI_execute_with_args(command, count, in.types, in.values,
+										   in.nulls, false, 0),
+					 command);
+}
+
+SPIPlanPtr
+dc_sql_plan(DcStatement *statement, int count, Oid *types)
+{
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr plan = SPI_prepare(statement->text, count, types);
+
+		if (plan == NULL)
+			elog(ERROR, "SPI failed on \"%s\": %s", statement->text,
+				 SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep a plan");
+		statement->plan = plan;
+	}
+	return statement->plan;
+}
+
+uint64
+dc_sql_often(DcStatement *statement, int count, const char *const *arguments)
+{
+	Arguments in;
+
+	set_arguments(&in, count, arguments);
+	return processed(SPI_execute_plan(dc_sql_plan(statement, count, in.types),
+									  in.values, in.nulls, false, 0),
+					 statement->text);
 }
 
 const char *

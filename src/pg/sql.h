@@ -16,6 +16,24 @@
 extern uint64 dc_sql(const char *command, int count,
 					 const char *const *arguments);
 
+/*
+ * A statement that is run again and again: a static one, {"text"}, is planned
+ * once in a process.
+ */
+typedef struct DcStatement
+{
+	const char *text;
+	struct _SPI_plan *plan;
+} DcStatement;
+
+/* dc_sql() for such a statement. */
+extern uint64 dc_sql_often(DcStatement *statement, int count,
+						   const char *const *arguments);
+
+/* Its plan, for SPI_execute_plan(); the types are always the same. */
+extern struct _SPI_plan *dc_sql_plan(DcStatement *statement, int count,
+									 Oid *types);
+
 /* A number as an argument of dc_sql(); palloc'd. */
 extern const char *dc_sql_number(uint64 number);
 

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "guc.h"
+#include "sql.h"
 #include "standing.h"
 
 /* What a catch-up brought. */
@@ -327,6 +328,11 @@ save_debts(const DcDebts *debts)
 const DcVv *
 dc_vector_save(void)
 {
+	static DcStatement save = {
+		"INSERT INTO datacake.vector AS v SELECT s, t::datacake.hlc "
+		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+		"AS u(s, t) ON CONFLICT (source) DO UPDATE SET watermark = "
+		"excluded.watermark WHERE v.watermark < excluded.watermark"};
 	Datum sources[DC_NODE_IDS];
 	Datum stamps[DC_NODE_IDS];
 	Oid types[2] = {INT4ARRAYOID, INT8ARRAYOID};
@@ -344,13 +350,8 @@ dc_vector_save(void)
 	}
 	arguments[0] = array_of_ids(sources, n);
 	arguments[1] = array_of_stamps(stamps, n);
-	if (SPI_execute_with_args("INSERT INTO datacake.vector AS v "
-							  "SELECT s, t::datacake.hlc "
-							  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-							  "AS u(s, t) "
-							  "ON CONFLICT (source) DO UPDATE SET watermark = "
-							  "excluded.watermark WHERE v.watermark < excluded.watermark",
-							  2, types, arguments, NULL, false, 0) < 0)
+	if (SPI_execute_plan(dc_sql_plan(&save, 2, types), arguments, NULL, false,
+						 0) < 0)
 		elog(ERROR, "could not save the version vector");
 	return &saving;
 }
