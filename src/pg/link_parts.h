@@ -39,9 +39,9 @@
 #define DC_LINK_AWAITED       2
 #define DC_LINK_SPACING_MS    1
 #define DC_LINK_PACE_US       250
-#define DC_LINK_BUSY_BATCHES  256
-#define DC_LINK_BUSY_US       40000
-#define DC_LINK_CALM_US       46000
+#define DC_LINK_BUSY_BATCHES  512
+#define DC_LINK_BUSY_US       71000
+#define DC_LINK_CALM_US       75000
 #define DC_LINK_RETRY_MIN_MS  100
 #define DC_LINK_RETRY_MAX_MS  5000
 #define DC_LINK_ASK_AGAIN_MS  2000 /* how a joiner's peers stand */
