@@ -90,6 +90,9 @@ dc_bulk_choose(const DcApplySet *set, DcIncoming *item)
 
 	if (set->retry || set->again || (item->change.entry.dead && !set->copied))
 		return DC_BULK_NOT;
+	/* what it replaced is not here: was that a TRUNCATE? (dc_conflict_observe) */
+	if (item->exact && item->change.replaced != DC_HLC_NONE)
+		return DC_BULK_NOT;
 	item->row = DC_HLC_NONE;
 	item->entry = dc_metadata_get(slot, item->key);
 	if (set->copied && item->entry.stamp > floor && item->entry.stamp >= stamp)
