@@ -394,14 +394,6 @@ try_in_subtransaction(void (*work)(DcApplySet *, DcIncoming *, int),
 	return error;
 }
 
-static bool
-is_lock_missed(const ErrorData *error)
-{
-	return error != NULL &&
-		   (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-			error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED);
-}
-
 /*
  * Rows that somebody else has locked.  He may be about to wait for one of
  * ours: after each wait all of them are given back and locked anew, so that it
@@ -418,7 +410,7 @@ try_patiently(void (*work)(DcApplySet *, DcIncoming *, int), DcApplySet *set,
 	{
 		CHECK_FOR_INTERRUPTS();
 		error = try_in_subtransaction(work, set, items, count);
-		if (!is_lock_missed(error))
+		if (error == NULL || !dc_incoming_lock_missed(error))
 			return error;
 		set->by_row = true; /* in the order of keys */
 		if (set->hurried ||

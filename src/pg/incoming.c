@@ -287,6 +287,13 @@ locked_by(Oid relid)
 			   psprintf("its table is locked by process %d", holder->pid);
 }
 
+bool
+dc_incoming_lock_missed(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		   error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
 /*
  * Waits for the locks of a table and its partitions as long as lock_timeout
  * says; false if one does not come.
@@ -314,8 +321,7 @@ await_locks(Oid relid)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		if (!dc_incoming_lock_missed(error))
 			ReThrowError(error);
 		locked = false;
 	}

@@ -109,6 +109,9 @@ extern int dc_incoming_run(const DcApplySet *set, const DcIncoming *items);
  * not known.
  */
 extern void dc_incoming_open(DcTarget *target);
+
+/* Did a lock of others not come, in time or without a deadlock? */
+extern bool dc_incoming_lock_missed(const ErrorData *error);
 extern void dc_incoming_close(DcApplySet *set);
 
 /* Only the columns, of a table that the caller has opened. */

@@ -209,26 +209,27 @@ dc_queue_abandon(uint64 position)
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
 }
 
+static uint64
+read_locked(const uint64 *field)
+{
+	uint64 value;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
+	value = *field;
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return value;
+}
+
 uint64
 dc_queue_head(void)
 {
-	uint64 head;
-
-	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
-	head = queue->next_number;
-	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
-	return head;
+	return read_locked(&queue->next_number);
 }
 
 uint64
 dc_queue_awaited(void)
 {
-	uint64 behind;
-
-	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
-	behind = queue->awaited;
-	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
-	return behind;
+	return read_locked(&queue->awaited);
 }
 
 /* Lock held. */
