@@ -442,7 +442,7 @@ adopt(Copy *copy)
 	DcVv *base = MemoryContextAlloc(copy->context, sizeof(DcVv));
 
 	ask(copy, &question, answer);
-	if (dc_standing_behind(&answer->horizon))
+	if (dc_standing_behind(copy->donor, &answer->horizon))
 		return false;
 	dc_vv_init(base);
 	begin_transaction(true);

@@ -545,7 +545,7 @@ take_part(DcPeerCalls *calls, const DcPart *part)
 			dc_vector_plan_segment(session.peer, part->from, part->to);
 			break;
 		case DC_PART_ADOPT:
-			if (dc_standing_behind(&part->horizon))
+			if (dc_standing_behind(session.peer, &part->horizon))
 				dc_peer_refuse(DC_SESSION,
 							   "This node has missed deaths that others "
 							   "have forgotten, and joins first.");

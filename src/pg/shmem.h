@@ -234,6 +234,7 @@ typedef struct DcStanding
 	DcHlc bound_at_start; /* the durable bound when the server started */
 	DcHlc clock_at_start; /* all stamps since then lie above */
 	DcVv joined_from;     /* V when joining began; all zero after a restart */
+	DcVv durable;         /* V as saved last; all zero after a restart */
 	bool delivered[DC_NODE_IDS]; /* members that sent a joiner their all */
 	bool joiners[DC_NODE_IDS];   /* those that were joining when asked */
 	bool ghosts[DC_NODE_IDS];    /* ... and had to compare */

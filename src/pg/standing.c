@@ -448,6 +448,16 @@ past_is_lost(const DcStanding *now, const DcWelcome *welcome)
 	return now->counted && !now->joining && missed_deaths(&welcome->horizon);
 }
 
+static void
+give_up_past(uint32 peer)
+{
+	ereport(LOG, (errmsg("node %u knows more of this node than this node "
+						 "itself: a part of its past was lost",
+						 peer)));
+	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
+	dc_worker_wake(DC_WORKER_LAUNCHER);
+}
+
 /* In a transaction.  NULL, or why the link must close. */
 static const char *
 take_welcome(const DcWelcome *welcome)
@@ -461,11 +471,7 @@ take_welcome(const DcWelcome *welcome)
 	joining = now->joining;
 	if (past_is_lost(now, welcome))
 	{
-		ereport(LOG, (errmsg("node %u knows more of this node than this node "
-							 "itself: a part of its past was lost",
-							 welcome->node_id)));
-		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
-		dc_worker_wake(DC_WORKER_LAUNCHER);
+		give_up_past(welcome->node_id);
 		return "this node takes a new incarnation";
 	}
 	if (follow_welcome(now, welcome))
@@ -557,6 +563,7 @@ dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable, bool loaded)
 	uint32 count = dc_standing_reports(reports, max);
 
 	dc_standing_horizon(&update->horizon);
+	update->durable = *durable;
 	update->counted = false;
 	if (!loaded)
 		return;
@@ -589,6 +596,11 @@ dc_standing_publish(const DcStandingUpdate *update, bool loaded)
 
 	adopt_horizon(&update->horizon);
 	dc_raise(&dc_shared->horizon_durable, update->horizon.stamp);
+	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
+	standing()->durable = update->durable;
+	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
+	if (dc_standing_joining())
+		dc_worker_wake(DC_WORKER_REPAIRER); /* may wait for just this */
 	if (!loaded)
 		return;
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_EXCLUSIVE);
@@ -721,6 +733,23 @@ donor_of(const DcStanding *now)
 	return last = next != 0 ? next : first;
 }
 
+/*
+ * Does the durable V reach g?  Else a start soon after this node has joined
+ * would find that it missed deaths.
+ */
+static bool
+has_saved_up_to(const DcHorizon *horizon, const DcVv *durable)
+{
+	if (dc_horizon_reached(horizon, durable))
+		return true;
+	if (!missed_deaths(horizon))
+	{
+		pg_atomic_write_u32(&dc_shared->standing_stale, 1);
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+	}
+	return false;
+}
+
 bool
 dc_standing_pulled(uint32 *donor)
 {
@@ -731,6 +760,8 @@ dc_standing_pulled(uint32 *donor)
 	if (now->registered != DC_HLC_NONE && !dc_slots_above(now->registered))
 		return false;
 	if (!all_delivered(now, &now->members) && now->before != DC_MEMBER_ABSENT)
+		return false;
+	if (!has_saved_up_to(&now->horizon, &now->durable))
 		return false;
 	if (*donor != 0)
 		return now->registered != DC_HLC_NONE;
@@ -838,7 +869,7 @@ dc_standing_removed(void)
 }
 
 bool
-dc_standing_behind(const DcHorizon *horizon)
+dc_standing_behind(uint32 peer, const DcHorizon *horizon)
 {
 	DcVv *own = palloc(sizeof(DcVv));
 	bool counted;
@@ -850,10 +881,7 @@ dc_standing_behind(const DcHorizon *horizon)
 	counted = standing()->counted;
 	LWLockRelease(DC_LOCK(DC_LOCK_STANDING));
 	if (counted)
-	{
-		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
-		dc_worker_wake(DC_WORKER_LAUNCHER);
-	}
+		give_up_past(peer);
 	return true;
 }
 

@@ -122,6 +122,7 @@ typedef struct DcStandingUpdate
 	DcHlc floor;
 	DcHorizon horizon;
 	bool counted; /* others may count on that floor */
+	DcVv durable;
 } DcStandingUpdate;
 
 /*
@@ -155,11 +156,12 @@ extern void dc_standing_joined(uint64 life, uint32 donor);
  * would hide the deaths that were missed.  True: refuse it; this node joins
  * first, at its next welcome or as a new incarnation.
  */
-extern bool dc_standing_behind(const DcHorizon *horizon);
+extern bool dc_standing_behind(uint32 peer, const DcHorizon *horizon);
 
 /*
- * A joiner's state: true when enough members delivered a catch-up; then
- * *donor is one of them to compare with, or 0 if there is nothing to compare.
+ * A joiner's state: true when enough members delivered a catch-up and V is
+ * durable as far as they count on it; then *donor is one of them to compare
+ * with, or 0 if there is nothing to compare.
  */
 extern bool dc_standing_pulled(uint32 *donor);
 

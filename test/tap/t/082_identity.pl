@@ -103,8 +103,13 @@ subtest 'a copy of the data directory is restored' => sub {
 	my $begin  = time;
 	my $offset = $c->log_offset(3);
 	$c->start_node(3);
+	$c->await(3, "SELECT joining FROM datacake.local_state WHERE incarnation <> $old", 'f', 'it joins');
+	my $new = incarnation(3);
+	$c->stop(3);
+	$c->start_node(3);
 	restored_ok('restored copy', 3, 1000, $old, $top, $begin);
 	$c->log_ok(3, qr/a part of its past was lost/, 'it says so in its log', $offset);
+	is(incarnation(3), $new, 'and starts as itself soon after it has joined');
 };
 
 # Node 3 writes during the copy, after it, and again while it joins; only what it
