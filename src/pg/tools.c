@@ -161,10 +161,27 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	dc_worker_wake(DC_WORKER_REPLICATOR);
 }
 
+static bool
+is_known(uint32 node_id)
+{
+	bool known = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+		known |= dc_shared->nodes[i].node_id == node_id;
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return known;
+}
+
 Datum
 datacake_pause(PG_FUNCTION_ARGS)
 {
 	set_paused(fcinfo, true);
+	if (!PG_ARGISNULL(0) && !is_known((uint32) PG_GETARG_INT32(0)))
+		ereport(NOTICE,
+				(errmsg("node %d is not known here", PG_GETARG_INT32(0)),
+				 errdetail("The exchange with it is stopped once it is "
+						   "there.")));
 	PG_RETURN_VOID();
 }
 
