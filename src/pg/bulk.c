@@ -5,7 +5,7 @@
  *	items --> key is not known here? --no--> row by row (apply.c)
  *	                 | yes
  *	                 v
- *	   slots, up to 1000 --> table_multi_insert --> indexes --> entries noted
+ *	   slots, up to 100 --> table_multi_insert --> indexes --> entries noted
  *
  * That the entry is absent is only a guess at the heap (P2): a row may be
  * there that is not merged yet, or not committed.  The key's unique index
@@ -30,10 +30,11 @@
 #include "vector.h"
 
 /*
- * As COPY: pages are filled, and the rows of a batch stay in the cache.  Fewer
- * rows than RING_MIN are not worth buffers of their own.
+ * As COPY: pages are filled, and the rows of a batch stay in the cache.  A slot
+ * costs more to make than it spares (its descriptor is pinned), so they are few
+ * and used again.  Fewer rows than RING_MIN are not worth buffers of their own.
  */
-#define SLOTS_MAX 1000
+#define SLOTS_MAX 100
 #define BYTES_MAX (64 * 1024)
 #define RING_MIN  64
 
