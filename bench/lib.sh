@@ -52,6 +52,9 @@ spread() {
 		awk 'NR == 1 { least = $1 } { most = $1 } END { if (NR) print least ".." most }'
 }
 
+# points WHAT VARIANT: "round value", for exponent
+points() { awk -F, -v w="$1" -v v="$2" '$1 == w && $2 == v { print $3, $4 }' "$RESULTS"; }
+
 ratio() { awk -v a="${1:-0}" -v b="${2:-0}" 'BEGIN { if (b > 0) printf "%.2f", a / b; else printf "?" }'; }
 
 # processor_time PIDFILE...: seconds that these servers have used since they

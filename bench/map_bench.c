@@ -1,11 +1,13 @@
 /*
  * map_bench.c
- *		The metadata map alone: time and memory of a keyspace with bigint keys.
+ *		The metadata map alone: time and memory of a keyspace.
  *
- *	make build-bench && build/bench/map_bench [entries]
+ *	make build-bench && build/bench/map_bench [entries [bytes|text bytes]]
  *
- * 10,000,000 entries if not told.  All 64 partitions in one pool, one thread,
- * keys in random order, so each call meets a cold line of memory.
+ * 10,000,000 entries if not told; keys of so many bytes: 4 for integer, 8 for
+ * bigint (if not told), 16 for uuid; or texts of that length.  All 64
+ * partitions in one pool, one thread, keys in random order, so each call meets
+ * a cold line of memory.
  * "worst" is the greatest bytes per entry from 1 M entries on (or from a
  * tenth of them, if there are fewer than 10 M).
  */
@@ -13,6 +15,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 typedef struct Bench
@@ -22,8 +25,14 @@ typedef struct Bench
 	DcMapEnv env;
 	DcMap maps[DC_MAP_PARTITIONS];
 	uint64_t entries;
+	size_t key_bytes;
 	double worst; /* bytes per entry */
 } Bench;
+
+enum
+{
+	KEY_BYTES_MAX = 64
+};
 
 static uint32_t
 take(void *ctx)
@@ -46,7 +55,7 @@ now_ns(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return (double) t.tv_sec * 1e9 + (double) t.tv_nsec;
 }
 
@@ -60,13 +69,15 @@ scramble(uint64_t z)
 }
 
 static uint64_t
-put_key(uint8_t key[8], const Bench *b, uint64_t number)
+put_key(uint8_t *key, const Bench *b, uint64_t number)
 {
-	uint64_t value = scramble(number + 1);
+	uint64_t value = b->key_bytes >= 8 ?
+						 scramble(number + 1) :
+						 (number + 1) * UINT64_C(0x9e3779b1) << 32;
 
-	for (unsigned i = 0; i < 8; i++)
-		key[i] = (uint8_t) (value >> (56 - 8 * i));
-	return dc_key_hash(b->env.hash_seed, key, 8);
+	for (size_t i = 0; i < b->key_bytes; i++)
+		key[i] = (uint8_t) (value >> (56 - 8 * (i % 8)));
+	return dc_key_hash(b->env.hash_seed, key, b->key_bytes);
 }
 
 static DcMap *
@@ -95,11 +106,11 @@ insert_all(Bench *b)
 	{
 		DcEntry entry = {.stamp = dc_hlc_make(i + 1, (uint32_t) (1 + i % 3))};
 		DcEntry found;
-		uint8_t key[8];
+		uint8_t key[KEY_BYTES_MAX];
 		uint64_t hash = put_key(key, b, i);
 
-		if (dc_map_merge(partition(b, hash), &b->env, key, 8, hash, entry,
-						 false, &found) != DC_OK)
+		if (dc_map_merge(partition(b, hash), &b->env, key, b->key_bytes, hash,
+						 entry, false, &found) != DC_OK)
 			abort();
 		if (b->pool.free_count == free_before)
 			continue;
@@ -117,20 +128,20 @@ growth_pause(Bench *b)
 {
 	DcMap *map = &b->maps[0];
 	uint32_t slots = map->slots;
-	uint8_t key[8] = {0};
+	uint8_t key[KEY_BYTES_MAX] = {0};
 	double longest = 0;
 
 	while (map->slots == slots)
 	{
 		double start = now_ns();
 
-		if (dc_map_reserve(map, &b->env, key, 8) != DC_OK)
+		if (dc_map_reserve(map, &b->env, key, b->key_bytes) != DC_OK)
 			abort();
 		start = now_ns() - start;
 		longest = start > longest ? start : longest;
 	}
 	while (map->reserved > 0)
-		dc_map_unreserve(map, &b->env, 8);
+		dc_map_unreserve(map, &b->env, b->key_bytes);
 	return longest / 1e6;
 }
 
@@ -142,10 +153,12 @@ look_up(Bench *b, uint64_t base, uint64_t count, uint64_t *hits)
 
 	for (uint64_t i = 0; i < count; i++)
 	{
-		uint8_t key[8];
+		uint8_t key[KEY_BYTES_MAX];
 		uint64_t hash = put_key(key, b, base + scramble(i) % b->entries);
 
-		*hits += dc_map_get(partition(b, hash), &b->env, key, 8).stamp > 0;
+		*hits +=
+			dc_map_get(partition(b, hash), &b->env, key, b->key_bytes).stamp >
+			0;
 	}
 	return (now_ns() - start) / (double) count;
 }
@@ -159,7 +172,7 @@ enum
 static double
 look_up_ahead(Bench *b, uint64_t count, uint64_t *hits)
 {
-	uint8_t keys[AHEAD][8];
+	uint8_t keys[AHEAD][KEY_BYTES_MAX];
 	uint64_t hashes[AHEAD];
 	double start = now_ns();
 
@@ -171,9 +184,9 @@ look_up_ahead(Bench *b, uint64_t count, uint64_t *hits)
 			dc_map_prefetch(partition(b, hashes[j]), &b->env, hashes[j]);
 		}
 		for (unsigned j = 0; j < AHEAD; j++)
-			*hits +=
-				dc_map_get(partition(b, hashes[j]), &b->env, keys[j], 8).stamp >
-				0;
+			*hits += dc_map_get(partition(b, hashes[j]), &b->env, keys[j],
+								b->key_bytes)
+						 .stamp > 0;
 	}
 	return (now_ns() - start) / (double) count;
 }
@@ -187,11 +200,11 @@ update_some(Bench *b, uint64_t count)
 	{
 		DcEntry entry = {.stamp = dc_hlc_make(b->entries + i + 1, 1)};
 		DcEntry found;
-		uint8_t key[8];
+		uint8_t key[KEY_BYTES_MAX];
 		uint64_t hash = put_key(key, b, scramble(i) % b->entries);
 
-		(void) dc_map_merge(partition(b, hash), &b->env, key, 8, hash, entry,
-							false, &found);
+		(void) dc_map_merge(partition(b, hash), &b->env, key, b->key_bytes,
+							hash, entry, false, &found);
 	}
 	return (now_ns() - start) / (double) count;
 }
@@ -216,6 +229,17 @@ scan_all(Bench *b, const DcVv *above, uint64_t *given)
 	return (now_ns() - start) / (double) b->entries;
 }
 
+/* What the arguments ask for; false: nothing that can be measured. */
+static bool
+read_arguments(Bench *b, int argc, char **argv, bool *text)
+{
+	*text = argc > 2 && strcmp(argv[2], "text") == 0;
+	b->entries = argc > 1 ? strtoull(argv[1], NULL, 10) : 10000000;
+	b->key_bytes = argc > 2 + *text ? strtoul(argv[2 + *text], NULL, 10) : 8;
+	return b->entries >= 1000 && b->key_bytes >= 4 &&
+		   b->key_bytes <= (*text ? KEY_BYTES_MAX : DC_KEY_BYTES_FIXED);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -223,12 +247,13 @@ main(int argc, char **argv)
 	static DcVv none, some;
 	uint64_t count, hits = 0, misses = 0, given = 0, tail = 0;
 	size_t region_bytes;
+	bool text;
 
-	b.entries = argc > 1 ? strtoull(argv[1], NULL, 10) : 10000000;
-	if (b.entries < 1000)
+	if (!read_arguments(&b, argc, argv, &text))
 		return 2;
 	count = b.entries < 2000000 ? b.entries : 2000000;
-	region_bytes = (size_t) b.entries * 34 + 200 * DC_PAGE_BYTES;
+	region_bytes = (size_t) b.entries * (34 + (text ? 2 * b.key_bytes : 0)) +
+				   200 * DC_PAGE_BYTES;
 	b.region = aligned_alloc(DC_PAGE_BYTES,
 							 region_bytes / DC_PAGE_BYTES * DC_PAGE_BYTES);
 	if (b.region == NULL)
@@ -238,12 +263,14 @@ main(int argc, char **argv)
 	for (unsigned i = 0; i < DC_SEED_BYTES; i++)
 		b.env.hash_seed[i] = b.env.sum_seed[i] = (uint8_t) (i * 59 + 17);
 	for (unsigned p = 0; p < DC_MAP_PARTITIONS; p++)
-		dc_map_init(&b.maps[p], 8);
+		dc_map_init(&b.maps[p], text ? 0 : (uint32_t) b.key_bytes);
 	for (uint32_t id = 0; id < DC_NODE_IDS; id++)
 		some.at[id] = dc_hlc_make(b.entries - b.entries / 1000, id);
 
 	printf("entries                    %12llu\n",
 		   (unsigned long long) b.entries);
+	printf("key                        %12zu bytes%s\n", b.key_bytes,
+		   text ? ", text" : "");
 	printf("insert                     %12.1f ns\n", insert_all(&b));
 	printf("hit                        %12.1f ns\n",
 		   look_up(&b, 0, count, &hits));
@@ -261,7 +288,7 @@ main(int argc, char **argv)
 		   bytes_per_entry(&b, b.entries));
 	printf("bytes per entry, worst     %12.2f\n", b.worst);
 	if (hits != count + count / AHEAD * AHEAD || misses != 0 ||
-		given != b.entries || tail == 0 || b.worst > 32)
+		given != b.entries || tail == 0 || (!text && b.worst > 32))
 	{
 		printf("WRONG: hits %llu misses %llu given %llu newest %llu\n",
 			   (unsigned long long) hits, (unsigned long long) misses,
