@@ -194,6 +194,20 @@ datacake_resume(PG_FUNCTION_ARGS)
 
 /* --- waiting for others --- */
 
+/* This node is ready, and gossip lists it as who it is since its last start. */
+static bool
+is_up(void)
+{
+	bool listed = false;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
+	for (int i = 0; i < dc_shared->node_count; i++)
+		listed |= dc_shared->nodes[i].local &&
+				  dc_shared->nodes[i].incarnation == dc_shared->incarnation;
+	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
+	return listed && dc_phase() == DC_PHASE_READY;
+}
+
 /* Nodes that are alive; of the others only those with links both ways. */
 static int
 connected_nodes(void)
@@ -210,7 +224,7 @@ connected_nodes(void)
 			n++;
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_LINKS));
-	return n + (dc_phase() == DC_PHASE_READY ? 1 : 0);
+	return n + (is_up() ? 1 : 0);
 }
 
 /* datacake.wait_for_nodes(n, timeout) */
