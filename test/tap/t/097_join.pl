@@ -153,7 +153,8 @@ subtest 'the donor is killed' => sub {
 	hurry(6);
 	$c->await(6, q{SELECT joining FROM datacake.local_state}, 'f', 'it has joined all the same');
 	copied_ok(6, "after its donor came back");
-	like(slurp_file($c->node(6)->logfile), qr/goes on copying node $donor behind/, 'it went on with it');
+	# the connection may break between two questions, and nothing is said then
+	is(scalar(() = slurp_file($c->node(6)->logfile) =~ /node 6 copies node/g), 1, 'it went on, and did not begin anew');
 };
 
 subtest 'the donor stays away' => sub {
