@@ -288,7 +288,8 @@ main(int argc, char **argv)
 		   bytes_per_entry(&b, b.entries));
 	printf("bytes per entry, worst     %12.2f\n", b.worst);
 	if (hits != count + count / AHEAD * AHEAD || misses != 0 ||
-		given != b.entries || tail == 0 || (!text && b.worst > 32))
+		given != b.entries || tail == 0 ||
+		(!text && b.entries >= 1000000 && b.worst > 32))
 	{
 		printf("WRONG: hits %llu misses %llu given %llu newest %llu\n",
 			   (unsigned long long) hits, (unsigned long long) misses,
