@@ -372,9 +372,12 @@ dc_rel_is_adopted(Oid relid, uint64 id)
 	return dc_phase() != DC_PHASE_READY && dc_rel_is_defined(id);
 }
 
+/* The launcher, waking the node, closes all slots: none is taken before. */
 static int
 find_slot(const DcRel *rel)
 {
+	if (dc_here())
+		dc_require_awake();
 	return dc_rel_is_adopted(rel->root, rel->id) ?
 			   dc_keyspace_enter(rel->id, rel->root, rel->key_bytes) :
 			   -1;

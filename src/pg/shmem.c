@@ -191,10 +191,10 @@ dc_require_loaded(void)
 #define READY_WAIT_MS 30000
 #define IDLE_WAIT_MS  5000 /* for the launcher, which may have complained */
 
-void
-dc_require_ready(void)
+static void
+await_phase(DcPhase least)
 {
-	for (int waited = 0; dc_phase() != DC_PHASE_READY; waited += 20)
+	for (int waited = 0; dc_phase() < least; waited += 20)
 	{
 		if (waited >=
 			(dc_phase() == DC_PHASE_IDLE ? IDLE_WAIT_MS : READY_WAIT_MS))
@@ -210,6 +210,18 @@ dc_require_ready(void)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+void
+dc_require_awake(void)
+{
+	await_phase(DC_PHASE_REBUILDING);
+}
+
+void
+dc_require_ready(void)
+{
+	await_phase(DC_PHASE_READY);
 }
 
 const char *

@@ -402,8 +402,10 @@ extern void dc_require_loaded(void);
 extern bool dc_here(void);
 
 /*
- * Waits until the metadata is complete; ERROR YD024 after some seconds.
+ * Waits until the launcher has woken the node, or until the metadata is
+ * complete; ERROR YD024 after some seconds.
  */
+extern void dc_require_awake(void);
 extern void dc_require_ready(void);
 
 static inline void

@@ -7,7 +7,8 @@ use DatacakeCluster;
 use Test::More;
 
 # WAL that nobody asks to be flushed stays in memory for long
-my $c = DatacakeCluster->new(nodes => 3, conf => { wal_writer_delay => '10s', wal_writer_flush_after => 0 });
+my $c = DatacakeCluster->new(nodes => 3,
+	conf => { wal_writer_delay => '10s', wal_writer_flush_after => 0, max_prepared_transactions => 1 });
 
 $c->sql(1, q{CREATE TABLE t (id int PRIMARY KEY, v text)});
 $c->replicate('t');
@@ -132,6 +133,25 @@ foreach my $worker (qw(launcher gossip replicator maintainer repairer))
 		all_there('after SIGKILL', @writers);
 	};
 }
+
+# A lock that outlives the crash keeps the launcher from waking the node, so that
+# clients are there first.
+subtest 'clients are faster than the launcher' => sub {
+	$c->sql(1, 'CREATE TABLE w (id text PRIMARY KEY, v text)');
+	$c->replicate('w');
+	$c->sql(1, q{BEGIN; LOCK TABLE datacake.local_state; PREPARE TRANSACTION 'held'});
+	$c->kill9(1);
+	$c->start_node(1);
+	my @clients = map { $c->begin(1, $_) } q{INSERT INTO w VALUES ('early', 'x')}, 'INSERT INTO t VALUES (900001)';
+	$c->await(1, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO%' AND state = 'active' AND wait_event_type IS NOT NULL}, 2, 'clients wait');
+	$c->sql(1, q{COMMIT PREPARED 'held'});
+	$_->query_safe('SELECT 1') foreach @clients;
+	$_->quit foreach @clients;
+	$c->wait_for_nodes;
+	$c->await_all(q{SELECT (SELECT count(*) FROM w WHERE id = 'early'), (SELECT count(*) FROM t WHERE id = 900001)}, '1|1', 'their rows are everywhere');
+	$c->await(1, q{SELECT live FROM datacake.keyspaces WHERE relation = 'w'::regclass}, 1, 'as entries of their own keyspaces');
+	$c->verify_ok('the nodes are equal');
+};
 
 subtest 'the backend that applies ends' => sub {
 	my @writers = map { $c->start_writer($_, statements(1000)) } 1, 2;
