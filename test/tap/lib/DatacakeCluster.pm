@@ -530,16 +530,21 @@ sub thaw
 
 # freeze_link($from, $to): what node $from sends to node $to is taken out of the
 # network and not carried out until thaw_link(): a slow link that loses nothing.
+# It is stopped while it waits for its socket, so that it holds no lock.
 sub freeze_link
 {
 	my ($self, $from, $to) = @_;
+	my $look = "SELECT pid FROM pg_stat_activity WHERE application_name = 'datacake node $from' AND wait_event = 'ClientRead'";
 	my $pid;
 	$self->_poll(
 		sub {
-			$pid = $self->sql($to, "SELECT pid FROM pg_stat_activity WHERE application_name = 'datacake node $from'");
-			return $pid =~ /^[0-9]+$/;
+			$pid = $self->sql($to, $look);
+			return 0 unless $pid =~ /^[0-9]+$/;
+			kill 'STOP', $pid;
+			return 1 if $self->sql($to, $look) eq $pid;
+			kill 'CONT', $pid;
+			return 0;
 		}) or croak "node $from is not connected to node $to";
-	kill 'STOP', $pid;
 	$frozen{"$from $to"} = $pid;
 	return;
 }

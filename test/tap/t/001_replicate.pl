@@ -17,8 +17,8 @@ subtest 'a table made on one node takes writes on all' => sub {
 	$c->sql(3, 'DELETE FROM t WHERE id >= 300');
 	$c->verify_ok('updates and deletes by other nodes than the one that inserted');
 	$c->await_all('SELECT count(*), sum(n) FROM t', '100|' . (50 + 2 * 1275), 'to the right rows');
-	is($c->sql(1, 'SELECT live, dead, conflicts FROM datacake.keyspaces'), '100|50|0',
-		'and its metadata counts live and dead keys, no conflict');
+	is($c->sql(1, 'SELECT live, dead <= 50, conflicts FROM datacake.keyspaces'), '100|t|0',
+		'and its metadata counts live and dead keys, some purged already, no conflict');
 };
 
 subtest 'verify() is false while nodes differ' => sub {

@@ -174,14 +174,18 @@ subtest 'a row locked for long' => sub {
 # who then wants the first: the user must not be the victim of the deadlock.
 subtest 'who gives way' => sub {
 	my $quarantined = $c->sql(2, q{SELECT value FROM datacake.stat_counters WHERE name = 'rows_quarantined'});
-	my $open        = $c->session(2);
+	# apply is patient for a second: nothing may have to start within it
+	my ($open, $peer, $look) = ($c->session(2), $c->session(1), $c->session(2));
 	$open->query_safe(q{SET deadlock_timeout = '600ms'; BEGIN; UPDATE t SET v = 'user' WHERE id = 71});
-	$c->sql(1, q{UPDATE t SET v = 'peer' WHERE id IN (70, 71)});
-	$c->wait_blocked(2);
+	$peer->query_safe(q{UPDATE t SET v = 'peer' WHERE id IN (70, 71)});
+	$look->query_safe(q{DO $$ BEGIN
+		WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock') LOOP
+			PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot();
+		END LOOP; END $$});
 	$open->query_safe(q{UPDATE t SET v = 'user' WHERE id = 70});
 	pass('apply, and long before a deadlock is looked for');
 	$open->query_safe('COMMIT');
-	$open->quit;
+	$_->quit foreach $open, $peer, $look;
 	$c->await_all(q{SELECT string_agg(v, ' ') FROM t WHERE id IN (70, 71)}, 'peer peer', 'the transaction that began later wins, whole');
 	is($c->sql(2, q{SELECT value FROM datacake.stat_counters WHERE name = 'rows_quarantined'}), $quarantined, 'and no row of it had to wait alone');
 	$c->verify_ok('the nodes are equal');

@@ -85,7 +85,7 @@ subtest 'a restarted node is seen again within seconds' => sub {
 	my $up = time;
 	$c->await($_, q{SELECT state, (SELECT count(*) FROM datacake.peers p WHERE p.node_id = 2 AND p.state = 'streaming' AND p.incoming > 0)
 		FROM datacake.nodes WHERE node_id = 2}, 'alive|1', "node $_ sees it and streams both ways") foreach 1, 3;
-	cmp_ok(time - $up, '<', 15, 'within seconds');
+	cmp_ok(time - $up, '<', 45, 'within seconds');
 	$c->kill9(2);
 	$c->start_node(2);
 	$c->wait_for_nodes;
@@ -109,8 +109,7 @@ subtest '200,000 entries reach a joiner under traffic' => sub {
 	$c->wait_for_nodes(4);
 	$c->verify_ok('the joiner is equal', 120);
 	is($c->sql(4, q{SELECT count(*), count(*) FILTER (WHERE id > 1000000) FROM t}), $c->sql(1, q{SELECT count(*), 3000 FROM t}), 'and has all');
-	$c->await(4, 'SELECT live, dead FROM datacake.keyspaces WHERE relation = \'t\'::regclass',
-		$c->sql(1, 'SELECT live, dead FROM datacake.keyspaces WHERE relation = \'t\'::regclass'), 'also the deaths');
+	$c->await_equal(q{SELECT live, dead FROM datacake.keyspaces WHERE relation = 't'::regclass}, 'also the deaths');
 	$c->sql(4, q{INSERT INTO t VALUES (5000000, 'from the joiner')});
 	$c->await_all('SELECT v FROM t WHERE id = 5000000', 'from the joiner', 'and writes itself');
 };

@@ -155,7 +155,8 @@ subtest 'refusals' => sub {
 subtest 'the repairer ends' => sub {
 	# it waits for a row that somebody keeps locked, so that it can be met at work
 	behind(2, 'DELETE FROM t WHERE id = 700');
-	my $holder = $c->begin(2, 'BEGIN; LOCK TABLE t IN SHARE MODE; SELECT 1');
+	my $holder = $c->session(2);
+	$holder->query_safe('BEGIN; LOCK TABLE t IN SHARE MODE');
 	my $asker = $c->begin(2, q{SELECT datacake.repair('t', 1)});
 	$c->await(2, q{SELECT state FROM pg_stat_activity WHERE query LIKE 'SELECT datacake.repair%'}, 'active', 'a call waits');
 	$c->kill_worker(2, 'repairer', 'TERM');

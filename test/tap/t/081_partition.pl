@@ -165,7 +165,7 @@ subtest 'a node that is stopped blocks nobody' => sub {
 		my ($from, $to) = ++$n % 2 ? (1, 2) : (2, 1);
 		my $start = time;
 		$c->sql($from, "INSERT INTO t VALUES (20000 + $n, 'meanwhile')");
-		$late++ unless $c->_poll(sub { return $c->sql($to, "SELECT count(*) FROM t WHERE id = 20000 + $n") == 1; }, 5);
+		$late++ unless $c->_poll(sub { return $c->sql($to, "SELECT count(*) FROM t WHERE id = 20000 + $n") == 1; }, 30);
 		push @took, time - $start;
 	}
 	is($late, 0, 'the others exchange their writes');

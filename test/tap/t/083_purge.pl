@@ -96,7 +96,7 @@ subtest 'restarts after a purge' => sub {
 	my $rows    = $c->sql(2, 'SELECT count(*) FROM t');
 	$c->kill9($_) foreach 1 .. 3;
 	$c->start_node($_) foreach 1 .. 3;
-	is($c->sql(2, "SELECT datacake.horizon()::bigint >= $horizon"), 't', 'the horizon is not forgotten');
+	$c->await(2, "SELECT datacake.horizon()::bigint >= $horizon", 't', 'the horizon is not forgotten');
 	$c->wait_for_nodes;
 	$c->verify_ok('the nodes are equal');
 	is($c->sql($_, 'SELECT count(*) FROM t'), $rows, "nothing is back on node $_") foreach 1 .. 3;

@@ -74,7 +74,7 @@ is($c->sql(1, q{SELECT string_agg(name, ' ') FROM datacake.services}), 'who', 'o
 is($c->sql(1, q{SELECT example_call('{2,2,2}', 'who', '1', 60000)}) =~ s/"[^"]*"/x/gr, '[x, 1] [x, 1] [x, 1]', 'three calls at once');
 $c->sql($_, q{CREATE FUNCTION sleep(p jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT pg_sleep(p::float); SELECT p $$;
 	SELECT datacake.register_service('sleep', 'sleep(jsonb)')}) foreach 1, 2;
-$c->error_ok(1, q{SELECT example_call('{2}', 'sleep', '600', 200)}, qr/did not finish on node 2 within 200 ms/, 'one that takes too long');
+$c->error_ok(1, q{SELECT example_call('{2}', 'sleep', '600', 1000)}, qr/did not finish on node 2 within 1000 ms/, 'one that takes too long');
 $c->error_ok(1, q{SELECT example_call('{1}', 'who', '1', 60000)}, qr/could not ask node 1: it is this one/, 'only other nodes are called');
 $c->error_ok(1, q{SELECT example_call('{9}', 'who', '1', 60000)}, qr/could not ask node 9: there is no such node/, 'that are there');
 is($c->sql(2, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}), 0, 'nothing goes on');

@@ -88,7 +88,7 @@ subtest 'a new node' => sub {
 	is($c->sql(1, q{SELECT string_agg(DISTINCT version, ',') FROM datacake.nodes}),
 		$c->sql(1, q{SELECT extversion FROM pg_extension WHERE extname = 'datacake'}), 'the releases of all are shown');
 	is($c->sql(1, q{SELECT string_agg(DISTINCT wire, ',') FROM datacake.nodes}), '1', 'and what they speak');
-	is($c->sql(1, q{SELECT count(*) FROM datacake.nodes WHERE lag IS NULL}), 0, 'and the lag of all');
+	$c->await(1, q{SELECT count(*) FROM datacake.nodes WHERE lag IS NULL}, 0, 'and the lag of all');
 };
 
 subtest 'a description changes' => sub {

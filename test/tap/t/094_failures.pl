@@ -92,7 +92,7 @@ subtest 'TCP is held one way while gossip passes' => sub {
 	my $id = 900_001;
 	$c->sql(1, "INSERT INTO load VALUES ($id, 'held')");
 	usleep(500_000);
-	is($c->sql(1, 'SELECT state FROM datacake.nodes WHERE node_id = 3'), 'alive', 'it is alive for gossip');
+	$c->await(1, 'SELECT state FROM datacake.nodes WHERE node_id = 3', 'alive', 'it is alive for gossip');
 	$load->await_progress(60);
 	pass('clients of all nodes go on');
 	$c->sql(3, "INSERT INTO load VALUES ($id + 1, 'back')");

@@ -181,12 +181,18 @@ subtest 'selectors' => sub {
 		   WHERE (c ->> 'alive')::boolean AND ((c ->> 'local')::boolean OR c ->> 'node_id' = '3') $$;
 		SELECT datacake.register_selector('three', 'of_three(jsonb, text)')});
 	my $asked = q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'datacake questions of node 1'};
-	$c->await(2, $asked, 0, 'nobody asks');
-	my $session = $c->session(1);
-	$session->query_safe(q{SET datacake.selector = 'three'});
-	is($session->query_safe(q{SELECT count(s.get(CASE WHEN i > 0 THEN 'a' END, 'one')) FROM generate_series(1, 30) i}), 30, 'one in SQL chooses');
-	is($c->sql(2, $asked) . $c->sql(3, $asked), '01', 'whom to ask');
-	$session->quit;
+	my $whom;
+	foreach my $try (1 .. 10) # who is slow is replaced
+	{
+		$c->await($_, $asked, 0, 'nobody asks', 120) foreach 2, 3;
+		my $session = $c->session(1);
+		$session->query_safe(q{SET datacake.selector = 'three'});
+		is($session->query_safe(q{SELECT count(s.get(CASE WHEN i > 0 THEN 'a' END, 'one')) FROM generate_series(1, 3) i}), 3, 'one in SQL chooses');
+		$whom = $c->sql(2, $asked) . $c->sql(3, $asked);
+		$session->quit;
+		last if $whom eq '01';
+	}
+	is($whom, '01', 'whom to ask');
 	my ($rc, $out, $err) = $c->try_sql(1, q{SET datacake.selector = 'three'; SELECT s.get('a', 'all')});
 	is($out, 'three', 'a choice that does not meet the level is not used');
 	like($err, qr/WARNING: .*selector "three".*they do not meet the level/, 'and that is said');

@@ -108,6 +108,7 @@ subtest "$commits commits at quorum" => sub {
 		$sessions[$_]->query_until(qr/^sent$/m, "\\echo sent\n\\i " . script($_, $commits / 2 / @sessions) . "\n") foreach 0 .. $#sessions;
 		is(join('', map { $_->query('SELECT 1'); $_->{stderr} } @sessions), '', 'the clients saw no complaint');
 		diag sprintf '%d commits at quorum in %.0f s', $commits / 2, time - $begin;
+		$c->await($_, 'SELECT coalesce(sum(queued), 0) < 10000 FROM datacake.peers', 't', "node $_ has sent it") foreach 1 .. 3;
 		my %sample = map { $_ => sample($_) } 1 .. 3;
 		show($_, $sample{$_}) foreach 1 .. 3;
 		return \%sample;
@@ -130,9 +131,10 @@ subtest 'commits that nobody waits for share flushes at the peers' => sub {
 	$c->wait_for_nodes;
 	my $before = $c->sql(3, $flushes);
 	my $session = $c->session(1);
+	my $begin   = time;
 	foreach my $level ('none', 'all')
 	{
-		$session->query_safe(join "\n", "SET datacake.consistency = '$level';", map { "UPDATE t SET v = '$level $_' WHERE id = 1;" } 1 .. 600);
+		$session->query_safe("SET datacake.consistency = '$level'; DO \$\$ BEGIN FOR i IN 1 .. 600 LOOP UPDATE t SET v = '$level ' || i WHERE id = 1; COMMIT; END LOOP; END \$\$");
 		$c->await(3, 'SELECT v FROM t WHERE id = 1', "$level 600", "600 commits at $level arrive");
 	}
 	$session->quit;
@@ -140,7 +142,8 @@ subtest 'commits that nobody waits for share flushes at the peers' => sub {
 	$c->await(3, "SELECT wal_write >= $before + 600 FROM pg_stat_wal", 't', 'at all each commit waits for a flush of its own');
 	my $flushed = $c->sql(3, $flushes) - $before;
 	diag "flushes of node 3 for 600 commits at none and 600 at all: $flushed";
-	cmp_ok($flushed, '<', 1100, 'at none many share one');
+	# bounds of clocks and watermarks are flushed as well, by time
+	cmp_ok($flushed, '<', 1100 + 30 * (time - $begin), 'at none many share one');
 };
 
 subtest 'what grows is seen' => sub {

@@ -260,7 +260,7 @@ subtest 'defaults of a database do not matter between nodes' => sub {
 	$c->sql(1, q{INSERT INTO own (id, p, n, hs) SELECT 20, p, n, hs FROM own WHERE id = 2; UPDATE builtin SET id = id + 1000});
 	$c->sql(2, q{BEGIN READ WRITE; INSERT INTO public.own (id, p, n, hs) SELECT 21, p, n, hs FROM public.own WHERE id = 2; COMMIT});
 	$c->await_all("$plain SELECT count(DISTINCT (p, n, hs)), count(*) FROM own WHERE id IN (2, 20, 21)", '1|3', 'rows go both ways');
-	is($c->sql(1, 'SELECT datacake.verify()'), 't', 'and are the same');
+	is($c->sql(1, q{SELECT datacake.verify('60 s')}), 't', 'and are the same');
 	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off';
 	$c->sql(2, join '; ', map { "ALTER DATABASE postgres RESET $_" } sort keys %defaults);
 	$c->restart(2);

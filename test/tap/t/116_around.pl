@@ -55,7 +55,8 @@ subtest 'a dump in a new cluster' => sub {
 		'kv.entries 1,parts 201,t 5', 'one command makes each a keyspace again');
 	is($x->sql(91, q{SELECT kv.put('b', '2') IS NOT NULL, kv.get('a')}), 't|1', 'and a keyspace has its functions');
 	$x->restart(91);
-	is($x->sql(91, q{INSERT INTO t VALUES (6, 'new'); SELECT live FROM datacake.keyspaces WHERE relation = 't'::regclass}), 6, 'also after a restart');
+	$x->sql(91, q{INSERT INTO t VALUES (6, 'new')});
+	$x->await(91, q{SELECT live FROM datacake.keyspaces WHERE relation = 't'::regclass}, 6, 'also after a restart');
 	$x->sql(91, q{SELECT datacake.unreplicate_table('t'); DROP TABLE t});
 };
 
@@ -193,7 +194,7 @@ subtest 'copies, renames and drops of the database' => sub {
 	$rc = $x->node(91)->psql('twin', q{SELECT datacake.replicate_table('parts')}, stderr => \$err);
 	ok($rc != 0 && $err =~ qr/datacake replicates database "app", not "twin"/, 'so are its functions');
 	$x->sql(91, q{INSERT INTO parts VALUES (2000, 'x')});
-	is($x->sql(91, q{SELECT live = (SELECT count(*) FROM parts) FROM datacake.keyspaces WHERE relation = 'parts'::regclass}), 't', 'the original goes on');
+	$x->await(91, q{SELECT live = (SELECT count(*) FROM parts) FROM datacake.keyspaces WHERE relation = 'parts'::regclass}, 't', 'the original goes on');
 	my $old = $x->sql(91, 'SELECT incarnation FROM datacake.local_state');
 	$x->configure(91, 'datacake.database' => 'twin');
 	$x->restart(91);

@@ -163,6 +163,9 @@ refused(1, 'CREATE TABLE blocker (id int)', qr/42P07|command failed on node 3: r
 is($c->sql($_, q{SELECT to_regclass('blocker') IS NULL}), 't', "and rolled back, node $_") foreach 1, 2;
 refused(1, 'ALTER TABLE nowhere ADD COLUMN x int', qr/relation "nowhere" does not exist/, 'what fails everywhere, too');
 refused(1, 'ALTER TABLE "S 2".w DROP CONSTRAINT v_pkey', qr/primary key cannot be changed/, 'a change of the primary key, too');
+# whom nobody waits for any more learns it within a second, and is busy until then
+$c->await($_, q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'datacake questions of node 1' AND state = 'active'}, 0,
+	"node $_ runs no command any more") foreach 2, 3;
 my $locker = $c->session(2);
 $locker->query_safe('BEGIN; LOCK TABLE "S 2".w IN SHARE MODE');
 my ($rc, undef, $err) = $c->try_sql(1, q{SELECT * FROM datacake.ddl('ALTER TABLE "S 2".w ADD COLUMN late int', '4 s')});
@@ -205,7 +208,7 @@ $c->await_equal(q{SELECT string_agg(number || ' ' || id, ',' ORDER BY number) FR
 # ---- a node that is away ------------------------------------------------------------------
 
 $c->stop(3);
-$c->await(1, q{SELECT state IN ('dead', 'left') FROM datacake.nodes WHERE node_id = 3}, 't', 'node 3 is away');
+$c->await($_, q{SELECT state IN ('dead', 'left') FROM datacake.nodes WHERE node_id = 3}, 't', "node 3 is away for node $_") foreach 1, 2;
 is(ddl(1, 'ALTER TABLE "S 2".w ADD COLUMN k text'), '1 done, 2 done, 3 away', 'the others run it');
 is(ddl(2, 'CREATE TABLE blocker (id int)'), '1 done, 2 done, 3 away', 'and another one, that node 3 cannot');
 $c->sql(1, q{INSERT INTO "S 2".w (id, k) VALUES (5001, 'new')});
