@@ -49,12 +49,11 @@ static bool compare_all;
 /* --- rebuild --- */
 
 static void
-join_entry(int slot, const uint8 *key, Size length, DcHlc stamp, bool dead)
+join_entry(int slot, DcKey key, DcHlc stamp, bool dead)
 {
 	DcEntry entry = {.stamp = stamp, .dead = dead};
 	DcEntry found;
-	DcStatus status =
-		dc_metadata_try_merge(slot, dc_key_make(key, length), entry, &found);
+	DcStatus status = dc_metadata_try_merge(slot, key, entry, &found);
 
 	if (status == DC_FULL)
 		ereport(ERROR,
@@ -65,7 +64,7 @@ join_entry(int slot, const uint8 *key, Size length, DcHlc stamp, bool dead)
 						 "restart.",
 						 datacake_metadata_memory_mb)));
 	if (!dead && status == DC_OK && found.dead && found.stamp >= stamp)
-		dc_reconcile_push(slot, dc_key_make(key, length));
+		dc_reconcile_push(slot, key);
 }
 
 /* Rows of (keyspace bigint, key bytea, stamp hlc, ...). */
@@ -89,7 +88,9 @@ load_entries(const char *table, bool dead)
 		if (slot < 0)
 			continue;
 		key = DatumGetByteaPP(row->tts_values[1]);
-		join_entry(slot, (uint8 *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key),
+		join_entry(slot,
+				   dc_key_make((uint8 *) VARDATA_ANY(key),
+							   VARSIZE_ANY_EXHDR(key)),
 				   (DcHlc) DatumGetInt64(row->tts_values[2]), dead);
 	}
 	ExecDropSingleTupleTableSlot(row);
@@ -97,15 +98,57 @@ load_entries(const char *table, bool dead)
 	table_close(relation, NoLock);
 }
 
+/*
+ * Rows stand in no order of their hashes, so each meets cold memory of the map;
+ * it is fetched while other rows are read.
+ */
+#define AHEAD           32
+#define AHEAD_KEY_BYTES 64
+
+typedef struct Ahead
+{
+	DcKey key;
+	DcHlc stamp;
+	uint8 bytes[AHEAD_KEY_BYTES];
+} Ahead;
+
+static Ahead ahead[AHEAD];
+static int ahead_count;
+
+static void
+join_ahead(int slot)
+{
+	for (int i = 0; i < ahead_count; i++)
+		join_entry(slot, ahead[i].key, ahead[i].stamp, false);
+	ahead_count = 0;
+}
+
+static void
+look_ahead(int slot, DcKey key, DcHlc stamp)
+{
+	Ahead *next = &ahead[ahead_count++];
+
+	memcpy(next->bytes, key.data, key.length);
+	next->key = key;
+	next->key.data = next->bytes;
+	next->stamp = stamp;
+	dc_metadata_prefetch(slot, key.hash);
+	if (ahead_count == AHEAD)
+		join_ahead(slot);
+}
+
 static void
 join_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 {
 	DcHlc stamp = dc_rel_stamp(rel, row);
 
-	if (stamp > dc_floor(rel->slot))
-		join_entry(rel->slot, key.data, key.length, stamp, false);
-	else /* outlived a TRUNCATE: the sweep is to look for such rows */
+	if (stamp <= dc_floor(rel->slot))
+		/* outlived a TRUNCATE: the sweep is to look for such rows */
 		pg_atomic_write_u64(&dc_keyspace(rel->slot)->swept, DC_HLC_NONE);
+	else if (key.length <= AHEAD_KEY_BYTES)
+		look_ahead(rel->slot, key, stamp);
+	else
+		join_entry(rel->slot, key, stamp, false);
 }
 
 static void
@@ -125,6 +168,7 @@ rebuild(void)
 	{
 		if (dc_keyspace(slot)->id != 0)
 			(void) dc_keyspace_visit(slot, GetActiveSnapshot(), join_row, NULL);
+		join_ahead(slot);
 	}
 	dc_worker_commit();
 	dc_flush_all(); /* what the scan saw may be flushed by nobody yet */
