@@ -201,7 +201,7 @@ load_identity(Identity *identity)
 						"node %s",
 						datacake_node_id, dc_sql_text(0, 1)),
 				 errhint("Set \"datacake.node_id\" back, or DROP EXTENSION "
-						 "datacake and create it again.")));
+						 "datacake CASCADE and create it again.")));
 	identity->incarnation = strtoull(dc_sql_text(0, 2), NULL, 10);
 	identity->bound = strtoull(dc_sql_text(0, 3), NULL, 10);
 	identity->horizon.stamp = strtoull(dc_sql_text(0, 4), NULL, 10);

@@ -244,7 +244,7 @@ describe(const Council *council, DcStatus status, DcJobEnd *end)
 			snprintf(end->error, sizeof(end->error), "%s: node %u",
 					 dc_status_text(status), p->stranger);
 			hint = "Two clusters do not become one: DROP EXTENSION datacake "
-				   "on the nodes of one, and create it again.";
+				   "CASCADE on the nodes of one, and create it again.";
 			break;
 		default:
 			strlcpy(end->error, dc_status_text(status), sizeof(end->error));

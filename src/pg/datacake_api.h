@@ -94,7 +94,7 @@ typedef struct DatacakeCandidate
 } DatacakeCandidate;
 
 /*
- * Picks whom to wait for at this level: writes node ids to `chosen`, which has
+ * Picks whom a read asks at this level: writes node ids to `chosen`, which has
  * room for all candidates, those to be asked first in front, and returns how
  * many.  What is not alive, or not a candidate, or does not meet the level, is
  * not used; then all that are alive are waited for.

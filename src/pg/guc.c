@@ -312,8 +312,8 @@ define_session(void)
 			   &datacake_consistency_timeout_ms, 10000, 1, INT_MAX, PGC_USERSET,
 			   GUC_UNIT_MS);
 	DefineCustomStringVariable("datacake.selector",
-							   "Who chooses the nodes that are asked and waited "
-							   "for: \"default\", or a registered selector.",
+							   "Who chooses the nodes that a read asks: "
+							   "\"default\", or a registered selector.",
 							   NULL, &datacake_selector, "default", PGC_USERSET,
 							   0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("datacake.capture",

@@ -51,8 +51,8 @@ dc_roster_read(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("datacake.register cannot be read"),
-				 errhint("Restore it, or DROP EXTENSION datacake and join "
-						 "this node anew.")));
+				 errhint("Restore it, or DROP EXTENSION datacake CASCADE "
+						 "and join this node anew.")));
 	return reg;
 }
 
