@@ -219,6 +219,7 @@ start_standing(const Identity *identity, DcHlc clock)
 	DcStanding *standing = &dc_shared->standing;
 
 	memset(standing, 0, sizeof(*standing));
+	pg_atomic_write_u32(&dc_shared->leaving, 0);
 	standing->joining = identity->joining;
 	standing->life = identity->joining; /* it goes on, as another one */
 	standing->before = identity->before;
@@ -254,7 +255,8 @@ wake_node(void)
 	dc_metadata_reset();
 	dc_shared->incarnation = identity.incarnation;
 	start_standing(&identity, clock);
-	pg_atomic_write_u64(&dc_shared->clock_last, clock);
+	pg_atomic_write_u64(&dc_shared->clock_bound, identity.bound);
+	dc_raise(&dc_shared->clock_last, clock);
 	pg_atomic_write_u64(&dc_shared->watermark,
 						dc_shared->vector.at[datacake_node_id]);
 	if (identity.copied)
@@ -366,6 +368,22 @@ bound_is_due(void)
 	return clock_in_use() && Max(last_us, now_us) + lead_us() / 2 > bound_us;
 }
 
+/* Whoever creates the extension says so, but not by COMMIT PREPARED. */
+static bool
+is_created_anew(void)
+{
+	static DcStatement find = {"SELECT FROM datacake.local_state WHERE "
+							   "incarnation = $1::bigint"};
+	const char *arguments[1];
+	bool known;
+
+	dc_worker_begin_transaction();
+	arguments[0] = dc_sql_number(dc_shared->incarnation);
+	known = dc_sql_often(&find, 1, arguments) == 1;
+	dc_worker_commit();
+	return !known;
+}
+
 static void
 serve(void)
 {
@@ -377,10 +395,17 @@ serve(void)
 		TimestampTz now = GetCurrentTimestamp();
 		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS) ||
 					pg_atomic_exchange_u32(&dc_shared->standing_stale, 0) != 0;
+		bool wanted;
 
 		if (dc_phase() == DC_PHASE_IDLE || (full && !extension_exists()))
 			return;
-		if (pg_atomic_read_u32(&dc_shared->incarnation_wanted) != 0)
+		wanted = pg_atomic_read_u32(&dc_shared->incarnation_wanted) != 0;
+		if ((full || wanted) && is_created_anew())
+		{
+			pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
+			return;
+		}
+		if (wanted)
 			change_incarnation();
 		if (full || bound_is_due())
 			save_state(full);
@@ -461,7 +486,9 @@ datacake_launcher_main(Datum arg)
 	dc_worker_begin(DC_WORKER_LAUNCHER, true);
 	for (;;)
 	{
-		while (!extension_exists() || !key_is_good())
+		/* a node that is awake goes on with the key that it has */
+		while (!extension_exists() ||
+			   (dc_phase() == DC_PHASE_IDLE && !key_is_good()))
 		{
 			rest();
 			dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);

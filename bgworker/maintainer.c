@@ -22,6 +22,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -155,6 +156,7 @@ static void
 rebuild(void)
 {
 	TimestampTz started = GetCurrentTimestamp();
+	uint32 rebuilding = DC_PHASE_REBUILDING;
 
 	dc_worker_begin_transaction();
 	dc_keyspace_load_all();
@@ -172,7 +174,10 @@ rebuild(void)
 	}
 	dc_worker_commit();
 	dc_flush_all(); /* what the scan saw may be flushed by nobody yet */
-	pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_READY);
+	/* unless the extension was created anew meanwhile */
+	if (!pg_atomic_compare_exchange_u32(&dc_shared->phase, &rebuilding,
+										DC_PHASE_READY))
+		proc_exit(0);
 	ereport(LOG, (errmsg("datacake metadata is complete after %.3f s",
 						 (double) (GetCurrentTimestamp() - started) / 1e6)));
 	dc_worker_wake(DC_WORKER_REPLICATOR);

@@ -802,8 +802,7 @@ settle(void)
 	}
 	end_readings(); /* after the merges: keys to be mended are queued */
 	dc_settling_end();
-	if (xact.stamp_count > 0)
-		dc_slot_clear();
+	dc_slot_clear(); /* also where the draw behind it failed */
 	if (xact.has_queued)
 		dc_replicator_has_news(dc_level_asked());
 }
@@ -854,8 +853,7 @@ at_abort(void)
 			dc_queue_abandon(xact.queued);
 		if (xact.spool != 0)
 			dc_spool_abandon(xact.spool);
-		if (xact.stamp_count > 0)
-			dc_slot_clear();
+		dc_slot_clear();
 	}
 	dc_vector_at_abort();
 }

@@ -60,6 +60,11 @@ on_transaction_event(XactEvent event, void *arg)
 {
 	ListCell *cell;
 
+	if (event == XACT_EVENT_PRE_PREPARE && pending != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction in which a table became "
+						"a keyspace or ceased to be one")));
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
 	foreach (cell, pending)

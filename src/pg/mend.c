@@ -306,10 +306,17 @@ retry_changes(void)
 		"FROM datacake.quarantine "
 		"WHERE retry_at <= pg_catalog.clock_timestamp() "
 		"ORDER BY retry_at LIMIT 1000"};
-	uint64 count = dc_sql_often(&find, 0, NULL);
-	SPITupleTable *rows = SPI_tuptable;
+	static DcStatement forget = {
+		"DELETE FROM datacake.quarantine q WHERE q.keyspace <> 1 AND NOT EXISTS "
+		"(SELECT FROM datacake.keyspace k WHERE k.id = q.keyspace)"};
+	SPITupleTable *rows;
 	DcApplySet *set;
+	uint64 count;
 
+	/* put there while the table was made an ordinary one */
+	(void) dc_sql_often(&forget, 0, NULL);
+	count = dc_sql_often(&find, 0, NULL);
+	rows = SPI_tuptable;
 	if (count == 0)
 		return;
 	set = dc_apply_begin(true);

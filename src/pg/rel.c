@@ -383,6 +383,15 @@ find_slot(const DcRel *rel)
 			   -1;
 }
 
+static void
+take_slot(DcRel *rel, int slot)
+{
+	rel->slot = slot;
+	rel->valid = slot >= 0;
+	if (rel->valid)
+		rel->slot_generation = dc_keyspace(slot)->generation;
+}
+
 DcRel *
 dc_rel(Relation relation)
 {
@@ -392,15 +401,15 @@ dc_rel(Relation relation)
 
 	if (likely(cache != NULL))
 		rel = hash_search(cache, &relid, HASH_FIND, NULL);
-	if (likely(rel != NULL && rel->valid))
+	if (likely(rel != NULL && rel->valid &&
+			   rel->slot_generation == dc_keyspace(rel->slot)->generation))
 		return rel;
 
 	id = dc_rel_keyspace_id(relation);
 	if (id == 0)
 		return NULL;
 	rel = enter(relation, id);
-	rel->slot = find_slot(rel);
-	rel->valid = rel->slot >= 0;
+	take_slot(rel, find_slot(rel));
 	return rel->valid ? rel : NULL;
 }
 
@@ -412,8 +421,7 @@ dc_rel_adopt(Relation relation)
 
 	if (rel == NULL)
 		return NULL;
-	rel->slot = dc_keyspace_enter(id, rel->root, rel->key_bytes);
-	rel->valid = true;
+	take_slot(rel, dc_keyspace_enter(id, rel->root, rel->key_bytes));
 	return rel;
 }
 

@@ -69,6 +69,7 @@ typedef struct DcRel
 	uint64 generation; /* another one for each description */
 	uint64 id;
 	int slot;
+	uint32 slot_generation; /* of its use when the slot was looked for */
 	Oid owner;
 	Oid pk_index;
 	AttrNumber stamp_attnum;
