@@ -368,20 +368,30 @@ bound_is_due(void)
 	return clock_in_use() && Max(last_us, now_us) + lead_us() / 2 > bound_us;
 }
 
-/* Whoever creates the extension says so, but not by COMMIT PREPARED. */
+/*
+ * Is the extension there, and the one in which this node woke up?  Whoever
+ * creates it anew says so, but not by COMMIT PREPARED.
+ */
 static bool
-is_created_anew(void)
+is_same_extension(void)
 {
 	static DcStatement find = {"SELECT FROM datacake.local_state WHERE "
 							   "incarnation = $1::bigint"};
 	const char *arguments[1];
-	bool known;
+	bool exists;
+	bool known = false;
 
 	dc_worker_begin_transaction();
-	arguments[0] = dc_sql_number(dc_shared->incarnation);
-	known = dc_sql_often(&find, 1, arguments) == 1;
+	exists = OidIsValid(get_extension_oid("datacake", true));
+	if (exists)
+	{
+		arguments[0] = dc_sql_number(dc_shared->incarnation);
+		known = dc_sql_often(&find, 1, arguments) == 1;
+	}
 	dc_worker_commit();
-	return !known;
+	if (exists && !known)
+		pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
+	return known;
 }
 
 static void
@@ -395,16 +405,11 @@ serve(void)
 		TimestampTz now = GetCurrentTimestamp();
 		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS) ||
 					pg_atomic_exchange_u32(&dc_shared->standing_stale, 0) != 0;
-		bool wanted;
+		bool wanted = pg_atomic_read_u32(&dc_shared->incarnation_wanted) != 0;
 
-		if (dc_phase() == DC_PHASE_IDLE || (full && !extension_exists()))
+		if (dc_phase() == DC_PHASE_IDLE ||
+			((full || wanted) && !is_same_extension()))
 			return;
-		wanted = pg_atomic_read_u32(&dc_shared->incarnation_wanted) != 0;
-		if ((full || wanted) && is_created_anew())
-		{
-			pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
-			return;
-		}
 		if (wanted)
 			change_incarnation();
 		if (full || bound_is_due())
