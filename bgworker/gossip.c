@@ -671,10 +671,7 @@ watch_rival(void)
 	bool here = dc_gossip_rival(&worker->core) != NULL;
 
 	if (seen && !here)
-	{
-		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
-		dc_worker_wake(DC_WORKER_LAUNCHER);
-	}
+		dc_standing_be_reborn();
 	seen = here;
 }
 

@@ -364,14 +364,6 @@ has_more_indexes(Relation relation)
 	return more;
 }
 
-static void
-refuse_unknown(uint64 id)
-{
-	ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '3')),
-					errmsg("keyspace %llu is not known here",
-						   (unsigned long long) id)));
-}
-
 void
 dc_incoming_open(DcTarget *target)
 {
@@ -380,7 +372,7 @@ dc_incoming_open(DcTarget *target)
 	target->opened = true;
 	target->slot = dc_keyspace_by_id(target->id);
 	if (target->slot < 0)
-		refuse_unknown(target->id);
+		dc_keyspace_refuse(target->id);
 	relid = dc_keyspace(target->slot)->relid;
 	if (!OidIsValid(relid))
 	{
@@ -394,7 +386,7 @@ dc_incoming_open(DcTarget *target)
 	}
 	/* who held the lock may have made it an ordinary table */
 	if (dc_keyspace_by_id(target->id) != target->slot)
-		refuse_unknown(target->id);
+		dc_keyspace_refuse(target->id);
 	target->relation = try_relation_open(relid, NoLock);
 	if (target->relation != NULL)
 		target->rel = dc_rel(target->relation);

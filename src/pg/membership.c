@@ -169,8 +169,7 @@ datacake_join(PG_FUNCTION_ARGS)
 	{
 		/* the cluster takes it in again, as somebody new (R13) */
 		pg_atomic_write_u32(&dc_shared->leaving, 0);
-		pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
-		dc_worker_wake(DC_WORKER_LAUNCHER);
+		dc_standing_be_reborn();
 	}
 	dc_worker_wake(DC_WORKER_GOSSIP);
 	dc_worker_wake(DC_WORKER_REGISTRAR);

@@ -153,6 +153,14 @@ dc_keyspace_by_id(uint64 id)
 	return slot;
 }
 
+void
+dc_keyspace_refuse(uint64 id)
+{
+	ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '3')),
+					errmsg("keyspace %llu is not known here",
+						   (unsigned long long) id)));
+}
+
 static void
 init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 {

@@ -84,6 +84,9 @@ extern void dc_metadata_attach(void);
 /* The keyspace of this id or alias, or -1. */
 extern int dc_keyspace_by_id(uint64 id);
 
+/* ERROR YD023: this keyspace is not known here, or not any more. */
+extern void dc_keyspace_refuse(uint64 id) pg_attribute_noreturn();
+
 /*
  * Enters a keyspace, or finds it and completes its relid.  Its death marks
  * start at the clock.  ERROR YD001 / 53400 when max_keyspaces is reached.

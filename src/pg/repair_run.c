@@ -64,9 +64,7 @@ require_keyspace(const Run *run)
 {
 	if (dc_keyspace_by_id(run->plan->keyspace) != run->slot ||
 		dc_keyspace(run->slot)->generation != run->generation)
-		ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '3')),
-						errmsg("keyspace %llu is not known here",
-							   (unsigned long long) run->plan->keyspace)));
+		dc_keyspace_refuse(run->plan->keyspace);
 }
 
 static void

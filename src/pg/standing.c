@@ -448,14 +448,20 @@ past_is_lost(const DcStanding *now, const DcWelcome *welcome)
 	return now->counted && !now->joining && missed_deaths(&welcome->horizon);
 }
 
+void
+dc_standing_be_reborn(void)
+{
+	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
+	dc_worker_wake(DC_WORKER_LAUNCHER);
+}
+
 static void
 give_up_past(uint32 peer)
 {
 	ereport(LOG, (errmsg("node %u knows more of this node than this node "
 						 "itself: a part of its past was lost",
 						 peer)));
-	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
-	dc_worker_wake(DC_WORKER_LAUNCHER);
+	dc_standing_be_reborn();
 }
 
 /* In a transaction.  NULL, or why the link must close. */
@@ -871,11 +877,9 @@ dc_standing_removed(void)
 bool
 dc_standing_behind(uint32 peer, const DcHorizon *horizon)
 {
-	DcVv *own = palloc(sizeof(DcVv));
 	bool counted;
 
-	dc_vector_read(own);
-	if (dc_standing_joining() || dc_horizon_reached(horizon, own))
+	if (dc_standing_joining() || !missed_deaths(horizon))
 		return false;
 	LWLockAcquire(DC_LOCK(DC_LOCK_STANDING), LW_SHARED);
 	counted = standing()->counted;

@@ -135,6 +135,9 @@ extern void dc_standing_prepare(DcStandingUpdate *update, const DcVv *durable,
 								bool loaded);
 extern void dc_standing_publish(const DcStandingUpdate *update, bool loaded);
 
+/* Asks the launcher for a new incarnation; by anybody, waits for nothing. */
+extern void dc_standing_be_reborn(void);
+
 /* A new incarnation begins: it must join. In a transaction, SPI connected. */
 extern void dc_standing_reincarnate(uint64 incarnation);
 
