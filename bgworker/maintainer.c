@@ -38,6 +38,7 @@
 #include "purge.h"
 #include "rel.h"
 #include "sql.h"
+#include "tombstone.h"
 #include "watch.h"
 
 extern PGDLLEXPORT void datacake_maintainer_main(Datum arg);
@@ -80,19 +81,23 @@ load_entries(const char *table, bool dead)
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
+		DcHlc stamp;
 		int slot;
 		bytea *key;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getsomeattrs(row, 3);
 		slot = dc_keyspace_by_id((uint64) DatumGetInt64(row->tts_values[0]));
+		stamp = (DcHlc) DatumGetInt64(row->tts_values[2]);
+		if (dead)
+			dc_tombstone_written(stamp);
 		if (slot < 0)
 			continue;
 		key = DatumGetByteaPP(row->tts_values[1]);
 		join_entry(slot,
 				   dc_key_make((uint8 *) VARDATA_ANY(key),
 							   VARSIZE_ANY_EXHDR(key)),
-				   (DcHlc) DatumGetInt64(row->tts_values[2]), dead);
+				   stamp, dead);
 	}
 	ExecDropSingleTupleTableSlot(row);
 	table_endscan(scan);

@@ -26,6 +26,7 @@
 /* What this process works on; a new one begins anew. */
 static DcHlc working; /* horizon of the pass under way */
 static DcHlc purged;  /* up to here nothing is left */
+static DcHlc swept;   /* the same of rows of datacake.tombstone */
 
 static bool
 in_use(int slot)
@@ -65,6 +66,9 @@ await_readers(void (*check)(void))
 static void
 drop_overtaken(void)
 {
+	static DcStatement find = {
+		"SELECT keyspace, key, stamp::bigint FROM datacake.quarantine "
+		"WHERE stamp::bigint <= $1::bigint"};
 	MemoryContext context = CurrentMemoryContext;
 	const char *arguments[1];
 	SPITupleTable *rows;
@@ -72,9 +76,7 @@ drop_overtaken(void)
 
 	dc_transaction_begin();
 	arguments[0] = dc_sql_number(working);
-	count = dc_sql("SELECT keyspace, key, stamp::bigint FROM "
-				   "datacake.quarantine WHERE stamp::bigint <= $1::bigint",
-				   1, arguments);
+	count = dc_sql_often(&find, 1, arguments);
 	rows = SPI_tuptable;
 	for (uint64 i = 0; i < count; i++)
 	{
@@ -131,18 +133,22 @@ purge_entries(int slot, void (*check)(void))
 	}
 }
 
+/* The table has no index: it is read only where there is something to find. */
 static void
 purge_rows(void)
 {
+	static DcStatement forget = {"DELETE FROM datacake.tombstone "
+								 "WHERE stamp::bigint <= $1::bigint"};
 	MemoryContext context = CurrentMemoryContext;
 	const char *arguments[1];
 
+	if (pg_atomic_read_u64(&dc_shared->last_tombstone) <= swept)
+		return;
 	dc_transaction_begin();
 	arguments[0] = dc_sql_number(working);
-	dc_sql("DELETE FROM datacake.tombstone "
-		   "WHERE stamp::bigint <= $1::bigint",
-		   1, arguments);
+	(void) dc_sql_often(&forget, 1, arguments);
 	dc_transaction_commit(context);
+	swept = working;
 }
 
 static void

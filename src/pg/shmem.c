@@ -98,6 +98,7 @@ init_shared(void)
 	pg_atomic_init_u64(&dc_shared->commands.failed, 0);
 	pg_atomic_init_u64(&dc_shared->horizon, 0);
 	pg_atomic_init_u64(&dc_shared->horizon_durable, 0);
+	pg_atomic_init_u64(&dc_shared->last_tombstone, 0);
 	pg_atomic_init_u32(&dc_shared->copies_served, 0);
 	pg_atomic_init_u64(&dc_shared->copy_over, 0);
 	pg_atomic_init_u32(&dc_shared->copy_begun, 0);

@@ -338,6 +338,7 @@ typedef struct DcShared
 	pg_atomic_uint32 leaving;         /* 1: hands over, 2: has left */
 	pg_atomic_uint64 horizon;         /* standing.horizon.stamp (R5) */
 	pg_atomic_uint64 horizon_durable; /* licenses purging (R8) */
+	pg_atomic_uint64 last_tombstone;  /* a horizon from which on all may go */
 
 	DcWorker workers[DC_WORKER_COUNT];      /* DC_LOCK_NODES */
 	char seeds[DC_SEEDS][DC_ADDRESS_BYTES]; /* by join(); DC_LOCK_NODES */

@@ -29,6 +29,7 @@ struct DcTombstoneWriter
 	Relation relation;
 	BulkInsertState bulk;
 	MemoryContext scratch;
+	DcHlc latest;
 	int count;
 	TupleTableSlot *slots[BUFFERED_ROWS];
 };
@@ -73,6 +74,7 @@ dc_tombstone_add(DcTombstoneWriter *writer, uint64 keyspace_id, DcKey key,
 	if (writer->slots[writer->count] == NULL)
 		writer->slots[writer->count] =
 			table_slot_create(writer->relation, NULL);
+	writer->latest = Max(writer->latest, stamp);
 	slot = writer->slots[writer->count++];
 	old = MemoryContextSwitchTo(writer->scratch);
 	slot->tts_values[TOMBSTONE_KEYSPACE] = Int64GetDatum((int64) keyspace_id);
@@ -87,9 +89,18 @@ dc_tombstone_add(DcTombstoneWriter *writer, uint64 keyspace_id, DcKey key,
 }
 
 void
+dc_tombstone_written(DcHlc stamp)
+{
+	DcHlc horizon = pg_atomic_read_u64(&dc_shared->horizon_durable);
+
+	dc_raise(&dc_shared->last_tombstone, Max(stamp, horizon + 1));
+}
+
+void
 dc_tombstone_end(DcTombstoneWriter *writer)
 {
 	flush(writer);
+	dc_tombstone_written(writer->latest);
 	for (int i = 0; i < BUFFERED_ROWS && writer->slots[i] != NULL; i++)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
 	FreeBulkInsertState(writer->bulk);

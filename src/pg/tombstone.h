@@ -22,4 +22,10 @@ extern void dc_tombstone_add(DcTombstoneWriter *writer, uint64 keyspace_id,
 							 DcKey key, DcHlc stamp);
 extern void dc_tombstone_end(DcTombstoneWriter *writer);
 
+/*
+ * There is one of this stamp in the table, or will be; the purge looks for it.
+ * One that comes late, below the horizon, goes with the next horizon.
+ */
+extern void dc_tombstone_written(DcHlc stamp);
+
 #endif
