@@ -117,10 +117,11 @@ static void
 change_incarnation(void)
 {
 	uint64 fresh = new_incarnation(dc_shared->incarnation);
+	uint32 wish = DC_WISH_HEARD;
 	const char *arguments[4];
 
 	/* who asks from now on asks for another one */
-	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 0);
+	pg_atomic_write_u32(&dc_shared->incarnation_wanted, wish);
 	dc_worker_begin_transaction();
 	arguments[0] = dc_sql_number(fresh);
 	arguments[1] = psprintf("%lld", (long long) GetSystemIdentifier());
@@ -132,6 +133,8 @@ change_incarnation(void)
 		   4, arguments);
 	dc_standing_reincarnate(fresh);
 	dc_worker_commit();
+	(void) pg_atomic_compare_exchange_u32(&dc_shared->incarnation_wanted, &wish,
+										  DC_WISH_NONE);
 	dc_clock_be_silent();
 	dc_shared->incarnation = fresh;
 	dc_shared->standing.bound_at_start = DC_HLC_MAX;
@@ -405,7 +408,8 @@ serve(void)
 		TimestampTz now = GetCurrentTimestamp();
 		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS) ||
 					pg_atomic_exchange_u32(&dc_shared->standing_stale, 0) != 0;
-		bool wanted = pg_atomic_read_u32(&dc_shared->incarnation_wanted) != 0;
+		bool wanted = pg_atomic_read_u32(&dc_shared->incarnation_wanted) !=
+					  DC_WISH_NONE;
 
 		if (dc_phase() == DC_PHASE_IDLE ||
 			((full || wanted) && !is_same_extension()))

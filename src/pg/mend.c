@@ -309,14 +309,16 @@ retry_changes(void)
 	static DcStatement forget = {
 		"DELETE FROM datacake.quarantine q WHERE q.keyspace <> 1 AND NOT EXISTS "
 		"(SELECT FROM datacake.keyspace k WHERE k.id = q.keyspace)"};
-	SPITupleTable *rows;
+	uint64 count = dc_sql_often(&find, 0, NULL);
+	SPITupleTable *rows = SPI_tuptable;
 	DcApplySet *set;
-	uint64 count;
 
-	/* put there while the table was made an ordinary one */
-	(void) dc_sql_often(&forget, 0, NULL);
-	count = dc_sql_often(&find, 0, NULL);
-	rows = SPI_tuptable;
+	/* some were put there while the table was made an ordinary one */
+	if (count > 0 && dc_sql_often(&forget, 0, NULL) > 0)
+	{
+		count = dc_sql_often(&find, 0, NULL);
+		rows = SPI_tuptable;
+	}
 	if (count == 0)
 		return;
 	set = dc_apply_begin(true);

@@ -166,7 +166,8 @@ id_of_definition(const uint8 *key, Size length)
 
 /* In a transaction. */
 static DcRejoin
-settle(int slot, const uint8 *key, Size length, bool covered, DcHlc *stamp)
+settle(int slot, uint64 id, const uint8 *key, Size length, bool covered,
+	   DcHlc *stamp)
 {
 	Relation relation = dc_keyspace_open_relation(slot, RowExclusiveLock);
 	DcRel *rel = relation != NULL ? dc_rel(relation) : NULL;
@@ -176,6 +177,8 @@ settle(int slot, const uint8 *key, Size length, bool covered, DcHlc *stamp)
 	Orphan orphan = {0};
 
 	*stamp = DC_HLC_NONE;
+	if (dc_keyspace_by_id(id) != slot)
+		dc_keyspace_refuse(id); /* it ended before its table was locked */
 	if (rel != NULL)
 	{
 		role = dc_role_begin(rel->owner, true);
@@ -203,7 +206,7 @@ settle(int slot, const uint8 *key, Size length, bool covered, DcHlc *stamp)
 }
 
 bool
-dc_rejoin_row(int slot, const uint8 *key, Size length, bool covered,
+dc_rejoin_row(int slot, uint64 id, const uint8 *key, Size length, bool covered,
 			  void (*check)(void))
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -212,9 +215,9 @@ dc_rejoin_row(int slot, const uint8 *key, Size length, bool covered,
 	bool gone;
 
 	dc_transaction_begin();
-	decision = settle(slot, key, length, covered, &stamp);
+	decision = settle(slot, id, key, length, covered, &stamp);
 	gone = decision == DC_REJOIN_ERASE || decision == DC_REJOIN_QUARANTINE;
-	if (gone && dc_keyspace(slot)->id == DC_CATALOGUE_ID)
+	if (gone && id == DC_CATALOGUE_ID)
 		dc_keyspace_dissolve(id_of_definition(key, length));
 	dc_transaction_commit(context);
 	if (gone)
@@ -307,6 +310,7 @@ dc_rejoin_all(int slot, void (*check)(void))
 	uint8 *keys = palloc(SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX);
 	DcVv *vector = palloc(sizeof(DcVv));
 	DcMetadataCursor cursor;
+	uint64 id = dc_keyspace(slot)->id;
 	uint64 settled = 0;
 	int n;
 
@@ -320,7 +324,8 @@ dc_rejoin_all(int slot, void (*check)(void))
 			check();
 			if (!items[i].entry.dead)
 				settled +=
-					dc_rejoin_row(slot, items[i].key.data, items[i].key.length,
+					dc_rejoin_row(slot, id, items[i].key.data,
+								  items[i].key.length,
 								  dc_vv_covers(vector, items[i].entry.stamp),
 								  check);
 		}

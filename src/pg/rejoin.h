@@ -24,11 +24,12 @@
 extern uint64 dc_rejoin_deaths(int slot, void (*check)(void));
 
 /*
- * One live row that the donor does not know; `covered`: its vector covers the
- * row's stamp.  True if anything was done.
+ * One live row of keyspace `id` that the donor does not know; `covered`: its
+ * vector covers the row's stamp.  True if anything was done.  ERROR YD023 if
+ * the slot is not that keyspace's any more.
  */
-extern bool dc_rejoin_row(int slot, const uint8 *key, Size length, bool covered,
-						  void (*check)(void));
+extern bool dc_rejoin_row(int slot, uint64 id, const uint8 *key, Size length,
+						  bool covered, void (*check)(void));
 
 /*
  * All live rows of a keyspace that the donor does not know at all; this node's

@@ -466,8 +466,8 @@ settle_alone(Run *run, DcKeyList *keys, bool covered)
 {
 	for (uint32 i = 0; i < keys->count; i++)
 		run->out->rejoined +=
-			dc_rejoin_row(run->slot, keys->keys[i].data, keys->keys[i].length,
-						  covered, run->check);
+			dc_rejoin_row(run->slot, run->plan->keyspace, keys->keys[i].data,
+						  keys->keys[i].length, covered, run->check);
 	dc_key_list_clear(keys);
 }
 

@@ -76,7 +76,7 @@ init_shared(void)
 	dc_shared->links = (DcLinkStats *) MAXALIGN(next);
 
 	pg_atomic_init_u32(&dc_shared->phase, DC_PHASE_IDLE);
-	pg_atomic_init_u32(&dc_shared->incarnation_wanted, 0);
+	pg_atomic_init_u32(&dc_shared->incarnation_wanted, DC_WISH_NONE);
 	pg_atomic_init_u64(&dc_shared->clock_last, 0);
 	pg_atomic_init_u64(&dc_shared->clock_bound, 0);
 	pg_atomic_init_u64(&dc_shared->wall_offset_us, 0);

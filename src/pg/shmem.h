@@ -62,6 +62,14 @@ enum
 	DC_LOCK_COUNT
 };
 
+/* One that is made while it is being granted stays one. */
+typedef enum DcWish
+{
+	DC_WISH_NONE,
+	DC_WISH_MADE,
+	DC_WISH_HEARD
+} DcWish;
+
 /* How far the server got after its start (P6). */
 typedef enum DcPhase
 {
@@ -310,7 +318,7 @@ typedef struct DcShared
 	/* identity; written by the launcher before the phase leaves IDLE */
 	pg_atomic_uint32 phase;
 	uint64 incarnation;
-	pg_atomic_uint32 incarnation_wanted; /* a new one is to be taken */
+	pg_atomic_uint32 incarnation_wanted; /* a DcWish: to take a new one */
 	uint8 sum_seed[16];  /* of fingerprints; both since the server's start, */
 	uint8 hash_seed[16]; /* of the order; the same in the whole cluster */
 

@@ -451,7 +451,7 @@ past_is_lost(const DcStanding *now, const DcWelcome *welcome)
 void
 dc_standing_be_reborn(void)
 {
-	pg_atomic_write_u32(&dc_shared->incarnation_wanted, 1);
+	pg_atomic_write_u32(&dc_shared->incarnation_wanted, DC_WISH_MADE);
 	dc_worker_wake(DC_WORKER_LAUNCHER);
 }
 

@@ -29,19 +29,27 @@ DC_SQL_FUNCTION(datacake_pause);
 DC_SQL_FUNCTION(datacake_resume);
 DC_SQL_FUNCTION(datacake_wait_for_nodes);
 
-/* The extension was created anew: the node starts anew with it. */
-static bool created;
+/* The extension was created anew, in this subtransaction or one above. */
+static SubTransactionId created = InvalidSubTransactionId;
 
 static void
 on_transaction_event(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_COMMIT && created)
+	if (event == XACT_EVENT_COMMIT && created != InvalidSubTransactionId)
 	{
 		pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
 		dc_worker_wake(DC_WORKER_LAUNCHER);
 	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		created = false;
+		created = InvalidSubTransactionId;
+}
+
+static void
+on_subtransaction_event(SubXactEvent event, SubTransactionId subid,
+						SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && created >= subid)
+		created = InvalidSubTransactionId;
 }
 
 /* From the install script: only the configured database can be a node. */
@@ -52,9 +60,12 @@ datacake_check_database(PG_FUNCTION_ARGS)
 
 	dc_require_loaded();
 	if (!registered)
+	{
 		RegisterXactCallback(on_transaction_event, NULL);
+		RegisterSubXactCallback(on_subtransaction_event, NULL);
+	}
 	registered = true;
-	created = true;
+	created = GetCurrentSubTransactionId();
 	PG_RETURN_VOID();
 }
 
