@@ -26,6 +26,7 @@
 #include "clock.h"
 #include "copy_join.h"
 #include "guc.h"
+#include "keyspace.h"
 #include "metadata.h"
 #include "seal.h"
 #include "sql.h"
@@ -269,6 +270,9 @@ wake_node(void)
 							 datacake_node_id)));
 		change_incarnation();
 	}
+	dc_worker_begin_transaction();
+	dc_keyspace_load_all();
+	dc_worker_commit();
 	pg_memory_barrier();
 	pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_REBUILDING);
 	ereport(LOG, (errmsg("datacake node %d of cluster \"%s\" starts",

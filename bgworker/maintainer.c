@@ -163,9 +163,6 @@ rebuild(void)
 	TimestampTz started = GetCurrentTimestamp();
 	uint32 rebuilding = DC_PHASE_REBUILDING;
 
-	dc_worker_begin_transaction();
-	dc_keyspace_load_all();
-	dc_worker_commit();
 	/* newer than every keyspace's map: later commits merge themselves */
 	dc_worker_begin_transaction();
 	dc_floor_load();

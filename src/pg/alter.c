@@ -291,14 +291,28 @@ begin_history(StringInfo history, StringInfo forgotten)
 	"t.tgfoid = 'datacake.capture_row()'::regprocedure "                       \
 	"AND t.tgrelid <> 'datacake.keyspace'::regclass "                          \
 	"AND t.tgparentid = 0"
-#define KEYSPACE_ID "split_part(encode(t.tgargs, 'escape'), E'\\\\000', 1)"
+
+/*
+ * A node that has started once waits until it is awake, for only then memory
+ * says which table is which keyspace.  Before that it has none; and if this
+ * very transaction created the extension, it cannot wake.
+ */
+static bool
+await_keyspaces(void)
+{
+	if (dc_phase() == DC_PHASE_IDLE &&
+		dc_sql("SELECT FROM datacake.local_state", 0, NULL) == 0)
+		return false;
+	dc_require_awake();
+	return true;
+}
 
 /* Keyspaces that the command concerns, directly or by a type or schema. */
 static void
 after_command(Node *command)
 {
 	uint64 rows =
-		dc_sql("SELECT DISTINCT t.tgrelid::text, " KEYSPACE_ID
+		dc_sql("SELECT DISTINCT t.tgrelid::text, " DC_KEYSPACE_OF_TRIGGER
 			   " FROM pg_event_trigger_ddl_commands() d, pg_trigger t "
 			   "JOIN pg_class c ON c.oid = t.tgrelid "
 			   "WHERE " KEYSPACE_TRIGGER " AND CASE d.classid "
@@ -326,7 +340,7 @@ after_command(Node *command)
 		StringInfoData history;
 		StringInfoData forgotten;
 
-		if (!dc_rel_is_adopted(relid, id))
+		if (!await_keyspaces() || !dc_rel_is_adopted(relid, id))
 			continue; /* it is being restored from a dump */
 		check(relid, id, touches_triggers(command));
 		begin_history(&history, &forgotten);
@@ -373,11 +387,9 @@ follow_dropped_tables(Node *command)
 
 		if (dropped == NULL && relid != NULL && drops_trigger(command))
 			refuse((Oid) strtoul(relid, NULL, 10), "triggers");
-		if (dropped == NULL)
-			continue;
-		dc_require_ready(); /* which keyspace it was only memory tells */
-		dc_keyspace_dropped((Oid) strtoul(dropped, NULL, 10),
-							!dc_defined_elsewhere);
+		if (dropped != NULL && await_keyspaces())
+			dc_keyspace_dropped((Oid) strtoul(dropped, NULL, 10),
+								!dc_defined_elsewhere);
 	}
 }
 
@@ -385,7 +397,7 @@ static void
 follow_dropped_columns(void)
 {
 	uint64 rows =
-		dc_sql("SELECT t.tgrelid::text, " KEYSPACE_ID ", d.address_names[3] "
+		dc_sql("SELECT t.tgrelid::text, " DC_KEYSPACE_OF_TRIGGER ", d.address_names[3] "
 			   "FROM pg_event_trigger_dropped_objects() d "
 			   "JOIN pg_trigger t ON t.tgrelid = d.objid "
 			   "WHERE d.object_type = 'table column' AND " KEYSPACE_TRIGGER,
@@ -402,7 +414,7 @@ follow_dropped_columns(void)
 		StringInfoData history;
 		StringInfoData forgotten;
 
-		if (!dc_rel_is_adopted(relid, id))
+		if (!await_keyspaces() || !dc_rel_is_adopted(relid, id))
 			continue; /* it is being restored from a dump */
 		check(relid, id, false);
 		begin_history(&history, &forgotten);
@@ -424,7 +436,7 @@ datacake_follow_ddl(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired by an event trigger",
 						"datacake.follow_ddl")));
-	if (dc_shared == NULL || dc_phase() == DC_PHASE_IDLE || dc_own_ddl)
+	if (dc_shared == NULL || !dc_configured() || dc_own_ddl)
 		PG_RETURN_NULL();
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);

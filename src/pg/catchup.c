@@ -177,6 +177,7 @@ typedef struct Chunk
 {
 	DcCatchup *catchup;
 	int slot;
+	uint64 id;
 	Relation relation; /* NULL: no table here */
 	DcRel *rel;
 	TupleTableSlot *row;
@@ -239,8 +240,8 @@ append_waiting(Chunk *chunk, DcKey key, DcHlc stamp)
 	bool found;
 
 	initStringInfo(&batch);
-	found = dc_mend_find_waiting(dc_keyspace(chunk->slot)->id, key.data,
-								 key.length, stamp, &batch);
+	found = dc_mend_find_waiting(chunk->id, key.data, key.length, stamp,
+								 &batch);
 	dc_role_end(role);
 	if (!found)
 		return false;
@@ -375,7 +376,7 @@ finish_chunk(Chunk *chunk, StringInfo call)
 	else
 	{
 		uint8 entry[32];
-		DcBatchKeyspace keyspace = {.id = dc_keyspace(chunk->slot)->id};
+		DcBatchKeyspace keyspace = {.id = chunk->id};
 
 		dc_writer_init(&w, entry, sizeof(entry));
 		dc_batch_keyspace(&w, &keyspace);
@@ -398,6 +399,7 @@ open_chunk(Chunk *chunk)
 			return false;
 		chunk->relation = try_relation_open(relid, NoLock);
 	}
+	chunk->id = dc_keyspace(chunk->slot)->id;
 	initStringInfo(&chunk->batch);
 	initStringInfo(&chunk->waiting);
 	initStringInfo(&chunk->image);
@@ -419,6 +421,15 @@ close_chunk(Chunk *chunk, StringInfo call, uint32 *rows)
 		relation_close(chunk->relation, NoLock);
 }
 
+/* Another keyspace may have the slot. */
+static void
+drop_items(DcCatchup *catchup)
+{
+	catchup->item_at = catchup->item_count;
+	list_free_deep(catchup->again);
+	catchup->again = NIL;
+}
+
 /* In a transaction.  False: the table is locked by somebody else. */
 static bool
 read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
@@ -427,7 +438,11 @@ read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
 
 	if (!open_chunk(&chunk))
 		return false;
-	send_chunk(&chunk);
+	/* after its lock: it cannot end from here on; as an alias it goes on */
+	if (dc_keyspace_by_id(catchup->ids[catchup->at]) == slot)
+		send_chunk(&chunk);
+	else
+		drop_items(catchup);
 	close_chunk(&chunk, call, rows);
 	catchup->floor_sent = true;
 	return true;

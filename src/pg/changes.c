@@ -68,7 +68,6 @@ typedef struct Arena
 typedef struct Reading
 {
 	int slot;
-	uint32 generation;
 	int side;
 } Reading;
 
@@ -420,9 +419,7 @@ dc_change_decide(int slot)
 	if (xact.reading_count == datacake_max_keyspaces)
 		elog(ERROR, "too many keyspaces in one transaction");
 	xact.readings[xact.reading_count++] =
-		(Reading){.slot = slot,
-				  .generation = dc_keyspace(slot)->generation,
-				  .side = dc_metadata_enter(slot)};
+		(Reading){.slot = slot, .side = dc_metadata_enter(slot)};
 }
 
 /* It has acted, or never will. */
@@ -430,12 +427,7 @@ static void
 end_readings(void)
 {
 	for (int i = 0; i < xact.reading_count; i++)
-	{
-		const Reading *reading = &xact.readings[i];
-
-		if (dc_keyspace(reading->slot)->generation == reading->generation)
-			dc_metadata_leave(reading->slot, reading->side);
-	}
+		dc_metadata_leave(xact.readings[i].slot, xact.readings[i].side);
 	xact.reading_count = 0;
 }
 
@@ -573,8 +565,9 @@ reserve_and_announce(void)
 			continue;
 		insert = change->dictionary >= 0 && !change->entry.dead &&
 				 change->replaced == DC_HLC_NONE;
-		change->reserved = dc_metadata_reserve(change->slot, key_of(change),
-											   insert || change->absent);
+		change->reserved =
+			dc_metadata_reserve(change->slot, change->generation,
+								key_of(change), insert || change->absent);
 		change->prepared = true;
 		if (insert)
 			change->buried = dc_metadata_death(change->slot, key_of(change));
@@ -736,10 +729,9 @@ raise_floors(void)
 		const Change *change = &xact.changes[i];
 
 		/* a table truncated here is empty, or newer than that */
-		if (change->floor &&
-			dc_keyspace(change->slot)->generation == change->generation)
-			dc_floor_raise(change->slot, change->entry.stamp,
-						   change->dictionary >= 0);
+		if (change->floor)
+			dc_floor_raise(change->slot, change->generation,
+						   change->entry.stamp, change->dictionary >= 0);
 	}
 	if (xact.has_floors)
 		dc_worker_wake(DC_WORKER_MAINTAINER);
@@ -757,8 +749,8 @@ merge(Change *change)
 							1);
 	if (change->floor)
 		return;
-	found =
-		dc_metadata_merge(change->slot, key, change->entry, change->reserved);
+	found = dc_metadata_merge(change->slot, change->generation, key,
+							  change->entry, change->reserved);
 	if (dc_rule_needs_reconcile(found, change->entry, change->replaced) ||
 		(change->entry.dead &&
 		 change->births != dc_birth_count(change->slot, change->hash)))
@@ -786,8 +778,6 @@ settle(void)
 
 		if (i + PREFETCH < xact.count)
 			dc_metadata_prefetch(change[PREFETCH].slot, change[PREFETCH].hash);
-		if (dc_keyspace(change->slot)->generation != change->generation)
-			continue; /* closed since our locks went */
 		if (!change->superseded)
 			merge(change);
 		settle_death(change);
@@ -833,10 +823,9 @@ at_commit(void)
 static void
 give_back(Change *change)
 {
-	if (dc_keyspace(change->slot)->generation != change->generation)
-		return;
 	if (change->prepared)
-		dc_metadata_unreserve(change->slot, key_of(change), change->reserved);
+		dc_metadata_unreserve(change->slot, change->generation, key_of(change),
+							  change->reserved);
 	settle_death(change);
 }
 

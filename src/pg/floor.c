@@ -96,7 +96,8 @@ dc_floor_load(void)
 
 		/* the rebuild reads all rows, and tells when some lie below */
 		if (slot >= 0)
-			dc_floor_raise(slot, strtoull(dc_sql_text(i, 2), NULL, 10), true);
+			dc_floor_raise(slot, dc_keyspace(slot)->generation,
+						   strtoull(dc_sql_text(i, 2), NULL, 10), true);
 	}
 }
 
@@ -195,6 +196,7 @@ void
 dc_floor_sweep(int slot)
 {
 	DcKeyspace *keyspace = dc_keyspace(slot);
+	uint32 generation = keyspace->generation;
 	DcHlc floor = dc_floor(slot);
 	Oid relid = keyspace->relid;
 	Relation relation;
@@ -213,7 +215,7 @@ dc_floor_sweep(int slot)
 		if (relation != NULL)
 			relation_close(relation, NoLock);
 	}
-	dc_floor_raise(slot, floor, true);
+	dc_floor_raise(slot, generation, floor, true);
 }
 
 void

@@ -45,15 +45,31 @@
 DC_SQL_FUNCTION(datacake_replicate_table);
 DC_SQL_FUNCTION(datacake_unreplicate_table);
 
-/* A slot to be closed if its (sub)transaction aborts, or at commit. */
+/* What becomes of a slot when its (sub)transaction ends. */
+typedef enum Outcome
+{
+	ADOPTED,  /* closed at abort */
+	REALIZED, /* known before: without a table again at abort */
+	DISSOLVED /* closed at commit */
+} Outcome;
+
 typedef struct Pending
 {
 	int slot;
-	bool dissolved; /* close at commit; else close at abort */
+	Outcome outcome;
 	SubTransactionId subid;
 } Pending;
 
 static List *pending;
+
+static void
+take_back(const Pending *p)
+{
+	if (p->outcome == ADOPTED)
+		dc_keyspace_close(p->slot);
+	else if (p->outcome == REALIZED)
+		dc_keyspace_detach(p->slot);
+}
 
 static void
 on_transaction_event(XactEvent event, void *arg)
@@ -71,7 +87,9 @@ on_transaction_event(XactEvent event, void *arg)
 	{
 		Pending *p = lfirst(cell);
 
-		if (p->dissolved == (event == XACT_EVENT_COMMIT))
+		if (event == XACT_EVENT_ABORT)
+			take_back(p);
+		else if (p->outcome == DISSOLVED)
 			dc_keyspace_close(p->slot);
 	}
 	pending = NIL;
@@ -85,10 +103,7 @@ on_subtransaction_event(SubXactEvent event, SubTransactionId subid,
 		return;
 	while (pending != NIL && ((Pending *) llast(pending))->subid >= subid)
 	{
-		Pending *p = llast(pending);
-
-		if (!p->dissolved)
-			dc_keyspace_close(p->slot);
+		take_back(llast(pending));
 		pending = list_delete_last(pending);
 	}
 }
@@ -101,13 +116,13 @@ dc_keyspace_init(void)
 }
 
 static void
-remember(int slot, bool is_dissolved)
+remember(int slot, Outcome outcome)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	Pending *p = palloc(sizeof(Pending));
 
 	p->slot = slot;
-	p->dissolved = is_dissolved;
+	p->outcome = outcome;
 	p->subid = GetCurrentSubTransactionId();
 	pending = lappend(pending, p);
 	MemoryContextSwitchTo(old);
@@ -376,16 +391,23 @@ dc_keyspace_visit(int slot, Snapshot snapshot, DcRowVisitor visit, void *arg)
 	return rows;
 }
 
-/* One entry for each row; the map belongs to this transaction alone. */
+/*
+ * One entry for each row.  A map that belongs to this transaction alone takes
+ * it now; one that others know, because rows wait, when it commits.
+ */
 static void
 enter_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 {
 	DcEntry entry = {.stamp = dc_rel_stamp(rel, row), .dead = false};
+	const Outcome *outcome = arg;
 	DcEntry found;
 
 	dc_rel_check_size(rel, row->tts_values, row->tts_isnull);
-	if (dc_metadata_try_merge(rel->slot, key, entry, &found) != DC_OK)
-		(void) dc_metadata_reserve(rel->slot, key, true); /* the error */
+	if (*outcome == REALIZED)
+		dc_change_apply(rel->slot, key, entry, DC_HLC_NONE);
+	else if (dc_metadata_try_merge(rel->slot, key, entry, &found) != DC_OK)
+		(void) dc_metadata_reserve(rel->slot, rel->slot_generation, key,
+								   true); /* the error */
 }
 
 static uint64
@@ -402,6 +424,7 @@ id_of(Oid relid)
 static void
 adopt(Oid relid, uint64 id, DcHlc stamp)
 {
+	Outcome outcome = dc_keyspace_by_id(id) < 0 ? ADOPTED : REALIZED;
 	Relation relation;
 	DcRel *rel;
 	Snapshot snapshot;
@@ -415,10 +438,10 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	if (rel == NULL)
 		elog(ERROR, "table \"%s\" did not become a keyspace",
 			 RelationGetRelationName(relation));
-	remember(rel->slot, false);
+	remember(rel->slot, outcome);
 	table_close(relation, NoLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	if (dc_keyspace_visit(rel->slot, snapshot, enter_row, NULL) > 0)
+	if (dc_keyspace_visit(rel->slot, snapshot, enter_row, &outcome) > 0)
 		dc_changes_gap();
 	UnregisterSnapshot(snapshot);
 }
@@ -617,7 +640,7 @@ dc_keyspace_dissolve(uint64 id)
 		drop_stamp_and_triggers(relid);
 	forget_tombstones(id);
 	reclaim_aliases(slot);
-	remember(slot, true);
+	remember(slot, DISSOLVED);
 }
 
 void
@@ -685,31 +708,44 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 
 /* --- at start --- */
 
-void
-dc_keyspace_load_all(void)
+/*
+ * Of several tables that bear the triggers of one keyspace the others were
+ * restored from dumps.
+ */
+static void
+load_tables(void)
 {
-	uint64 rows = dc_sql("SELECT t.tgrelid::text FROM pg_catalog.pg_trigger t "
-						 "WHERE t.tgfoid = 'datacake.capture_row()'"
-						 "::pg_catalog.regprocedure AND t.tgparentid = 0",
-						 0, NULL);
-	Oid *relids = palloc(sizeof(Oid) * (rows + 1));
+	uint64 rows =
+		dc_sql("SELECT DISTINCT ON (k.id) k.id::text, c.oid::text, "
+			   "k.key_bytes::text FROM (SELECT id, schema_name, table_name, "
+			   "  key_bytes FROM datacake.keyspace "
+			   "  UNION ALL SELECT 1, 'datacake', 'keyspace', 8) k "
+			   "JOIN pg_catalog.pg_trigger t ON t.tgfoid = "
+			   "  'datacake.capture_row()'::pg_catalog.regprocedure "
+			   "  AND t.tgparentid = 0 AND t.tgnargs = 1 AND t.tgname = "
+			   "  '" DC_CAPTURE_TRIGGER "' AND " DC_KEYSPACE_OF_TRIGGER
+			   "  = k.id::text "
+			   "JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid "
+			   "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+			   "ORDER BY k.id, (n.nspname, c.relname) = "
+			   "  (k.schema_name, k.table_name) DESC, c.oid",
+			   0, NULL);
 
 	for (uint64 i = 0; i < rows; i++)
-		relids[i] = (Oid) strtoul(dc_sql_text(i, 1), NULL, 10);
-	for (uint64 i = 0; i < rows; i++)
-	{
-		Relation relation = try_relation_open(relids[i], AccessShareLock);
+		(void) dc_keyspace_enter(strtoull(dc_sql_text(i, 1), NULL, 10),
+								 (Oid) strtoul(dc_sql_text(i, 2), NULL, 10),
+								 (uint32) atoi(dc_sql_text(i, 3)));
+}
 
-		if (relation == NULL)
-			continue;
-		if (dc_rel_is_defined(dc_rel_keyspace_id(relation)))
-			(void) dc_rel_adopt(relation);
-		relation_close(relation, AccessShareLock);
-	}
-	rows = dc_sql("SELECT k.id::text, m.id::text FROM datacake.keyspace k "
-				  "JOIN datacake.keyspace m USING (schema_name, table_name) "
-				  "WHERE m.id > k.id",
-				  0, NULL);
+static void
+load_aliases(void)
+{
+	uint64 rows =
+		dc_sql("SELECT k.id::text, m.id::text FROM datacake.keyspace k "
+			   "JOIN datacake.keyspace m USING (schema_name, table_name) "
+			   "WHERE m.id > k.id",
+			   0, NULL);
+
 	for (uint64 i = 0; i < rows; i++)
 	{
 		uint64 a = strtoull(dc_sql_text(i, 1), NULL, 10);
@@ -722,9 +758,16 @@ dc_keyspace_load_all(void)
 			dc_keyspace_alias(slot, b);
 		}
 	}
-	/* what could not be realized is known all the same: its rows wait */
-	rows = dc_sql("SELECT id::text, key_bytes::text FROM datacake.keyspace", 0,
-				  NULL);
+}
+
+/* What could not be realized is known all the same: its rows wait. */
+static void
+load_unrealized(void)
+{
+	uint64 rows = dc_sql("SELECT id::text, key_bytes::text "
+						 "FROM datacake.keyspace",
+						 0, NULL);
+
 	for (uint64 i = 0; i < rows; i++)
 	{
 		uint64 id = strtoull(dc_sql_text(i, 1), NULL, 10);
@@ -733,6 +776,14 @@ dc_keyspace_load_all(void)
 			(void) dc_keyspace_enter(id, InvalidOid,
 									 (uint32) atoi(dc_sql_text(i, 2)));
 	}
+}
+
+void
+dc_keyspace_load_all(void)
+{
+	load_tables();
+	load_aliases();
+	load_unrealized();
 }
 
 Relation

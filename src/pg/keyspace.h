@@ -34,8 +34,10 @@ extern void dc_keyspace_dissolve(uint64 id);
 extern void dc_keyspace_dropped(Oid relid, bool everywhere);
 
 /*
- * Enters every keyspace that has a table here, and the aliases of names that
- * were created twice.  At start, before the rebuild.
+ * Enters every keyspace, with its table if it has one here, and the aliases of
+ * names that were created twice.  Locks no table of a user.  By the launcher,
+ * in a transaction, before the node is awake: from then on memory says which
+ * table is which keyspace.
  */
 extern void dc_keyspace_load_all(void);
 

@@ -79,6 +79,26 @@ give_page(void *ctx, uint32 page)
 	SpinLockRelease(&metadata->pool_lock);
 }
 
+static void
+init_counters(DcKeyspace *keyspace)
+{
+	pg_atomic_init_u64(&keyspace->floor, 0);
+	pg_atomic_init_u64(&keyspace->purged, 0);
+	pg_atomic_init_u64(&keyspace->swept, 0);
+	pg_atomic_init_u64(&keyspace->captured, 0);
+	pg_atomic_init_u64(&keyspace->applied, 0);
+	pg_atomic_init_u64(&keyspace->conflicts, 0);
+	pg_atomic_init_u32(&keyspace->side, 0);
+	pg_atomic_init_u32(&keyspace->readers[0], 0);
+	pg_atomic_init_u32(&keyspace->readers[1], 0);
+	for (int i = 0; i < DC_PARTITIONS; i++)
+	{
+		pg_atomic_init_u64(&keyspace->deaths[i], 0);
+		pg_atomic_init_u32(&keyspace->dying[i], 0);
+		pg_atomic_init_u32(&keyspace->births[i], 0);
+	}
+}
+
 void
 dc_metadata_attach(void)
 {
@@ -92,6 +112,8 @@ dc_metadata_attach(void)
 		SpinLockInit(&metadata->pool_lock);
 		SpinLockInit(&metadata->reconcile_lock);
 		dc_page_pool_init(&metadata->pool, page_bytes());
+		for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+			init_counters(&metadata->keyspaces[slot]);
 		if (dc_configured())
 		{
 			/* before anybody hashes a key: they follow from settings alone */
@@ -161,6 +183,10 @@ dc_keyspace_refuse(uint64 id)
 						   (unsigned long long) id)));
 }
 
+/*
+ * Counters that go up and down are left alone: who was counted in an earlier
+ * use of the slot counts himself out, and may do so now.
+ */
 static void
 init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 {
@@ -171,20 +197,15 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 	keyspace->generation++;
 	keyspace->relid = relid;
 	keyspace->key_bytes = key_bytes;
-	pg_atomic_init_u64(&keyspace->floor, 0);
-	pg_atomic_init_u64(&keyspace->purged, 0);
-	pg_atomic_init_u32(&keyspace->side, 0);
-	pg_atomic_init_u32(&keyspace->readers[0], 0);
-	pg_atomic_init_u32(&keyspace->readers[1], 0);
-	pg_atomic_init_u64(&keyspace->swept, 0);
-	pg_atomic_init_u64(&keyspace->captured, 0);
-	pg_atomic_init_u64(&keyspace->applied, 0);
-	pg_atomic_init_u64(&keyspace->conflicts, 0);
+	pg_atomic_write_u64(&keyspace->floor, 0);
+	pg_atomic_write_u64(&keyspace->purged, 0);
+	pg_atomic_write_u64(&keyspace->swept, 0);
+	pg_atomic_write_u64(&keyspace->captured, 0);
+	pg_atomic_write_u64(&keyspace->applied, 0);
+	pg_atomic_write_u64(&keyspace->conflicts, 0);
 	for (int i = 0; i < DC_PARTITIONS; i++)
 	{
-		pg_atomic_init_u64(&keyspace->deaths[i], now);
-		pg_atomic_init_u32(&keyspace->dying[i], 0);
-		pg_atomic_init_u32(&keyspace->births[i], 0);
+		pg_atomic_write_u64(&keyspace->deaths[i], now);
 		keyspace->pins[i] = 0;
 		dc_map_init(&keyspace->maps[i], key_bytes);
 	}
@@ -277,6 +298,14 @@ dc_keyspace_close(int slot)
 	}
 	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
 	keyspace->id = 0;
+	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
+}
+
+void
+dc_keyspace_detach(int slot)
+{
+	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
+	dc_keyspace(slot)->relid = InvalidOid;
 	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
 }
 
@@ -416,40 +445,54 @@ report_full(DcStatus status)
 					 DC_KEY_BYTES_MAX)));
 }
 
+/* Whose change waits for a table may see its keyspace end. */
+static void
+report_ended(void)
+{
+	ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '3')),
+					errmsg("a keyspace ended while a change was made to it")));
+}
+
 bool
-dc_metadata_reserve(int slot, DcKey key, bool known_absent)
+dc_metadata_reserve(int slot, uint32 generation, DcKey key, bool known_absent)
 {
 	int partition = partition_of(key.hash);
 	LWLock *lock = partition_lock(slot, partition);
 	DcMap *map = &dc_keyspace(slot)->maps[partition];
 	DcStatus status = DC_OK;
 	bool present = false;
+	bool ended;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (!known_absent)
+	ended = dc_keyspace(slot)->generation != generation;
+	if (!known_absent && !ended)
 		present = dc_map_get(map, map_env(), key.data, key.length).stamp !=
 				  DC_HLC_NONE;
 	if (present)
 		dc_keyspace(slot)->pins[partition]++;
-	else
+	else if (!ended)
 		status = dc_map_reserve(map, map_env(), key.data, key.length);
 	LWLockRelease(lock);
 
-	if (status == DC_FULL && known_absent)
-		return dc_metadata_reserve(slot, key, false); /* maybe a dead entry */
+	if (ended)
+		report_ended();
+	if (status == DC_FULL && known_absent) /* maybe a dead entry */
+		return dc_metadata_reserve(slot, generation, key, false);
 	if (status != DC_OK)
 		report_full(status);
 	return !present;
 }
 
 void
-dc_metadata_unreserve(int slot, DcKey key, bool reserved)
+dc_metadata_unreserve(int slot, uint32 generation, DcKey key, bool reserved)
 {
 	int partition = partition_of(key.hash);
 	LWLock *lock = partition_lock(slot, partition);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (reserved)
+	if (dc_keyspace(slot)->generation != generation)
+		; /* went with the map */
+	else if (reserved)
 		dc_map_unreserve(&dc_keyspace(slot)->maps[partition], map_env(),
 						 key.length);
 	else
@@ -462,8 +505,8 @@ dc_metadata_unreserve(int slot, DcKey key, bool reserved)
  * purge of that floor takes the lock, and its entry is purged.
  */
 static DcStatus
-merge(int slot, DcKey key, DcEntry entry, bool reserved, bool pinned,
-	  DcEntry *found)
+merge(int slot, uint32 generation, DcKey key, DcEntry entry, bool reserved,
+	  bool pinned, DcEntry *found)
 {
 	int partition = partition_of(key.hash);
 	LWLock *lock = partition_lock(slot, partition);
@@ -473,6 +516,11 @@ merge(int slot, DcKey key, DcEntry entry, bool reserved, bool pinned,
 
 	*found = (DcEntry){DC_HLC_NONE, false};
 	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (unlikely(dc_keyspace(slot)->generation != generation))
+	{
+		LWLockRelease(lock); /* closed: what was reserved went with the map */
+		return DC_OK;
+	}
 	floor = dc_floor(slot);
 	if (entry.stamp > floor)
 		status = dc_map_merge(map, map_env(), key.data, key.length, key.hash,
@@ -491,18 +539,20 @@ merge(int slot, DcKey key, DcEntry entry, bool reserved, bool pinned,
 }
 
 DcEntry
-dc_metadata_merge(int slot, DcKey key, DcEntry entry, bool reserved)
+dc_metadata_merge(int slot, uint32 generation, DcKey key, DcEntry entry,
+				  bool reserved)
 {
 	DcEntry found;
 
-	(void) merge(slot, key, entry, reserved, !reserved, &found);
+	(void) merge(slot, generation, key, entry, reserved, !reserved, &found);
 	return found;
 }
 
 DcStatus
 dc_metadata_try_merge(int slot, DcKey key, DcEntry entry, DcEntry *found)
 {
-	return merge(slot, key, entry, false, false, found);
+	return merge(slot, dc_keyspace(slot)->generation, key, entry, false, false,
+				 found);
 }
 
 /* --- floors --- */
@@ -514,11 +564,16 @@ dc_floor(int slot)
 }
 
 void
-dc_floor_raise(int slot, DcHlc stamp, bool swept)
+dc_floor_raise(int slot, uint32 generation, DcHlc stamp, bool swept)
 {
-	dc_raise(&dc_keyspace(slot)->floor, stamp);
-	if (swept)
-		dc_raise(&dc_keyspace(slot)->swept, stamp);
+	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_SHARED);
+	if (dc_keyspace(slot)->generation == generation)
+	{
+		dc_raise(&dc_keyspace(slot)->floor, stamp);
+		if (swept)
+			dc_raise(&dc_keyspace(slot)->swept, stamp);
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
 	pg_memory_barrier();
 }
 

@@ -99,6 +99,9 @@ extern void dc_keyspace_alias(int slot, uint64 id);
 /* Frees the slot and its pages.  AccessExclusiveLock held, or aborting. */
 extern void dc_keyspace_close(int slot);
 
+/* It has no table here any more; its entries stay.  Aborting. */
+extern void dc_keyspace_detach(int slot);
+
 /* Closes all; before a node starts anew without a restart of the server. */
 extern void dc_metadata_reset(void);
 
@@ -147,18 +150,21 @@ extern DcHlc dc_metadata_death(int slot, DcKey key);
  * `known_absent` no lookup is made first.  Returns true if room was taken;
  * false if the key is present: then its partition is pinned, that is no entry
  * of it is purged.  Either is undone by the merge (`reserved` says which) or
- * by dc_metadata_unreserve().  ERROR YD001 when full.
+ * by dc_metadata_unreserve().  ERROR YD001 when full; YD023 if that use of the
+ * slot is over, which none of the others takes for an error.
  */
-extern bool dc_metadata_reserve(int slot, DcKey key, bool known_absent);
-extern void dc_metadata_unreserve(int slot, DcKey key, bool reserved);
+extern bool dc_metadata_reserve(int slot, uint32 generation, DcKey key,
+								bool known_absent);
+extern void dc_metadata_unreserve(int slot, uint32 generation, DcKey key,
+								  bool reserved);
 
 /*
  * Joins an entry after dc_metadata_reserve(), which returned `reserved`.
  * Cannot fail.  Returns what counted before; an entry at or below the floor is
  * not stored.
  */
-extern DcEntry dc_metadata_merge(int slot, DcKey key, DcEntry entry,
-								 bool reserved);
+extern DcEntry dc_metadata_merge(int slot, uint32 generation, DcKey key,
+								 DcEntry entry, bool reserved);
 
 /* The same for an absent key without a reservation; DC_FULL possible. */
 extern DcStatus dc_metadata_try_merge(int slot, DcKey key, DcEntry entry,
@@ -172,7 +178,8 @@ extern DcHlc dc_floor(int slot);
  * The keyspace was truncated at this stamp; `swept`: no row at or below it
  * can be left.  Cannot fail (full barrier).
  */
-extern void dc_floor_raise(int slot, DcHlc stamp, bool swept);
+extern void dc_floor_raise(int slot, uint32 generation, DcHlc stamp,
+						   bool swept);
 
 /*
  * P1 for a TRUNCATE of another node, whose rows are deleted while others

@@ -342,45 +342,11 @@ enter(Relation relation, uint64 id)
 }
 
 bool
-dc_rel_is_defined(uint64 id)
-{
-	const char *arguments[1] = {dc_sql_number(id)};
-	DcRole role;
-	bool defined;
-
-	if (id == DC_CATALOGUE_ID)
-		return true;
-	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, true);
-	PushActiveSnapshot(GetLatestSnapshot());
-	SPI_connect();
-	defined = dc_sql("SELECT FROM datacake.keyspace WHERE id = $1::bigint", 1,
-					 arguments) == 1;
-	SPI_finish();
-	PopActiveSnapshot();
-	dc_role_end(role);
-	return defined;
-}
-
-/* Before the rebuild has come to all tables, definitions say it. */
-bool
 dc_rel_is_adopted(Oid relid, uint64 id)
 {
 	int slot = dc_keyspace_by_id(id);
 
-	if (slot >= 0)
-		return dc_keyspace(slot)->relid == relid;
-	return dc_phase() != DC_PHASE_READY && dc_rel_is_defined(id);
-}
-
-/* The launcher, waking the node, closes all slots: none is taken before. */
-static int
-find_slot(const DcRel *rel)
-{
-	if (dc_here())
-		dc_require_awake();
-	return dc_rel_is_adopted(rel->root, rel->id) ?
-			   dc_keyspace_enter(rel->id, rel->root, rel->key_bytes) :
-			   -1;
+	return slot >= 0 && dc_keyspace(slot)->relid == relid;
 }
 
 static void
@@ -392,24 +358,41 @@ take_slot(DcRel *rel, int slot)
 		rel->slot_generation = dc_keyspace(slot)->generation;
 }
 
+/* Valid, and what it knows of the slot is so still. */
+static bool
+is_current(const DcRel *rel)
+{
+	const DcKeyspace *keyspace;
+
+	if (!rel->valid)
+		return false;
+	keyspace = dc_keyspace(rel->slot);
+	return keyspace->generation == rel->slot_generation &&
+		   keyspace->relid == rel->root;
+}
+
 DcRel *
 dc_rel(Relation relation)
 {
 	Oid relid = RelationGetRelid(relation);
 	DcRel *rel = NULL;
 	uint64 id;
+	int slot;
 
 	if (likely(cache != NULL))
 		rel = hash_search(cache, &relid, HASH_FIND, NULL);
-	if (likely(rel != NULL && rel->valid &&
-			   rel->slot_generation == dc_keyspace(rel->slot)->generation))
+	if (likely(rel != NULL && is_current(rel)))
 		return rel;
 
 	id = dc_rel_keyspace_id(relation);
 	if (id == 0)
 		return NULL;
 	rel = enter(relation, id);
-	take_slot(rel, find_slot(rel));
+	/* the launcher, waking the node, closes all slots and enters them anew */
+	if (dc_here())
+		dc_require_awake();
+	slot = dc_keyspace_by_id(id);
+	take_slot(rel, dc_rel_is_adopted(rel->root, id) ? slot : -1);
 	return rel->valid ? rel : NULL;
 }
 

@@ -43,6 +43,11 @@
 /* The keyspace of keyspaces; the same id everywhere. */
 #define DC_CATALOGUE_ID UINT64CONST(1)
 
+/* Its keyspace's id, as text, of a row t of pg_trigger. */
+#define DC_KEYSPACE_OF_TRIGGER                                                 \
+	"pg_catalog.split_part(pg_catalog.encode(t.tgargs, 'escape'), "            \
+	"E'\\\\000', 1)"
+
 typedef struct DcColumn
 {
 	AttrNumber attnum;
@@ -104,12 +109,9 @@ extern DcRel *dc_rel_adopt(Relation relation);
 
 /*
  * Is this table, which bears the triggers of a keyspace, that keyspace here?
- * One that was restored from a dump is not.
+ * One that was restored from a dump is not.  The node is awake.
  */
 extern bool dc_rel_is_adopted(Oid relid, uint64 id);
-
-/* Does the cluster know a keyspace of this id?  In a transaction. */
-extern bool dc_rel_is_defined(uint64 id);
 
 /*
  * A trigger that fires after a row was written, and before we see it; NULL:

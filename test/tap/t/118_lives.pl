@@ -68,6 +68,67 @@ subtest 'the key file is bad, and the launcher ends' => sub {
 	$c->await(2, q{SELECT live = (SELECT count(*) FROM t) FROM datacake.keyspaces WHERE relation = 't'::regclass}, 't', 'and has its entries');
 };
 
+subtest 'DDL is faster than the launcher' => sub {
+	$c->sql(1, "CREATE TABLE $_ (id int PRIMARY KEY, v text)") foreach qw(early gone);
+	$c->replicate($_) foreach qw(early gone);
+	$c->sql(1, q{BEGIN; LOCK TABLE datacake.vector; PREPARE TRANSACTION 'held'});
+	$c->kill9(1);
+	$c->start_node(1);
+	my @sessions = map { $c->begin(1, $_) } 'ALTER TABLE early RENAME v TO w', 'DROP TABLE gone';
+	my $refused = $c->session(1, on_error_stop => 0);
+	$refused->query_until(qr/^sent$/m, "\\echo sent\nALTER TABLE t DROP COLUMN _stamp;\n");
+	$c->await(1, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^(ALTER|DROP)' AND state = 'active' AND wait_event_type = 'Extension'}, 3, 'it waits');
+	$c->sql(1, q{COMMIT PREPARED 'held'});
+	$_->query_safe('SELECT 1') foreach @sessions;
+	$refused->query('SELECT 1');
+	like($refused->{stderr}, qr/cannot change replicated table "t"/, 'what must not be is refused');
+	$_->quit foreach @sessions, $refused;
+	$c->wait_for_nodes;
+	$c->await_all(q{SELECT columns @> '[{"name": "w"}]' FROM datacake.keyspace WHERE table_name = 'early'}, 't', 'what may be is known everywhere');
+	$c->await_all(q{SELECT count(*) FROM datacake.keyspace WHERE table_name = 'gone'}, 0, 'and so is the end of a keyspace');
+};
+
+subtest 'a copy of a renamed table' => sub {
+	my $id = $c->sql(2, q{SELECT id FROM datacake.keyspaces WHERE relation = 't'::regclass});
+	$c->sql(2, 'ALTER TABLE t RENAME TO moved');
+	$c->sql(2, <<~"SQL");
+		CREATE TABLE t (id int PRIMARY KEY, v text, _stamp datacake.hlc NOT NULL);
+		CREATE TRIGGER "~datacake_stamp" BEFORE INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION datacake.stamp_row();
+		CREATE TRIGGER "!datacake_capture" AFTER INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION datacake.capture_row('$id');
+		SQL
+	$c->restart(2);
+	$c->wait_for_nodes;
+	is($c->sql(2, "SELECT relation FROM datacake.keyspaces WHERE id = $id"), 'moved', 'is not taken for it');
+	$c->sql(2, q{INSERT INTO moved VALUES (20, 'here')});
+	$c->await(1, 'SELECT v FROM t WHERE id = 20', 'here', 'which is written as before');
+	$c->sql(2, 'DROP TABLE t; ALTER TABLE moved RENAME TO t');
+};
+
+subtest 'a table is adopted in vain' => sub {
+	my $live = q{SELECT live FROM datacake.keyspaces WHERE id = (SELECT id FROM datacake.keyspace WHERE table_name = 'orders')};
+	$c->sql(1, 'CREATE ROLE shop; GRANT CREATE ON SCHEMA public TO shop');
+	$c->sql(1, 'SET ROLE shop; CREATE TABLE orders (id int PRIMARY KEY, v text)');
+	$c->sql(2, q{CREATE TABLE orders (id int PRIMARY KEY, v text); INSERT INTO orders VALUES (100, 'own')});
+	$c->sql(1, q{SELECT datacake.replicate_table('orders'); INSERT INTO orders SELECT g, 'of the cluster' FROM generate_series(1, 20) g});
+	$c->await(2, 'SELECT count(*) FROM datacake.quarantine', 20, 'the rows wait for a role');
+	$c->sql(2, <<~'SQL');
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not yet'; END$$;
+		CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON datacake.unrealized DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION refuse();
+		ALTER TABLE datacake.unrealized ENABLE ALWAYS TRIGGER refuse;
+		SQL
+	my $from = $c->log_offset(2);
+	$c->sql(2, 'CREATE ROLE shop; SELECT datacake.retry()');
+	$c->log_ok(2, qr/ERROR:.*not yet/, 'the transaction fails that has adopted the table', $from);
+	$c->await(2, $live, 20, 'what waits is known as before');
+	$c->sql(2, 'DROP TRIGGER refuse ON datacake.unrealized');
+	$c->sql(2, 'SELECT datacake.retry()');
+	$c->await_all('SELECT count(*) FROM orders', 21, 'in the end all rows are everywhere');
+	$c->await_all($live, 21, 'with their entries');
+	$c->verify_ok('the nodes are equal');
+	$c->sql(1, q{SELECT datacake.unreplicate_table('orders')});
+};
+
 subtest 'the extension is created anew by a prepared transaction' => sub {
 	$c->sql(2, q{SELECT datacake.leave()});
 	$c->await(1, q{SELECT state FROM datacake.members WHERE node_id = 2}, 'removed', 'a node leaves');
