@@ -461,6 +461,68 @@ clone_glimpse(Sim *sim)
 	pump(sim, 7, 8000);
 }
 
+/* Both sides notice. */
+static void
+disconnect(Sim *sim, uint32_t from, uint32_t to)
+{
+	link_close(sim, link_of(sim, from, to), "the schedule breaks it");
+	peer_end(&sim->node[to], from);
+}
+
+/* By a catch-up, since the queue forgets what was written meanwhile. */
+static void
+relay(Sim *sim, uint32_t from, uint32_t to)
+{
+	disconnect(sim, from, to);
+	sim->config.queue = 1;
+	for (uint32_t i = 0; i < 3; i++)
+		work_write(sim, &sim->node[from], 1, false);
+	serve(sim, from, to, 1000);
+	(void) node_persist_vector(sim, &sim->node[to]);
+}
+
+/*
+ * R6.  Of what node 1 wrote node 3 hears by node 2, which leaves it to node 4:
+ * that overwrote it, and streams to node 3 itself, but slowly.  Node 1 does not
+ * know of that.
+ */
+static void
+run_into_debt(Sim *sim)
+{
+	disconnect(sim, 0, 2);
+	work_write(sim, &sim->node[0], 0, false);
+	pump(sim, 11, 1000);
+	work_write(sim, &sim->node[3], 0, false);
+	pump(sim, 10, 1000);
+	relay(sim, 1, 2);
+}
+
+/* R6.  A node in debt crashes; what it claims to have counts at node 1. */
+static void
+debtor(Sim *sim)
+{
+	Node *three = &sim->node[2];
+
+	pump(sim, 15, 6000);
+	run_into_debt(sim);
+	node_crash(sim, three, UINT32_MAX);
+	node_restart(sim, three);
+	serve(sim, 0, 2, 1000);
+	pump(sim, 15, 6000);
+}
+
+/* R6.  The same of node 5, whose donor is in debt. */
+static void
+guarantor(Sim *sim)
+{
+	pump(sim, 31, 8000);
+	disconnect(sim, 0, 4);
+	run_into_debt(sim);
+	relay(sim, 2, 4);
+	serve(sim, 0, 4, 1000);
+	pump(sim, 31, 8000);
+}
+
 /* No bad luck but what the schedule makes. */
 typedef struct Schedule
 {
@@ -480,6 +542,7 @@ static const Schedule schedules[] = {
 	{hearsay, 4, 3, 1, 2000},       {stale_member, 3, 3, 1, 20000},
 	{late_commit, 3, 2, 1, 2000},   {clone_running, 3, 3, 3, 2000},
 	{clone_of_copy, 3, 3, 3, 2000}, {clone_glimpse, 3, 3, 3, 2000},
+	{debtor, 4, 4, 2, 2000},        {guarantor, 5, 5, 2, 2000},
 };
 const uint32_t directed_count = sizeof(schedules) / sizeof(schedules[0]);
 
