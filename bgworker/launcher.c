@@ -412,8 +412,8 @@ serve(void)
 		TimestampTz now = GetCurrentTimestamp();
 		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS) ||
 					pg_atomic_exchange_u32(&dc_shared->standing_stale, 0) != 0;
-		bool wanted = pg_atomic_read_u32(&dc_shared->incarnation_wanted) !=
-					  DC_WISH_NONE;
+		bool wanted =
+			pg_atomic_read_u32(&dc_shared->incarnation_wanted) != DC_WISH_NONE;
 
 		if (dc_phase() == DC_PHASE_IDLE ||
 			((full || wanted) && !is_same_extension()))

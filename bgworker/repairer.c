@@ -284,17 +284,19 @@ compare_with_donor(int slot, uint32 donor)
 						 .node_id = donor,
 						 .rejoin = true};
 	DcRepairOutcome outcome = {0};
-	uint64 deaths = dc_rejoin_deaths(slot, check_joining);
+	uint64 deaths = dc_rejoin_deaths(slot, plan.keyspace, check_joining);
 	ErrorData *error;
 
 	run(&plan, &outcome, check_joining, &error);
 	if (error != NULL &&
 		error->sqlerrcode == MAKE_SQLSTATE('Y', 'D', '0', '2', '3'))
 	{
-		/* the donor knows nothing of the whole keyspace */
 		FreeErrorData(error);
 		error = NULL;
-		outcome.rejoined = dc_rejoin_all(slot, check_joining);
+		if (dc_keyspace_by_id(plan.keyspace) != slot)
+			return true; /* it ended here */
+		/* the donor knows nothing of the whole keyspace */
+		outcome.rejoined = dc_rejoin_all(slot, plan.keyspace, check_joining);
 	}
 	if (error != NULL)
 		ereport(LOG, (errmsg("joining is tried again: %s", error->message)));

@@ -385,7 +385,8 @@ follow_dropped_tables(Node *command)
 		char *dropped = SPI_getvalue(found->vals[i], found->tupdesc, 1);
 		char *relid = SPI_getvalue(found->vals[i], found->tupdesc, 2);
 
-		if (dropped == NULL && relid != NULL && drops_trigger(command))
+		if (dropped == NULL && relid != NULL && drops_trigger(command) &&
+			await_keyspaces())
 			refuse((Oid) strtoul(relid, NULL, 10), "triggers");
 		if (dropped != NULL && await_keyspaces())
 			dc_keyspace_dropped((Oid) strtoul(dropped, NULL, 10),
@@ -397,7 +398,8 @@ static void
 follow_dropped_columns(void)
 {
 	uint64 rows =
-		dc_sql("SELECT t.tgrelid::text, " DC_KEYSPACE_OF_TRIGGER ", d.address_names[3] "
+		dc_sql("SELECT t.tgrelid::text, " DC_KEYSPACE_OF_TRIGGER
+			   ", d.address_names[3] "
 			   "FROM pg_event_trigger_dropped_objects() d "
 			   "JOIN pg_trigger t ON t.tgrelid = d.objid "
 			   "WHERE d.object_type = 'table column' AND " KEYSPACE_TRIGGER,
@@ -436,7 +438,7 @@ datacake_follow_ddl(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired by an event trigger",
 						"datacake.follow_ddl")));
-	if (dc_shared == NULL || !dc_configured() || dc_own_ddl)
+	if (dc_shared == NULL || !dc_configured() || !dc_here() || dc_own_ddl)
 		PG_RETURN_NULL();
 	SPI_connect();
 	role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);

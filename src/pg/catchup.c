@@ -240,8 +240,8 @@ append_waiting(Chunk *chunk, DcKey key, DcHlc stamp)
 	bool found;
 
 	initStringInfo(&batch);
-	found = dc_mend_find_waiting(chunk->id, key.data, key.length, stamp,
-								 &batch);
+	found =
+		dc_mend_find_waiting(chunk->id, key.data, key.length, stamp, &batch);
 	dc_role_end(role);
 	if (!found)
 		return false;

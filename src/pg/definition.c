@@ -165,8 +165,12 @@ bool
 dc_definition_read(uint64 id, DcDefinition *definition)
 {
 	const char *arguments[1] = {dc_sql_number(id)};
+	DcRole role = dc_role_begin(BOOTSTRAP_SUPERUSERID, false);
+	uint64 rows;
 
-	if (dc_sql("SELECT k.schema_name, k.table_name, k.owner, k.kind, "
+	/* who ends the keyspace waits for us, or we for him */
+	rows =
+		dc_sql("SELECT k.schema_name, k.table_name, k.owner, k.kind, "
 			   "pg_catalog.format('CREATE TABLE %I.%I (%s, PRIMARY KEY (%s)%s)%s',"
 			   " k.schema_name, k.table_name,"
 			   " (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ',"
@@ -194,8 +198,11 @@ dc_definition_read(uint64 id, DcDefinition *definition)
 			   " (SELECT min(o.id) FROM datacake.keyspace o WHERE"
 			   "   o.schema_name = k.schema_name"
 			   "   AND o.table_name = k.table_name) "
-			   "FROM datacake.keyspace k WHERE k.id = $1::bigint",
-			   1, arguments) != 1)
+			   "FROM datacake.keyspace k WHERE k.id = $1::bigint "
+			   "FOR KEY SHARE OF k",
+			   1, arguments);
+	dc_role_end(role);
+	if (rows != 1)
 		return false;
 	definition->id = id;
 	definition->schema = dc_sql_text(0, 1);

@@ -27,7 +27,8 @@ typedef struct DcTarget
 	DcSlice *names;
 	DcSlice *types;
 	int slot;
-	bool opened; /* relation was tried */
+	uint32 generation; /* of the slot's use */
+	bool opened;       /* relation was tried */
 	Relation relation;
 	DcRel *rel;
 	DcColumn **columns;    /* by image column; NULL: not here */
@@ -109,6 +110,12 @@ extern int dc_incoming_run(const DcApplySet *set, const DcIncoming *items);
  * not known.
  */
 extern void dc_incoming_open(DcTarget *target);
+
+/*
+ * ERROR YD023 if the keyspace has ended since.  After a change of a keyspace
+ * without a table was added, which holds no lock.
+ */
+extern void dc_incoming_require(const DcTarget *target);
 
 /* Did a lock of others not come, in time or without a deadlock? */
 extern bool dc_incoming_lock_missed(const ErrorData *error);

@@ -5,7 +5,7 @@
  * Adopting a table (P7) happens under AccessExclusiveLock in one transaction:
  * the stamp column with one constant for all rows (no rewrite), the triggers,
  * and one entry per row, merged straight into a map that nobody else can
- * reach yet.  The transaction's slot holds the watermark back until it ends,
+ * reach yet, unless changes wait for the table.  The transaction's slot holds the watermark back until it ends,
  * and a gap in the queue makes every link send the rows by a catch-up.
  */
 #include "keyspace.h"
@@ -710,7 +710,7 @@ datacake_unreplicate_table(PG_FUNCTION_ARGS)
 
 /*
  * Of several tables that bear the triggers of one keyspace the others were
- * restored from dumps.
+ * restored from dumps.  One that was not adopted so far is not by a restart.
  */
 static void
 load_tables(void)
@@ -727,7 +727,8 @@ load_tables(void)
 			   "  = k.id::text "
 			   "JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid "
 			   "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-			   "ORDER BY k.id, (n.nspname, c.relname) = "
+			   "WHERE NOT EXISTS (SELECT FROM datacake.unrealized u "
+			   "  WHERE u.id = k.id) ORDER BY k.id, (n.nspname, c.relname) = "
 			   "  (k.schema_name, k.table_name) DESC, c.oid",
 			   0, NULL);
 

@@ -163,7 +163,7 @@ find_id(uint64 id)
 }
 
 int
-dc_keyspace_by_id(uint64 id)
+dc_keyspace_find(uint64 id, uint32 *generation)
 {
 	int slot;
 
@@ -171,8 +171,17 @@ dc_keyspace_by_id(uint64 id)
 		return -1;
 	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_SHARED);
 	slot = find_id(id);
+	*generation = slot >= 0 ? dc_keyspace(slot)->generation : 0;
 	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
 	return slot;
+}
+
+int
+dc_keyspace_by_id(uint64 id)
+{
+	uint32 generation;
+
+	return dc_keyspace_find(id, &generation);
 }
 
 void

@@ -16,7 +16,9 @@
  * themselves leave the map afterwards, in short steps of the maintainer.
  *
  * A slot of the keyspace table is stable for whoever holds any lock on the
- * keyspace's table: it is closed only under AccessExclusiveLock.
+ * keyspace's table: it is closed only under AccessExclusiveLock.  Of a keyspace
+ * without a table it can be closed at any time: each use of it has another
+ * generation.
  */
 #ifndef DATACAKE_METADATA_H
 #define DATACAKE_METADATA_H
@@ -81,7 +83,11 @@ extern void dc_metadata_attach(void);
 
 /* --- the table of keyspaces; ERROR where a limit is reached --- */
 
-/* The keyspace of this id or alias, or -1. */
+/*
+ * The slot of this id or alias, or -1; and which use of the slot that is.
+ * Whoever has no lock on its table compares that later.
+ */
+extern int dc_keyspace_find(uint64 id, uint32 *generation);
 extern int dc_keyspace_by_id(uint64 id);
 
 /* ERROR YD023: this keyspace is not known here, or not any more. */
@@ -96,7 +102,10 @@ extern int dc_keyspace_enter(uint64 id, Oid relid, uint32 key_bytes);
 /* Another id for the same name; the least id becomes the name's id. */
 extern void dc_keyspace_alias(int slot, uint64 id);
 
-/* Frees the slot and its pages.  AccessExclusiveLock held, or aborting. */
+/*
+ * Frees the slot and its pages.  AccessExclusiveLock on its table held, if it
+ * has one, or aborting.
+ */
 extern void dc_keyspace_close(int slot);
 
 /* It has no table here any more; its entries stay.  Aborting. */

@@ -229,7 +229,8 @@ dc_rejoin_row(int slot, uint64 id, const uint8 *key, Size length, bool covered,
 
 /* Some at once: the table of tombstones has no index. */
 static void
-forget_deaths(int slot, const DcMapItem *items, int count, void (*check)(void))
+forget_deaths(int slot, uint64 id, const DcMapItem *items, int count,
+			  void (*check)(void))
 {
 	MemoryContext context = CurrentMemoryContext;
 	Oid types[3] = {INT8OID, BYTEAARRAYOID, INT8ARRAYOID};
@@ -245,7 +246,7 @@ forget_deaths(int slot, const DcMapItem *items, int count, void (*check)(void))
 									 (int) items[i].key.length));
 		stamps[i] = Int64GetDatum((int64) items[i].entry.stamp);
 	}
-	values[0] = Int64GetDatum((int64) dc_keyspace(slot)->id);
+	values[0] = Int64GetDatum((int64) id);
 	values[1] = PointerGetDatum(
 		construct_array(keys, count, BYTEAOID, -1, false, TYPALIGN_INT));
 	values[2] = PointerGetDatum(
@@ -265,7 +266,7 @@ forget_deaths(int slot, const DcMapItem *items, int count, void (*check)(void))
 }
 
 uint64
-dc_rejoin_deaths(int slot, void (*check)(void))
+dc_rejoin_deaths(int slot, uint64 id, void (*check)(void))
 {
 	DcMapItem *items = palloc(sizeof(DcMapItem) * SCAN_ITEMS);
 	uint8 *keys = palloc(SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX);
@@ -288,6 +289,8 @@ dc_rejoin_deaths(int slot, void (*check)(void))
 		int count = 0;
 
 		check();
+		if (dc_keyspace_by_id(id) != slot)
+			break; /* it ended here */
 		for (int i = 0; i < n; i++)
 		{
 			DcEntry entry = items[i].entry;
@@ -297,20 +300,19 @@ dc_rejoin_deaths(int slot, void (*check)(void))
 				items[count++] = items[i];
 		}
 		if (count > 0)
-			forget_deaths(slot, items, count, check);
+			forget_deaths(slot, id, items, count, check);
 		settled += (uint64) count;
 	}
 	return settled;
 }
 
 uint64
-dc_rejoin_all(int slot, void (*check)(void))
+dc_rejoin_all(int slot, uint64 id, void (*check)(void))
 {
 	DcMapItem *items = palloc(sizeof(DcMapItem) * SCAN_ITEMS);
 	uint8 *keys = palloc(SCAN_ITEMS * 32 + DC_KEY_BYTES_MAX);
 	DcVv *vector = palloc(sizeof(DcVv));
 	DcMetadataCursor cursor;
-	uint64 id = dc_keyspace(slot)->id;
 	uint64 settled = 0;
 	int n;
 

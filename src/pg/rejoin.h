@@ -21,7 +21,7 @@
  * are forgotten, so that the donor's rows come back: they may lie
  * below a horizon, where others would not take them.  Returns how many.
  */
-extern uint64 dc_rejoin_deaths(int slot, void (*check)(void));
+extern uint64 dc_rejoin_deaths(int slot, uint64 id, void (*check)(void));
 
 /*
  * One live row of keyspace `id` that the donor does not know; `covered`: its
@@ -35,6 +35,6 @@ extern bool dc_rejoin_row(int slot, uint64 id, const uint8 *key, Size length,
  * All live rows of a keyspace that the donor does not know at all; this node's
  * vector, which includes the donor's, says what was covered.
  */
-extern uint64 dc_rejoin_all(int slot, void (*check)(void));
+extern uint64 dc_rejoin_all(int slot, uint64 id, void (*check)(void));
 
 #endif

@@ -12,11 +12,9 @@
 #include "access/transam.h"
 #include "access/tupconvert.h"
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "parser/parse_type.h"
@@ -26,13 +24,11 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "batch.h"
 #include "canonical.h"
 #include "partition.h"
-#include "sql.h"
 #include "type.h"
 
 static HTAB *cache;

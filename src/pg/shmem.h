@@ -73,7 +73,7 @@ typedef enum DcWish
 /* How far the server got after its start (P6). */
 typedef enum DcPhase
 {
-	DC_PHASE_IDLE,       /* no extension in the database yet */
+	DC_PHASE_IDLE,       /* no extension here, or not awake yet */
 	DC_PHASE_REBUILDING, /* commits merge; nothing is served or claimed */
 	DC_PHASE_READY
 } DcPhase;

@@ -202,6 +202,7 @@ subtest 'copies, renames and drops of the database' => sub {
 	$x->await(91, "SELECT incarnation <> $old FROM datacake.local_state", 't', 'if the copy is to be the node, it is another incarnation');
 	is($x->sql(91, q{INSERT INTO parts VALUES (2001, 'x'); SELECT count(*) FROM parts WHERE id >= 2000}), 1, 'with the rows that it has');
 	is(($admin->('DROP DATABASE twin WITH (FORCE)'))[0], 0, 'DROP DATABASE WITH (FORCE)');
+	is($x->node(91)->psql('app', 'ALTER TABLE parts ADD extra int'), 0, 'DDL in another database waits for nothing');
 	$x->node(91)->safe_psql('postgres', 'CREATE DATABASE twin');
 	$x->sql(91, q{CREATE EXTENSION datacake; CREATE TABLE fresh (id int PRIMARY KEY); SELECT datacake.replicate_table('fresh'); INSERT INTO fresh VALUES (1)});
 	is($x->sql(91, 'SELECT relation, live FROM datacake.keyspaces'), 'fresh|1', 'and a new database of that name begins anew');

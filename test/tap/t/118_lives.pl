@@ -105,12 +105,22 @@ subtest 'a copy of a renamed table' => sub {
 };
 
 subtest 'a table is adopted in vain' => sub {
-	my $live = q{SELECT live FROM datacake.keyspaces WHERE id = (SELECT id FROM datacake.keyspace WHERE table_name = 'orders')};
+	my $id = q{(SELECT id FROM datacake.keyspace WHERE table_name = 'orders')};
+	my $live = "SELECT live FROM datacake.keyspaces WHERE id = $id";
 	$c->sql(1, 'CREATE ROLE shop; GRANT CREATE ON SCHEMA public TO shop');
 	$c->sql(1, 'SET ROLE shop; CREATE TABLE orders (id int PRIMARY KEY, v text)');
 	$c->sql(2, q{CREATE TABLE orders (id int PRIMARY KEY, v text); INSERT INTO orders VALUES (100, 'own')});
 	$c->sql(1, q{SELECT datacake.replicate_table('orders'); INSERT INTO orders SELECT g, 'of the cluster' FROM generate_series(1, 20) g});
 	$c->await(2, 'SELECT count(*) FROM datacake.quarantine', 20, 'the rows wait for a role');
+	$id = $c->sql(2, "SELECT $id");
+	$c->sql(2, <<~"SQL");
+		ALTER TABLE orders ADD _stamp datacake.hlc NOT NULL DEFAULT '0';
+		CREATE TRIGGER "!datacake_capture" AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION datacake.capture_row('$id');
+		SQL
+	$c->restart(2);
+	$c->wait_for_nodes;
+	is($c->sql(2, "SELECT relation IS NULL, live FROM datacake.keyspaces WHERE id = $id"), 't|20', 'also after a restart, whatever triggers the table bears');
+	$c->sql(2, q{SELECT datacake.unreplicate_table('orders')});
 	$c->sql(2, <<~'SQL');
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not yet'; END$$;
 		CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON datacake.unrealized DEFERRABLE INITIALLY DEFERRED
