@@ -38,7 +38,7 @@
 #define DC_LINK_IN_FLIGHT_MAX 32
 #define DC_LINK_AWAITED       2
 #define DC_LINK_SPACING_MS    1
-#define DC_LINK_PACE_US       250
+#define DC_LINK_PACE_US       100
 #define DC_LINK_BUSY_BATCHES  512
 #define DC_LINK_BUSY_US       71000
 #define DC_LINK_CALM_US       75000
