@@ -5,8 +5,9 @@
  * Adopting a table (P7) happens under AccessExclusiveLock in one transaction:
  * the stamp column with one constant for all rows (no rewrite), the triggers,
  * and one entry per row, merged straight into a map that nobody else can
- * reach yet, unless changes wait for the table.  The transaction's slot holds the watermark back until it ends,
- * and a gap in the queue makes every link send the rows by a catch-up.
+ * reach yet, unless changes wait for the table.  The transaction's slot holds
+ * the watermark back until it ends, and a gap in the queue makes every link
+ * send the rows by a catch-up.
  */
 #include "keyspace.h"
 
