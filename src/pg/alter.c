@@ -307,6 +307,12 @@ await_keyspaces(void)
 	return true;
 }
 
+static bool
+is_keyspace(Oid relid, uint64 id)
+{
+	return await_keyspaces() && dc_rel_is_adopted(relid, id);
+}
+
 /* Keyspaces that the command concerns, directly or by a type or schema. */
 static void
 after_command(Node *command)
@@ -340,7 +346,7 @@ after_command(Node *command)
 		StringInfoData history;
 		StringInfoData forgotten;
 
-		if (!await_keyspaces() || !dc_rel_is_adopted(relid, id))
+		if (!is_keyspace(relid, id))
 			continue; /* it is being restored from a dump */
 		check(relid, id, touches_triggers(command));
 		begin_history(&history, &forgotten);
@@ -416,7 +422,7 @@ follow_dropped_columns(void)
 		StringInfoData history;
 		StringInfoData forgotten;
 
-		if (!await_keyspaces() || !dc_rel_is_adopted(relid, id))
+		if (!is_keyspace(relid, id))
 			continue; /* it is being restored from a dump */
 		check(relid, id, false);
 		begin_history(&history, &forgotten);

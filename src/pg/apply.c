@@ -303,7 +303,8 @@ quarantine(DcApplySet *set, DcIncoming *item, const char *sqlstate,
 	if (entry.stamp != stamp)
 		dc_change_apply(slot, item->key, item->change.entry,
 						yields ? item->row : DC_HLC_NONE);
-	dc_incoming_require(item->target); /* it may have waited without a lock */
+	/* it may have waited without a lock */
+	dc_keyspace_require(slot, item->target->generation, item->target->id);
 }
 
 /* P13: who keeps this row locked?  0: nobody that can be named. */
@@ -611,7 +612,7 @@ apply_floor(DcApplySet *set, DcIncoming *item)
 	item->decision = DC_APPLY_ERASE;
 	dc_change_floor(target->slot, stamp);
 	dc_floor_write(target->slot, stamp);
-	dc_incoming_require(target);
+	dc_keyspace_require(target->slot, target->generation, target->id);
 	set->result.applied++;
 	if (target->rel == NULL)
 		return;

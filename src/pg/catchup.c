@@ -139,6 +139,14 @@ dc_catchup_mark(const DcCatchup *catchup)
 	return catchup->mark;
 }
 
+static void
+drop_items(DcCatchup *catchup)
+{
+	catchup->item_at = catchup->item_count;
+	list_free_deep(catchup->again);
+	catchup->again = NIL;
+}
+
 void
 dc_catchup_resume(DcCatchup *catchup, const DcCatchupMark *mark)
 {
@@ -147,10 +155,7 @@ dc_catchup_resume(DcCatchup *catchup, const DcCatchupMark *mark)
 	catchup->cursor = mark->cursor;
 	catchup->scanned = false;
 	catchup->floor_sent = false;
-	catchup->item_at = 0;
-	catchup->item_count = 0;
-	list_free_deep(catchup->again);
-	catchup->again = NIL;
+	drop_items(catchup);
 }
 
 void
@@ -421,15 +426,6 @@ close_chunk(Chunk *chunk, StringInfo call, uint32 *rows)
 		relation_close(chunk->relation, NoLock);
 }
 
-/* Another keyspace may have the slot. */
-static void
-drop_items(DcCatchup *catchup)
-{
-	catchup->item_at = catchup->item_count;
-	list_free_deep(catchup->again);
-	catchup->again = NIL;
-}
-
 /* In a transaction.  False: the table is locked by somebody else. */
 static bool
 read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
@@ -442,7 +438,7 @@ read_chunk(DcCatchup *catchup, int slot, StringInfo call, uint32 *rows)
 	if (dc_keyspace_by_id(catchup->ids[catchup->at]) == slot)
 		send_chunk(&chunk);
 	else
-		drop_items(catchup);
+		drop_items(catchup); /* another keyspace may have the slot */
 	close_chunk(&chunk, call, rows);
 	catchup->floor_sent = true;
 	return true;

@@ -365,21 +365,13 @@ has_more_indexes(Relation relation)
 }
 
 void
-dc_incoming_require(const DcTarget *target)
-{
-	if (dc_keyspace(target->slot)->generation != target->generation)
-		dc_keyspace_refuse(target->id);
-}
-
-void
 dc_incoming_open(DcTarget *target)
 {
 	Oid relid;
 
 	target->opened = true;
 	target->slot = dc_keyspace_find(target->id, &target->generation);
-	if (target->slot < 0)
-		dc_keyspace_refuse(target->id);
+	dc_keyspace_require(target->slot, target->generation, target->id);
 	relid = dc_keyspace(target->slot)->relid;
 	if (!OidIsValid(relid))
 	{
@@ -392,7 +384,7 @@ dc_incoming_open(DcTarget *target)
 		return;
 	}
 	/* who held the lock may have made it an ordinary table */
-	dc_incoming_require(target);
+	dc_keyspace_require(target->slot, target->generation, target->id);
 	target->relation = try_relation_open(relid, NoLock);
 	if (target->relation != NULL)
 		target->rel = dc_rel(target->relation);

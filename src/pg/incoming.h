@@ -111,12 +111,6 @@ extern int dc_incoming_run(const DcApplySet *set, const DcIncoming *items);
  */
 extern void dc_incoming_open(DcTarget *target);
 
-/*
- * ERROR YD023 if the keyspace has ended since.  After a change of a keyspace
- * without a table was added, which holds no lock.
- */
-extern void dc_incoming_require(const DcTarget *target);
-
 /* Did a lock of others not come, in time or without a deadlock? */
 extern bool dc_incoming_lock_missed(const ErrorData *error);
 extern void dc_incoming_close(DcApplySet *set);

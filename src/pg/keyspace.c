@@ -771,13 +771,8 @@ load_unrealized(void)
 						 0, NULL);
 
 	for (uint64 i = 0; i < rows; i++)
-	{
-		uint64 id = strtoull(dc_sql_text(i, 1), NULL, 10);
-
-		if (dc_keyspace_by_id(id) < 0)
-			(void) dc_keyspace_enter(id, InvalidOid,
-									 (uint32) atoi(dc_sql_text(i, 2)));
-	}
+		(void) dc_keyspace_enter(strtoull(dc_sql_text(i, 1), NULL, 10),
+								 InvalidOid, (uint32) atoi(dc_sql_text(i, 2)));
 }
 
 void

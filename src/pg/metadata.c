@@ -79,21 +79,18 @@ give_page(void *ctx, uint32 page)
 	SpinLockRelease(&metadata->pool_lock);
 }
 
+/*
+ * What goes up and down outlives the use of a slot: who was counted in an
+ * earlier one counts himself out, and may do so now.
+ */
 static void
-init_counters(DcKeyspace *keyspace)
+init_slot(DcKeyspace *keyspace)
 {
-	pg_atomic_init_u64(&keyspace->floor, 0);
-	pg_atomic_init_u64(&keyspace->purged, 0);
-	pg_atomic_init_u64(&keyspace->swept, 0);
-	pg_atomic_init_u64(&keyspace->captured, 0);
-	pg_atomic_init_u64(&keyspace->applied, 0);
-	pg_atomic_init_u64(&keyspace->conflicts, 0);
 	pg_atomic_init_u32(&keyspace->side, 0);
 	pg_atomic_init_u32(&keyspace->readers[0], 0);
 	pg_atomic_init_u32(&keyspace->readers[1], 0);
 	for (int i = 0; i < DC_PARTITIONS; i++)
 	{
-		pg_atomic_init_u64(&keyspace->deaths[i], 0);
 		pg_atomic_init_u32(&keyspace->dying[i], 0);
 		pg_atomic_init_u32(&keyspace->births[i], 0);
 	}
@@ -113,7 +110,7 @@ dc_metadata_attach(void)
 		SpinLockInit(&metadata->reconcile_lock);
 		dc_page_pool_init(&metadata->pool, page_bytes());
 		for (int slot = 0; slot < datacake_max_keyspaces; slot++)
-			init_counters(&metadata->keyspaces[slot]);
+			init_slot(&metadata->keyspaces[slot]);
 		if (dc_configured())
 		{
 			/* before anybody hashes a key: they follow from settings alone */
@@ -192,10 +189,13 @@ dc_keyspace_refuse(uint64 id)
 						   (unsigned long long) id)));
 }
 
-/*
- * Counters that go up and down are left alone: who was counted in an earlier
- * use of the slot counts himself out, and may do so now.
- */
+void
+dc_keyspace_require(int slot, uint32 generation, uint64 id)
+{
+	if (slot < 0 || dc_keyspace(slot)->generation != generation)
+		dc_keyspace_refuse(id);
+}
+
 static void
 init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 {
@@ -206,15 +206,15 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 	keyspace->generation++;
 	keyspace->relid = relid;
 	keyspace->key_bytes = key_bytes;
-	pg_atomic_write_u64(&keyspace->floor, 0);
-	pg_atomic_write_u64(&keyspace->purged, 0);
-	pg_atomic_write_u64(&keyspace->swept, 0);
-	pg_atomic_write_u64(&keyspace->captured, 0);
-	pg_atomic_write_u64(&keyspace->applied, 0);
-	pg_atomic_write_u64(&keyspace->conflicts, 0);
+	pg_atomic_init_u64(&keyspace->floor, 0);
+	pg_atomic_init_u64(&keyspace->purged, 0);
+	pg_atomic_init_u64(&keyspace->swept, 0);
+	pg_atomic_init_u64(&keyspace->captured, 0);
+	pg_atomic_init_u64(&keyspace->applied, 0);
+	pg_atomic_init_u64(&keyspace->conflicts, 0);
 	for (int i = 0; i < DC_PARTITIONS; i++)
 	{
-		pg_atomic_write_u64(&keyspace->deaths[i], now);
+		pg_atomic_init_u64(&keyspace->deaths[i], now);
 		keyspace->pins[i] = 0;
 		dc_map_init(&keyspace->maps[i], key_bytes);
 	}

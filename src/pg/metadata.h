@@ -93,6 +93,9 @@ extern int dc_keyspace_by_id(uint64 id);
 /* ERROR YD023: this keyspace is not known here, or not any more. */
 extern void dc_keyspace_refuse(uint64 id) pg_attribute_noreturn();
 
+/* The same unless `slot` is in that use still, as dc_keyspace_find() said. */
+extern void dc_keyspace_require(int slot, uint32 generation, uint64 id);
+
 /*
  * Enters a keyspace, or finds it and completes its relid.  Its death marks
  * start at the clock.  ERROR YD001 / 53400 when max_keyspaces is reached.

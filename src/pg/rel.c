@@ -337,12 +337,19 @@ enter(Relation relation, uint64 id)
 	return rel;
 }
 
-bool
-dc_rel_is_adopted(Oid relid, uint64 id)
+/* The slot of the keyspace, if this table is it here; else -1. */
+static int
+find_slot(Oid relid, uint64 id)
 {
 	int slot = dc_keyspace_by_id(id);
 
-	return slot >= 0 && dc_keyspace(slot)->relid == relid;
+	return slot >= 0 && dc_keyspace(slot)->relid == relid ? slot : -1;
+}
+
+bool
+dc_rel_is_adopted(Oid relid, uint64 id)
+{
+	return find_slot(relid, id) >= 0;
 }
 
 static void
@@ -373,7 +380,6 @@ dc_rel(Relation relation)
 	Oid relid = RelationGetRelid(relation);
 	DcRel *rel = NULL;
 	uint64 id;
-	int slot;
 
 	if (likely(cache != NULL))
 		rel = hash_search(cache, &relid, HASH_FIND, NULL);
@@ -387,8 +393,7 @@ dc_rel(Relation relation)
 	/* the launcher, waking the node, closes all slots and enters them anew */
 	if (dc_here())
 		dc_require_awake();
-	slot = dc_keyspace_by_id(id);
-	take_slot(rel, dc_rel_is_adopted(rel->root, id) ? slot : -1);
+	take_slot(rel, find_slot(rel->root, id));
 	return rel->valid ? rel : NULL;
 }
 

@@ -62,9 +62,7 @@ typedef struct Run
 static void
 require_keyspace(const Run *run)
 {
-	if (dc_keyspace_by_id(run->plan->keyspace) != run->slot ||
-		dc_keyspace(run->slot)->generation != run->generation)
-		dc_keyspace_refuse(run->plan->keyspace);
+	dc_keyspace_require(run->slot, run->generation, run->plan->keyspace);
 }
 
 static void
@@ -729,8 +727,7 @@ begin_run(const DcRepairPlan *plan, DcRepairOutcome *outcome,
 	run->context = context;
 	run->scratch = AllocSetContextCreate(context, "datacake repair message",
 										 ALLOCSET_DEFAULT_SIZES);
-	run->slot = dc_keyspace_by_id(plan->keyspace);
-	run->generation = run->slot < 0 ? 0 : dc_keyspace(run->slot)->generation;
+	run->slot = dc_keyspace_find(plan->keyspace, &run->generation);
 	MemoryContextSwitchTo(context);
 	dc_key_list_init(&run->fetch, context);
 	dc_key_list_init(&run->push, context);
