@@ -778,7 +778,9 @@ settle(void)
 
 		if (i + PREFETCH < xact.count)
 			dc_metadata_prefetch(change[PREFETCH].slot, change[PREFETCH].hash);
-		if (!change->superseded)
+		/* not of a keyspace closed since our locks went */
+		if (!change->superseded &&
+			dc_keyspace(change->slot)->generation == change->generation)
 			merge(change);
 		settle_death(change);
 	}
