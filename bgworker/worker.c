@@ -22,6 +22,7 @@
 #include "apply.h"
 #include "guc.h"
 #include "level_wait.h"
+#include "memory.h"
 #include "sql.h"
 
 static void
@@ -83,6 +84,7 @@ dc_worker_begin(DcWorkerKind kind, bool database)
 		dc_set_option("quote_all_identifiers", "off");
 	}
 	dc_level_exempt(true);
+	dc_memory_keep(DC_KEEP_SERVICE);
 	claim_worker(kind);
 	snprintf(title, sizeof(title), "datacake %s", dc_worker_name(kind));
 	pgstat_report_appname(title);

@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "guc.h"
 #include "level_wait.h"
+#include "memory.h"
 #include "queue.h"
 #include "spool.h"
 #include "tombstone.h"
@@ -121,6 +122,7 @@ begin(void)
 
 	if (xact.context != NULL)
 		return;
+	dc_memory_keep(DC_KEEP_WRITER);
 	memset(&xact, 0, sizeof(xact));
 	xact.context =
 		AllocSetContextCreate(TopTransactionContext, "datacake changes",

@@ -29,6 +29,7 @@
 #include "copy_join.h"
 #include "guc.h"
 #include "level_wait.h"
+#include "memory.h"
 #include "message.h"
 #include "peer.h"
 #include "roster.h"
@@ -343,6 +344,7 @@ datacake_peer_hello(PG_FUNCTION_ARGS)
 	uint8 *out;
 
 	dc_require_loaded();
+	dc_memory_keep(DC_KEEP_SERVICE);
 	end_session(0, (Datum) 0);
 	memset(&session, 0, sizeof(session));
 	/* bound to nothing yet; the answer is bound to its nonce */
