@@ -170,8 +170,10 @@ rebuild(void)
 	load_entries("quarantine", false);
 	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
 	{
-		if (dc_keyspace(slot)->id != 0)
-			(void) dc_keyspace_visit(slot, GetActiveSnapshot(), join_row, NULL);
+		if (dc_keyspace(slot)->id == 0)
+			continue;
+		dc_keyspace_expect_rows(slot);
+		(void) dc_keyspace_visit(slot, GetActiveSnapshot(), join_row, NULL);
 		join_ahead(slot);
 	}
 	dc_worker_commit();

@@ -114,7 +114,7 @@ slot_at(const DcMap *map, const DcMapEnv *env, uint32_t at)
 	return slots + at % DC_MAP_PAGE_SLOTS;
 }
 
-/* A position in the table that moves to the right. */
+/* A position in the table that moves. */
 typedef struct Walk
 {
 	const DcMap *map;
@@ -139,6 +139,36 @@ walk_next(Walk *w)
 	w->slot++;
 	if (--w->left == 0)
 		walk_to(w, w->at);
+}
+
+/* To the left; not from slot 0. */
+static inline void
+walk_back(Walk *w)
+{
+	if (w->slot == NULL || w->left == DC_MAP_PAGE_SLOTS)
+	{
+		walk_to(w, w->at - 1);
+		return;
+	}
+	w->at--;
+	w->slot--;
+	w->left++;
+}
+
+/* To the right, to `at`, mostly on the same page. */
+static inline void
+walk_on(Walk *w, uint32_t at)
+{
+	uint32_t far = at - w->at;
+
+	if (far >= w->left)
+	{
+		walk_to(w, at);
+		return;
+	}
+	w->at = at;
+	w->slot += far;
+	w->left -= far;
 }
 
 /* ----------------------------------------------------------------- keys */
@@ -574,18 +604,21 @@ keep_leaf_sums(DcMap *map, const DcMapEnv *env)
 static void
 pack_right(const DcMap *map, const DcMapEnv *env, uint32_t slots_before)
 {
-	uint32_t to = map->slots;
+	Walk from = {.map = map, .env = env};
+	Walk to = {.map = map, .env = env};
 
-	for (uint32_t from = slots_before; from-- > 0;)
+	walk_to(&from, slots_before);
+	walk_to(&to, map->slots);
+	while (from.at > 0)
 	{
-		DcSlot *source = slot_at(map, env, from);
-
-		if (source->word == 0)
+		walk_back(&from);
+		if (from.slot->word == 0)
 			continue;
-		if (--to == from)
+		walk_back(&to);
+		if (to.at == from.at)
 			continue;
-		*slot_at(map, env, to) = *source;
-		source->word = 0;
+		*to.slot = *from.slot;
+		from.slot->word = 0;
 	}
 }
 
@@ -599,21 +632,24 @@ static bool
 spread_left(const DcMap *map, const DcMapEnv *env)
 {
 	Walk from = {.map = map, .env = env};
+	Walk to = {.map = map, .env = env};
 	uint32_t next = 0;
 
+	walk_to(&to, 0);
 	for (walk_to(&from, map->slots - map->used); from.slot != NULL;
 		 walk_next(&from))
 	{
 		uint64_t order = slot_order(map, env, from.slot->key);
-		uint32_t to = home_of(map, order);
+		uint32_t home = home_of(map, order);
 
-		to = to > next ? to : next;
-		if (to > from.at)
+		home = home > next ? home : next;
+		if (home > from.at)
 			return false; /* not simulated: hashes crowd at the end */
-		next = to + 1;
-		if (to == from.at)
+		next = home + 1;
+		walk_on(&to, home);
+		if (home == from.at)
 			continue; /* not simulated: the same */
-		*slot_at(map, env, to) = *from.slot;
+		*to.slot = *from.slot;
 		from.slot->word = 0;
 	}
 	return true;
@@ -690,17 +726,12 @@ append_page(DcMap *map, const DcMapEnv *env)
 	return true;
 }
 
-/*
- * Adds a ninth, or what can be had of it.  A ninth keeps a table of 0.90 at
- * 0.81 and its entries at 24 / 0.81 = 29.7 bytes.
- */
+/* To so many pages of slots, or as many as can be had. */
 static bool
-grow(DcMap *map, const DcMapEnv *env)
+grow_to(DcMap *map, const DcMapEnv *env, uint32_t wanted)
 {
 	uint32_t slots_before = map->slots;
-	uint32_t wanted = map->slot_pages + map->slot_pages / 9;
 
-	wanted += wanted == map->slot_pages;
 	if (wanted > DC_MAP_PAGES_MAX)
 		wanted = DC_MAP_PAGES_MAX; /* not simulated: 1.5 million entries */
 	while (map->slot_pages < wanted && append_page(map, env))
@@ -711,6 +742,18 @@ grow(DcMap *map, const DcMapEnv *env)
 	if (map->leaf_pages == 0 && map->slots >= DC_MAP_LEAF_SLOTS)
 		keep_leaf_sums(map, env);
 	return true;
+}
+
+/*
+ * The least step: a ninth keeps a table of 0.90 at 0.81 and its entries at
+ * 24 / 0.81 = 29.7 bytes, and each entry is laid out some nine times.
+ */
+static uint32_t
+grown_pages(const DcMap *map)
+{
+	uint32_t ninth = map->slot_pages / 9;
+
+	return map->slot_pages + (ninth > 0 ? ninth : 1);
 }
 
 /* Moves the slots [from, to) one to the right, onto the empty slot `to`. */
@@ -851,7 +894,7 @@ dc_map_reserve(DcMap *map, const DcMapEnv *env, const uint8_t *key,
 	}
 	while (map->used + map->reserved >= room_of(map->slots))
 	{
-		if (grow(map, env))
+		if (grow_to(map, env, grown_pages(map)))
 			continue;
 		if (units > 0)
 			arena_class(map, env, units)->reserved--;
@@ -860,6 +903,17 @@ dc_map_reserve(DcMap *map, const DcMapEnv *env, const uint8_t *key,
 	}
 	map->reserved++;
 	return DC_OK;
+}
+
+void
+dc_map_expect(DcMap *map, const DcMapEnv *env, uint32_t inserts)
+{
+	uint64_t entries = (uint64_t) map->used + map->reserved + inserts;
+	uint32_t pages = (uint32_t) ((entries + entries / 9) / DC_MAP_PAGE_SLOTS);
+	uint32_t least = grown_pages(map);
+
+	if (entries >= room_of(map->slots))
+		(void) grow_to(map, env, pages > least ? pages + 1 : least);
 }
 
 void

@@ -14,7 +14,7 @@
  * dead above live.  So merges commute, associate and repeat without harm, and
  * two maps that saw the same entries are equal, whatever the order.
  *
- * Which calls may take pages from the pool: dc_map_reserve, and
+ * Which calls may take pages from the pool: dc_map_reserve, dc_map_expect, and
  * dc_map_merge with reserved = false.  dc_map_release, dc_map_remove,
  * dc_map_unreserve and dc_map_merge may give some back; the others touch
  * nothing but the partition.
@@ -111,6 +111,14 @@ bool dc_map_takes(const DcMap *map, size_t length);
  */
 DcStatus dc_map_reserve(DcMap *map, const DcMapEnv *env, const uint8_t *key,
 						size_t length);
+
+/*
+ * So many inserts are about to come: grows the table at once to what they will
+ * need, or as far as there are pages, instead of in steps that each lay it out
+ * anew.  Promises nothing.  A map that is empty keeps these pages until it has
+ * had an entry or a promise and lost the last.
+ */
+void dc_map_expect(DcMap *map, const DcMapEnv *env, uint32_t inserts);
 
 /* Gives one reservation for a key of that length back.  Never fails. */
 void dc_map_unreserve(DcMap *map, const DcMapEnv *env, size_t length);

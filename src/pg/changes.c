@@ -103,7 +103,8 @@ static Transaction xact;
 #define ARENA_BLOCK_MAX (256 * 1024)
 #define CHANGES_MIN     8
 #define LARGE_CHANGES   100000
-#define PREFETCH        8 /* keys ahead of a merge */
+#define MANY_INSERTS    10000 /* for which their map grows at once */
+#define PREFETCH        8     /* keys ahead of a merge */
 
 static void
 arena_init(Arena *arena, const char *name)
@@ -555,9 +556,39 @@ write_tombstones(void)
 		dc_tombstone_end(writer);
 }
 
+/* Made here, of a key that had no row. */
+static bool
+is_insert(const Change *change)
+{
+	return change->dictionary >= 0 && !change->entry.dead &&
+		   change->replaced == DC_HLC_NONE;
+}
+
+/* Rows that follow each other in one table are counted together. */
+static void
+expect_inserts(void)
+{
+	int64 next;
+
+	for (int64 i = 0; i < xact.count; i = next)
+	{
+		const Change *first = &xact.changes[i];
+		uint64 inserts = 0;
+
+		for (next = i;
+			 next < xact.count && xact.changes[next].slot == first->slot;
+			 next++)
+			inserts += is_insert(&xact.changes[next]);
+		if (inserts >= MANY_INSERTS)
+			dc_metadata_expect(first->slot, first->generation, inserts);
+	}
+}
+
 static void
 reserve_and_announce(void)
 {
+	if (xact.count >= MANY_INSERTS)
+		expect_inserts();
 	for (int64 i = 0; i < xact.count; i++)
 	{
 		Change *change = &xact.changes[i];
@@ -565,8 +596,7 @@ reserve_and_announce(void)
 
 		if (change->superseded || change->floor)
 			continue;
-		insert = change->dictionary >= 0 && !change->entry.dead &&
-				 change->replaced == DC_HLC_NONE;
+		insert = is_insert(change);
 		change->reserved =
 			dc_metadata_reserve(change->slot, change->generation,
 								key_of(change), insert || change->absent);

@@ -376,6 +376,27 @@ visit_rows(Oid relid, Snapshot snapshot, DcRowVisitor visit, void *arg)
 	return rows;
 }
 
+void
+dc_keyspace_expect_rows(int slot)
+{
+	Relation relation = dc_keyspace_open_relation(slot, AccessShareLock);
+	double rows = 0;
+	ListCell *cell;
+
+	if (relation == NULL)
+		return;
+	foreach (cell,
+			 dc_partition_leaves(RelationGetRelid(relation), AccessShareLock))
+	{
+		Relation leaf = relation_open(lfirst_oid(cell), NoLock);
+
+		rows += Max(leaf->rd_rel->reltuples, 0); /* -1: not known */
+		relation_close(leaf, NoLock);
+	}
+	relation_close(relation, NoLock);
+	dc_metadata_expect(slot, dc_keyspace(slot)->generation, (uint64) rows);
+}
+
 uint64
 dc_keyspace_visit(int slot, Snapshot snapshot, DcRowVisitor visit, void *arg)
 {
@@ -442,6 +463,8 @@ adopt(Oid relid, uint64 id, DcHlc stamp)
 	remember(rel->slot, outcome);
 	table_close(relation, NoLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (outcome == ADOPTED)
+		dc_keyspace_expect_rows(rel->slot);
 	if (dc_keyspace_visit(rel->slot, snapshot, enter_row, &outcome) > 0)
 		dc_changes_gap();
 	UnregisterSnapshot(snapshot);

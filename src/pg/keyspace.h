@@ -42,6 +42,12 @@ extern void dc_keyspace_dropped(Oid relid, bool everywhere);
 extern void dc_keyspace_load_all(void);
 
 /*
+ * Lets the map of a keyspace grow at once to the rows that its table has, as
+ * the last VACUUM or ANALYZE counted them.  Before their entries are merged.
+ */
+extern void dc_keyspace_expect_rows(int slot);
+
+/*
  * Calls `visit` for each row of a keyspace's table that the snapshot shows,
  * with its key; returns how many there were.  AccessShareLock stays.
  */

@@ -4,6 +4,8 @@
  */
 #include "metadata.h"
 
+#include <math.h>
+
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
@@ -460,6 +462,45 @@ report_ended(void)
 {
 	ereport(ERROR, (errcode(MAKE_SQLSTATE('Y', 'D', '0', '2', '3')),
 					errmsg("a keyspace ended while a change was made to it")));
+}
+
+/* Of scarce memory nobody takes more than his entries need at the moment. */
+static bool
+is_plenty(uint64 inserts)
+{
+	uint64 pages = inserts / (DC_MAP_PAGE_SLOTS * 9 / 10) + DC_MAP_PARTITIONS;
+	uint64 available;
+
+	SpinLockAcquire(&metadata->pool_lock);
+	available = metadata->pool.free_count;
+	SpinLockRelease(&metadata->pool_lock);
+	return pages <= available / 2;
+}
+
+/* Two standard deviations above the mean: most partitions have enough. */
+static uint32
+share_of_partition(uint64 inserts)
+{
+	uint64 mean = inserts / DC_MAP_PARTITIONS;
+
+	return (uint32) Min(mean + (uint64) (2 * sqrt((double) mean)), UINT32_MAX);
+}
+
+void
+dc_metadata_expect(int slot, uint32 generation, uint64 inserts)
+{
+	if (!is_plenty(inserts))
+		return;
+	for (int partition = 0; partition < (int) DC_MAP_PARTITIONS; partition++)
+	{
+		LWLock *lock = partition_lock(slot, partition);
+
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+		if (dc_keyspace(slot)->generation == generation)
+			dc_map_expect(&dc_keyspace(slot)->maps[partition], map_env(),
+						  share_of_partition(inserts));
+		LWLockRelease(lock);
+	}
 }
 
 bool

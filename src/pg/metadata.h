@@ -158,6 +158,13 @@ extern void dc_metadata_prefetch(int slot, uint64 hash);
 extern DcHlc dc_metadata_death(int slot, DcKey key);
 
 /*
+ * So many inserts are about to come, of keys that hash anywhere: if they need
+ * less than half of the memory that is left, their partitions grow once, not
+ * often.  Promises nothing.
+ */
+extern void dc_metadata_expect(int slot, uint32 generation, uint64 inserts);
+
+/*
  * Sees to it that one later merge of this key cannot fail.  With
  * `known_absent` no lookup is made first.  Returns true if room was taken;
  * false if the key is present: then its partition is pinned, that is no entry

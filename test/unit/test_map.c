@@ -517,6 +517,8 @@ model_reserve(Model *m, Cell *cell)
 	{
 		cell->reserved++;
 		m->reserved++;
+		if (tap_below(&m->random, 8) == 0)
+			dc_map_expect(&m->rig.map, &m->rig.env, tap_below(&m->random, 200));
 	}
 }
 
