@@ -105,42 +105,82 @@ load_entries(const char *table, bool dead)
 }
 
 /*
- * Rows stand in no order of their hashes, so each meets cold memory of the map;
- * it is fetched while other rows are read.
+ * Rows stand in no order of their hashes, so that each would meet cold memory of
+ * the map.  Many are gathered and joined in the map's order, roughly: what one
+ * fetched, the next ones find.
  */
-#define AHEAD           32
-#define AHEAD_KEY_BYTES 64
+#define GATHERED           16384
+#define GATHERED_KEY_BYTES 64
+#define GATHERED_BITS      12 /* of the hash, that order counts */
+#define PREFETCH           8
 
-typedef struct Ahead
+typedef struct Row
 {
 	DcKey key;
 	DcHlc stamp;
-	uint8 bytes[AHEAD_KEY_BYTES];
-} Ahead;
+	uint8 bytes[GATHERED_KEY_BYTES];
+} Row;
 
-static Ahead ahead[AHEAD];
-static int ahead_count;
-
-static void
-join_ahead(int slot)
+typedef struct Gathered
 {
-	for (int i = 0; i < ahead_count; i++)
-		join_entry(slot, ahead[i].key, ahead[i].stamp, false);
-	ahead_count = 0;
+	int count;
+	int slot;
+	Row rows[GATHERED];
+	const Row *ordered[GATHERED];
+	int ends[1 << GATHERED_BITS]; /* where the rows of a prefix end */
+} Gathered;
+
+/* By counting: one pass for the numbers, one to put each in its place. */
+static void
+order_gathered(Gathered *gathered)
+{
+	int end = 0;
+
+	memset(gathered->ends, 0, sizeof(gathered->ends));
+	for (int i = 0; i < gathered->count; i++)
+		gathered->ends[gathered->rows[i].key.hash >> (64 - GATHERED_BITS)]++;
+	for (int prefix = 0; prefix < 1 << GATHERED_BITS; prefix++)
+	{
+		end += gathered->ends[prefix];
+		gathered->ends[prefix] = end;
+	}
+	for (int i = 0; i < gathered->count; i++)
+	{
+		const Row *row = &gathered->rows[i];
+
+		gathered
+			->ordered[--gathered->ends[row->key.hash >> (64 - GATHERED_BITS)]] =
+			row;
+	}
 }
 
 static void
-look_ahead(int slot, DcKey key, DcHlc stamp)
+join_gathered(Gathered *gathered)
 {
-	Ahead *next = &ahead[ahead_count++];
+	order_gathered(gathered);
+	for (int i = 0; i < gathered->count; i++)
+	{
+		const Row *row = gathered->ordered[i];
+
+		if (i + PREFETCH < gathered->count)
+			dc_metadata_prefetch(gathered->slot,
+								 gathered->ordered[i + PREFETCH]->key.hash);
+		join_entry(gathered->slot, row->key, row->stamp, false);
+	}
+	gathered->count = 0;
+}
+
+static void
+gather(Gathered *gathered, DcKey key, DcHlc stamp)
+{
+	Row *next = &gathered->rows[gathered->count++];
 
 	memcpy(next->bytes, key.data, key.length);
 	next->key = key;
 	next->key.data = next->bytes;
 	next->stamp = stamp;
-	dc_metadata_prefetch(slot, key.hash);
-	if (ahead_count == AHEAD)
-		join_ahead(slot);
+	if (gathered->count == GATHERED)
+		join_gathered(gathered);
 }
 
 static void
@@ -151,10 +191,28 @@ join_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 	if (stamp <= dc_floor(rel->slot))
 		/* outlived a TRUNCATE: the sweep is to look for such rows */
 		pg_atomic_write_u64(&dc_keyspace(rel->slot)->swept, DC_HLC_NONE);
-	else if (key.length <= AHEAD_KEY_BYTES)
-		look_ahead(rel->slot, key, stamp);
+	else if (key.length <= GATHERED_KEY_BYTES)
+		gather(arg, key, stamp);
 	else
 		join_entry(rel->slot, key, stamp, false);
+}
+
+static void
+load_rows(void)
+{
+	Gathered *gathered = palloc(sizeof(Gathered));
+
+	gathered->count = 0;
+	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	{
+		if (dc_keyspace(slot)->id == 0)
+			continue;
+		gathered->slot = slot;
+		dc_keyspace_expect_rows(slot);
+		(void) dc_keyspace_visit(slot, GetActiveSnapshot(), join_row, gathered);
+		join_gathered(gathered);
+	}
+	pfree(gathered);
 }
 
 static void
@@ -168,14 +226,7 @@ rebuild(void)
 	dc_floor_load();
 	load_entries("tombstone", true);
 	load_entries("quarantine", false);
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
-	{
-		if (dc_keyspace(slot)->id == 0)
-			continue;
-		dc_keyspace_expect_rows(slot);
-		(void) dc_keyspace_visit(slot, GetActiveSnapshot(), join_row, NULL);
-		join_ahead(slot);
-	}
+	load_rows();
 	dc_worker_commit();
 	dc_flush_all(); /* what the scan saw may be flushed by nobody yet */
 	/* unless the extension was created anew meanwhile */
