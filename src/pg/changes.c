@@ -720,7 +720,8 @@ reserve_queue(void)
 	xact.shipped = serialize(&w, 0, xact.count);
 	if (dc_queue_is_large(w.length))
 	{
-		spool(w.length);
+		if (dc_queue_is_needed())
+			spool(w.length);
 		return;
 	}
 	xact.queued = dc_queue_reserve(w.length, &room);

@@ -232,6 +232,12 @@ dc_queue_awaited(void)
 	return read_locked(&queue->awaited);
 }
 
+bool
+dc_queue_is_needed(void)
+{
+	return read_locked(&queue->needed) != DC_QUEUE_NONE;
+}
+
 /* Lock held. */
 static uint64
 oldest_number(void)

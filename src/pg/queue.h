@@ -13,8 +13,9 @@
  * A committing backend reserves room before its commit record is written and
  * publishes it after: publishing gives the batch its number.  A batch that is
  * too large for the ring lies in a file that its record names (spool.h).  A
- * batch that finds no room is published as a gap: a number without bytes.  Whoever reads the queue and meets a gap, or comes too late,
- * brings its peer up by a catch-up instead.
+ * batch that finds no room is published as a gap: a number without bytes.
+ * Whoever reads the queue and meets a gap, or comes too late, brings its peer
+ * up by a catch-up instead.
  *
  * The replicator alone reads; what it no longer needs is reclaimed by the
  * next reservation.  DC_LOCK_QUEUE guards everything but the bytes, which
@@ -55,6 +56,12 @@ extern bool dc_queue_is_large(Size length);
 
 /* The same for a batch that is in a file. */
 extern uint64 dc_queue_reserve_spool(uint64 spool);
+
+/*
+ * Does any link read the queue?  If none does, what is published is a gap for
+ * whoever comes later, with its bytes or without.
+ */
+extern bool dc_queue_is_needed(void);
 
 /*
  * In COMMIT: publishes a reservation (DC_QUEUE_NONE: a gap); cannot fail.
