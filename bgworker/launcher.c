@@ -305,20 +305,21 @@ counted_text(const bool *counted)
 static void
 save_local_state(DcHlc bound, const DcHorizon *horizon, bool counted)
 {
+	static DcStatement save = {
+		"UPDATE datacake.local_state SET "
+		"clock_bound = greatest(clock_bound, $1::bigint::datacake.hlc), "
+		"horizon_counts = CASE WHEN horizon::bigint < $2::bigint "
+		"  THEN $4::integer[] ELSE horizon_counts END, "
+		"horizon = greatest(horizon, $2::bigint::datacake.hlc), "
+		"counted = counted OR $3::boolean "
+		"WHERE incarnation = $5::bigint"};
 	const char *arguments[5] = {dc_sql_number(bound),
 								dc_sql_number(horizon->stamp),
 								counted ? "true" : "false",
 								counted_text(horizon->counted),
 								dc_sql_number(dc_shared->incarnation)};
 
-	if (dc_sql("UPDATE datacake.local_state SET "
-			   "clock_bound = greatest(clock_bound, $1::bigint::datacake.hlc), "
-			   "horizon_counts = CASE WHEN horizon::bigint < $2::bigint "
-			   "  THEN $4::integer[] ELSE horizon_counts END, "
-			   "horizon = greatest(horizon, $2::bigint::datacake.hlc), "
-			   "counted = counted OR $3::boolean "
-			   "WHERE incarnation = $5::bigint",
-			   5, arguments) != 1)
+	if (dc_sql_often(&save, 5, arguments) != 1)
 		elog(ERROR, "datacake.local_state belongs to another incarnation");
 }
 

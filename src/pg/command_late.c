@@ -90,17 +90,18 @@ write_start(const DcRegister *reg, bool joining)
 static bool
 count_done(const DcRegister *reg, uint64 *done)
 {
+	static DcStatement find = {
+		"SELECT coalesce(max(number), 0)::text, "
+		"count(*) FILTER (WHERE state = 'done') = 0 "
+		"FROM datacake.ddl_log WHERE founder = $1::bigint "
+		"AND state IN ('done', 'joining')"};
 	MemoryContext context = CurrentMemoryContext;
 	const char *arguments[1] = {line(reg)};
 	bool joining = dc_standing_joining();
 	bool starts;
 
 	dc_transaction_begin();
-	dc_sql("SELECT coalesce(max(number), 0)::text, "
-		   "count(*) FILTER (WHERE state = 'done') = 0 "
-		   "FROM datacake.ddl_log WHERE founder = $1::bigint "
-		   "AND state IN ('done', 'joining')",
-		   1, arguments);
+	(void) dc_sql_often(&find, 1, arguments);
 	*done = strtoull(dc_sql_text(0, 1), NULL, 10);
 	starts = dc_sql_text(0, 2)[0] == 't';
 	if (starts)
