@@ -98,7 +98,7 @@ take_result(DcLink *link, const PGresult *result)
 										   (size_t) PQgetlength(result, 0, 0)});
 			break;
 		case PGRES_COPY_BOTH:
-			(void) dc_link_pop(link);
+			dc_link_pop(link, 1);
 			link->streams = true;
 			break;
 		case PGRES_COMMAND_OK:
@@ -114,6 +114,7 @@ take_result(DcLink *link, const PGresult *result)
 static bool
 read_result(DcLink *link)
 {
+	DcLinkMessageKind kind;
 	PGresult *result;
 
 	if (link->message_count == 0 || PQisBusy(link->conn))
@@ -121,10 +122,15 @@ read_result(DcLink *link)
 	result = PQgetResult(link->conn);
 	if (result != NULL)
 		take_result(link, result);
-	else if (dc_link_pop(link).kind == DC_LINK_HELLO_CALL)
-		dc_link_start(link);
 	else
-		dc_link_close(link, "the peer takes no more calls");
+	{
+		kind = link->messages[0].kind;
+		dc_link_pop(link, 1);
+		if (kind == DC_LINK_HELLO_CALL)
+			dc_link_start(link);
+		else
+			dc_link_close(link, "the peer takes no more calls");
+	}
 	PQclear(result);
 	return true;
 }

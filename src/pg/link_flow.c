@@ -110,6 +110,7 @@ dc_link_take_ack(DcLink *link, DcSlice frame)
 {
 	static DcAck ack; /* large, and most of it is seldom sent */
 	uint64 number;
+	int count = 0;
 
 	if (!open_ack(link, frame, &ack, &number))
 	{
@@ -123,12 +124,10 @@ dc_link_take_ack(DcLink *link, DcSlice frame)
 		link->weighed = 0;
 	}
 	dc_link_count_lag(link, &link->messages[0], ack.held_us);
-	while (link->message_count > 0 && link->messages[0].sequence <= number)
-	{
-		DcLinkMessage message = dc_link_pop(link);
-
-		complete(link, &message);
-	}
+	while (count < link->message_count &&
+		   link->messages[count].sequence <= number)
+		complete(link, &link->messages[count++]);
+	dc_link_pop(link, count);
 	if (!ack.unchanged)
 		dc_link_note_incoming(link, ack.incoming);
 	if (pg_atomic_read_u32(&dc_shared->leaving) == 1)

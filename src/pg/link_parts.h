@@ -35,7 +35,7 @@
  * fast that each brings several (DC_LINK_BUSY_BATCHES within DC_LINK_BUSY_US,
  * until they take DC_LINK_CALM_US), at the same distance as those.
  */
-#define DC_LINK_IN_FLIGHT_MAX 32
+#define DC_LINK_IN_FLIGHT_MAX 256
 #define DC_LINK_AWAITED       2
 #define DC_LINK_SPACING_MS    1
 #define DC_LINK_PACE_US       100

@@ -74,16 +74,15 @@ dc_link_push(DcLink *link, DcLinkMessageKind kind)
 	return message;
 }
 
-DcLinkMessage
-dc_link_pop(DcLink *link)
+void
+dc_link_pop(DcLink *link, int count)
 {
-	DcLinkMessage message = link->messages[0];
-
-	link->awaited_count -= message.awaited;
-	memmove(&link->messages[0], &link->messages[1],
-			sizeof(DcLinkMessage) * (size_t) --link->message_count);
+	for (int i = 0; i < count; i++)
+		link->awaited_count -= link->messages[i].awaited;
+	link->message_count -= count;
+	memmove(&link->messages[0], &link->messages[count],
+			sizeof(DcLinkMessage) * (size_t) link->message_count);
 	dc_link_await(link);
-	return message;
 }
 
 /*

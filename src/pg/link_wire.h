@@ -23,9 +23,9 @@ extern uint8 *dc_link_seal(DcLink *link, const DcAssociated *binding,
 extern bool dc_link_open(DcLink *link, char direction, uint64 sequence,
 						 DcSlice sealed, DcSlice *plain);
 
-/* The message that was just given to libpq; the oldest, which was answered. */
+/* The message that was just given to libpq; the oldest, which were answered. */
 extern DcLinkMessage *dc_link_push(DcLink *link, DcLinkMessageKind kind);
-extern DcLinkMessage dc_link_pop(DcLink *link);
+extern void dc_link_pop(DcLink *link, int count);
 
 /* After the hello was answered: the peer is to take calls. */
 extern void dc_link_start(DcLink *link);

@@ -49,10 +49,13 @@ DC_SQL_FUNCTION(datacake_peer_stream);
 
 #define GROUP_BYTES (1024 * 1024) /* calls join a transaction up to here */
 
-/* Nobody waits for these: flushed when so old, so large, or so many. */
-#define FLUSH_US    5000
+/*
+ * Nobody waits for these: flushed when so old, so large, or so many.  A flush
+ * more keeps the disk from those that somebody waits for.
+ */
+#define FLUSH_US    20000
 #define FLUSH_BYTES (1024 * 1024)
-#define FLUSH_CALLS 16 /* the peer has twice as many under way */
+#define FLUSH_CALLS 128 /* the peer has twice as many under way */
 
 /* What was carried out and is not acknowledged yet. */
 typedef struct Taken
