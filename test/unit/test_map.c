@@ -903,6 +903,46 @@ test_tail(void)
 	rig_close(&rig);
 }
 
+/* A table that knows what comes grows once; its layout is the same. */
+static void
+test_expected(void)
+{
+	uint8_t key[16] = {0};
+	uint32_t pages;
+	bool kept;
+	Rig rig;
+
+	rig_open(&rig, 1000, 8);
+	dc_map_expect(&rig.map, &rig.env, 20000);
+	pages = dc_map_pages(&rig.map);
+	kept = dc_map_check(&rig.map, &rig.env);
+	for (uint64_t i = 0; i < 20000; i++)
+	{
+		put_number(key, i);
+		kept &= merge(&rig, key, 8, live(1025 + i), false) == DC_OK;
+	}
+	ok(kept && dc_map_check(&rig.map, &rig.env) &&
+		   dc_map_pages(&rig.map) == pages &&
+		   pages * DC_PAGE_BYTES <= 20000 * 28,
+	   "expected inserts find a table of their size");
+	dc_map_expect(&rig.map, &rig.env, 100);
+	ok(dc_map_pages(&rig.map) >= pages + pages / 9 - 5 &&
+		   dc_map_check(&rig.map, &rig.env),
+	   "a few more let it grow by a ninth, as without being told");
+	ok(rig_close(&rig), "every page comes back");
+
+	rig_open(&rig, 10, 8);
+	dc_map_expect(&rig.map, &rig.env, 20000);
+	put_number(key, 1);
+	ok(dc_map_pages(&rig.map) == 10 &&
+		   merge(&rig, key, 8, live(1025), false) == DC_OK &&
+		   dc_map_check(&rig.map, &rig.env),
+	   "and with fewer pages than that, what there is");
+	ok(dc_map_remove(&rig.map, &rig.env, key, 8) &&
+		   dc_map_pages(&rig.map) == 0 && rig_close(&rig),
+	   "an empty table keeps none of them");
+}
+
 static void
 test_relocation(void)
 {
@@ -1210,6 +1250,7 @@ main(void)
 	test_scan_filter();
 	test_collisions();
 	test_tail();
+	test_expected();
 	test_relocation();
 	test_full("fixed 8", 8, 8, 50);
 	test_full("fixed 16", 16, 16, 1);
