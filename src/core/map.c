@@ -912,8 +912,8 @@ dc_map_expect(DcMap *map, const DcMapEnv *env, uint32_t inserts)
 	uint32_t pages = (uint32_t) ((entries + entries / 9) / DC_MAP_PAGE_SLOTS);
 	uint32_t least = grown_pages(map);
 
-	if (entries >= room_of(map->slots))
-		(void) grow_to(map, env, pages > least ? pages + 1 : least);
+	if (entries > room_of(map->slots))
+		(void) grow_to(map, env, pages >= least ? pages + 1 : least);
 }
 
 void

@@ -103,8 +103,7 @@ static Transaction xact;
 #define ARENA_BLOCK_MAX (256 * 1024)
 #define CHANGES_MIN     8
 #define LARGE_CHANGES   100000
-#define MANY_INSERTS    10000 /* for which their map grows at once */
-#define PREFETCH        8     /* keys ahead of a merge */
+#define PREFETCH        8 /* keys ahead of a merge */
 
 static void
 arena_init(Arena *arena, const char *name)
@@ -579,15 +578,14 @@ expect_inserts(void)
 			 next < xact.count && xact.changes[next].slot == first->slot;
 			 next++)
 			inserts += is_insert(&xact.changes[next]);
-		if (inserts >= MANY_INSERTS)
-			dc_metadata_expect(first->slot, first->generation, inserts);
+		dc_metadata_expect(first->slot, first->generation, inserts);
 	}
 }
 
 static void
 reserve_and_announce(void)
 {
-	if (xact.count >= MANY_INSERTS)
+	if (xact.count >= DC_MANY_INSERTS)
 		expect_inserts();
 	for (int64 i = 0; i < xact.count; i++)
 	{

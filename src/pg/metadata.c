@@ -489,7 +489,7 @@ share_of_partition(uint64 inserts)
 void
 dc_metadata_expect(int slot, uint32 generation, uint64 inserts)
 {
-	if (!is_plenty(inserts))
+	if (inserts < DC_MANY_INSERTS || !is_plenty(inserts))
 		return;
 	for (int partition = 0; partition < (int) DC_MAP_PARTITIONS; partition++)
 	{

@@ -158,10 +158,12 @@ extern void dc_metadata_prefetch(int slot, uint64 hash);
 extern DcHlc dc_metadata_death(int slot, DcKey key);
 
 /*
- * So many inserts are about to come, of keys that hash anywhere: if they need
- * less than half of the memory that is left, their partitions grow once, not
- * often.  Promises nothing.
+ * So many inserts are about to come, of keys that hash anywhere: if they are
+ * many, and need less than half of the memory that is left, their partitions
+ * grow once, not often.  Promises nothing.
  */
+#define DC_MANY_INSERTS 10000
+
 extern void dc_metadata_expect(int slot, uint32 generation, uint64 inserts);
 
 /*
