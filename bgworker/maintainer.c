@@ -112,7 +112,6 @@ load_entries(const char *table, bool dead)
 #define GATHERED           16384
 #define GATHERED_KEY_BYTES 64
 #define GATHERED_BITS      12 /* of the hash, that order counts */
-#define PREFETCH           8
 
 typedef struct Row
 {
@@ -130,6 +129,12 @@ typedef struct Gathered
 	int ends[1 << GATHERED_BITS]; /* where the rows of a prefix end */
 } Gathered;
 
+static int
+prefix_of(const Row *row)
+{
+	return (int) (row->key.hash >> (64 - GATHERED_BITS));
+}
+
 /* By counting: one pass for the numbers, one to put each in its place. */
 static void
 order_gathered(Gathered *gathered)
@@ -138,7 +143,7 @@ order_gathered(Gathered *gathered)
 
 	memset(gathered->ends, 0, sizeof(gathered->ends));
 	for (int i = 0; i < gathered->count; i++)
-		gathered->ends[gathered->rows[i].key.hash >> (64 - GATHERED_BITS)]++;
+		gathered->ends[prefix_of(&gathered->rows[i])]++;
 	for (int prefix = 0; prefix < 1 << GATHERED_BITS; prefix++)
 	{
 		end += gathered->ends[prefix];
@@ -148,9 +153,7 @@ order_gathered(Gathered *gathered)
 	{
 		const Row *row = &gathered->rows[i];
 
-		gathered
-			->ordered[--gathered->ends[row->key.hash >> (64 - GATHERED_BITS)]] =
-			row;
+		gathered->ordered[--gathered->ends[prefix_of(row)]] = row;
 	}
 }
 
@@ -162,9 +165,9 @@ join_gathered(Gathered *gathered)
 	{
 		const Row *row = gathered->ordered[i];
 
-		if (i + PREFETCH < gathered->count)
+		if (i + DC_PREFETCH < gathered->count)
 			dc_metadata_prefetch(gathered->slot,
-								 gathered->ordered[i + PREFETCH]->key.hash);
+								 gathered->ordered[i + DC_PREFETCH]->key.hash);
 		join_entry(gathered->slot, row->key, row->stamp, false);
 	}
 	gathered->count = 0;

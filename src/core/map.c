@@ -909,11 +909,12 @@ void
 dc_map_expect(DcMap *map, const DcMapEnv *env, uint32_t inserts)
 {
 	uint64_t entries = (uint64_t) map->used + map->reserved + inserts;
-	uint32_t pages = (uint32_t) ((entries + entries / 9) / DC_MAP_PAGE_SLOTS);
+	uint32_t pages =
+		(uint32_t) ((entries + entries / 9) / DC_MAP_PAGE_SLOTS) + 1;
 	uint32_t least = grown_pages(map);
 
 	if (entries > room_of(map->slots))
-		(void) grow_to(map, env, pages >= least ? pages + 1 : least);
+		(void) grow_to(map, env, pages > least ? pages : least);
 }
 
 void

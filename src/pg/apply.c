@@ -49,8 +49,6 @@
 #include "unique.h"
 #include "vector.h"
 
-#define PREFETCH 8 /* keys ahead of a lookup */
-
 /* --- one row --- */
 
 /*
@@ -196,9 +194,9 @@ choose_bulk(DcApplySet *set, DcIncoming *items, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (suits && i + PREFETCH < count)
+		if (suits && i + DC_PREFETCH < count)
 			dc_metadata_prefetch(items->target->slot,
-								 items[i + PREFETCH].key.hash);
+								 items[i + DC_PREFETCH].key.hash);
 		items[i].bulk = suits ? dc_bulk_choose(set, &items[i]) : DC_BULK_NOT;
 		chosen += items[i].bulk != DC_BULK_NOT;
 		set->result.stale += items[i].bulk == DC_BULK_HERE;

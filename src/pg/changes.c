@@ -103,7 +103,6 @@ static Transaction xact;
 #define ARENA_BLOCK_MAX (256 * 1024)
 #define CHANGES_MIN     8
 #define LARGE_CHANGES   100000
-#define PREFETCH        8 /* keys ahead of a merge */
 
 static void
 arena_init(Arena *arena, const char *name)
@@ -807,8 +806,9 @@ settle(void)
 	{
 		Change *change = &xact.changes[i];
 
-		if (i + PREFETCH < xact.count)
-			dc_metadata_prefetch(change[PREFETCH].slot, change[PREFETCH].hash);
+		if (i + DC_PREFETCH < xact.count)
+			dc_metadata_prefetch(change[DC_PREFETCH].slot,
+								 change[DC_PREFETCH].hash);
 		/* not of a keyspace closed since our locks went */
 		if (!change->superseded &&
 			dc_keyspace(change->slot)->generation == change->generation)

@@ -110,11 +110,23 @@ take_result(DcLink *link, const PGresult *result)
 	}
 }
 
+/* A query has no more results. */
+static void
+end_query(DcLink *link)
+{
+	bool hello = link->messages[0].kind == DC_LINK_HELLO_CALL;
+
+	dc_link_pop(link, 1);
+	if (hello)
+		dc_link_start(link);
+	else
+		dc_link_close(link, "the peer takes no more calls");
+}
+
 /* Of a query; false: there is nothing more now. */
 static bool
 read_result(DcLink *link)
 {
-	DcLinkMessageKind kind;
 	PGresult *result;
 
 	if (link->message_count == 0 || PQisBusy(link->conn))
@@ -123,14 +135,7 @@ read_result(DcLink *link)
 	if (result != NULL)
 		take_result(link, result);
 	else
-	{
-		kind = link->messages[0].kind;
-		dc_link_pop(link, 1);
-		if (kind == DC_LINK_HELLO_CALL)
-			dc_link_start(link);
-		else
-			dc_link_close(link, "the peer takes no more calls");
-	}
+		end_query(link);
 	PQclear(result);
 	return true;
 }

@@ -468,7 +468,7 @@ report_ended(void)
 static bool
 is_plenty(uint64 inserts)
 {
-	uint64 pages = inserts / (DC_MAP_PAGE_SLOTS * 9 / 10) + DC_MAP_PARTITIONS;
+	uint64 pages = inserts / (DC_MAP_PAGE_SLOTS * 9 / 10) + DC_PARTITIONS;
 	uint64 available;
 
 	SpinLockAcquire(&metadata->pool_lock);
@@ -481,7 +481,7 @@ is_plenty(uint64 inserts)
 static uint32
 share_of_partition(uint64 inserts)
 {
-	uint64 mean = inserts / DC_MAP_PARTITIONS;
+	uint64 mean = inserts / DC_PARTITIONS;
 
 	return (uint32) Min(mean + (uint64) (2 * sqrt((double) mean)), UINT32_MAX);
 }
@@ -489,16 +489,19 @@ share_of_partition(uint64 inserts)
 void
 dc_metadata_expect(int slot, uint32 generation, uint64 inserts)
 {
+	uint32 share;
+
 	if (inserts < DC_MANY_INSERTS || !is_plenty(inserts))
 		return;
-	for (int partition = 0; partition < (int) DC_MAP_PARTITIONS; partition++)
+	share = share_of_partition(inserts);
+	for (int partition = 0; partition < DC_PARTITIONS; partition++)
 	{
 		LWLock *lock = partition_lock(slot, partition);
 
 		LWLockAcquire(lock, LW_EXCLUSIVE);
 		if (dc_keyspace(slot)->generation == generation)
 			dc_map_expect(&dc_keyspace(slot)->maps[partition], map_env(),
-						  share_of_partition(inserts));
+						  share);
 		LWLockRelease(lock);
 	}
 }

@@ -154,6 +154,8 @@ extern DcEntry dc_metadata_get(int slot, DcKey key);
  */
 extern void dc_metadata_prefetch(int slot, uint64 hash);
 
+#define DC_PREFETCH 8 /* keys ahead of a lookup or a merge */
+
 /* The death of the key, if that is the last that is known; else NONE. */
 extern DcHlc dc_metadata_death(int slot, DcKey key);
 
