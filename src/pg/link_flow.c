@@ -312,11 +312,14 @@ static void
 keep_distance(const DcLink *link)
 {
 	TimestampTz left;
+	int64 distance;
 
 	if (somebody_waits(link))
 		return;
-	left = link->sent_at + DC_LINK_PACE_US - GetCurrentTimestamp();
-	if (left > 0 && left <= DC_LINK_PACE_US)
+	distance = dc_queue_committing() >= DC_LINK_GROUP ? DC_LINK_GROUP_US :
+														DC_LINK_PACE_US;
+	left = link->sent_at + distance - GetCurrentTimestamp();
+	if (left > 0 && left <= distance)
 		pg_usleep(left);
 }
 

@@ -31,14 +31,18 @@
  * A call costs both nodes more than a row in it does.  Of those that COMMITs
  * wait for, two under way keep a peer busy, and what comes meanwhile travels
  * together; more are of use where the way is long: one each millisecond.
- * The others follow each other at some distance; where they are committed so
- * fast that each brings several (DC_LINK_BUSY_BATCHES within DC_LINK_BUSY_US,
- * until they take DC_LINK_CALM_US), at the same distance as those.
+ * The others follow each other at some distance, at a larger one while
+ * DC_LINK_GROUP or more are just being committed: those flush together, and
+ * arrive together.  Where they are committed so fast that each call brings
+ * several (DC_LINK_BUSY_BATCHES within DC_LINK_BUSY_US, until they take
+ * DC_LINK_CALM_US), at the same distance as those that are waited for.
  */
 #define DC_LINK_IN_FLIGHT_MAX 256
 #define DC_LINK_AWAITED       2
 #define DC_LINK_SPACING_MS    1
 #define DC_LINK_PACE_US       100
+#define DC_LINK_GROUP         2
+#define DC_LINK_GROUP_US      500
 #define DC_LINK_BUSY_BATCHES  512
 #define DC_LINK_BUSY_US       71000
 #define DC_LINK_CALM_US       75000

@@ -34,14 +34,17 @@ typedef struct Record
 /* One number per 256 bytes of ring: small transactions are about that. */
 #define BYTES_PER_NUMBER 256
 
+#define REWIND_BYTES (256 * 1024) /* as much as second-level caches hold */
+
 typedef struct Queue
 {
 	uint64 capacity;
 	uint64 tail; /* positions grow for ever; offset = position % capacity */
 	uint64 head;
 	uint64 next_number;
-	uint64 awaited; /* behind the last number that is */
-	uint64 needed;  /* least number that the replicator still needs */
+	uint64 awaited;    /* behind the last number that is */
+	uint64 needed;     /* least number that the replicator still needs */
+	uint32 committing; /* records that are reserved */
 	uint64 number_capacity;
 	uint64 *positions; /* by number % number_capacity */
 	char *ring;
@@ -107,6 +110,19 @@ reclaim(void)
 	}
 }
 
+/*
+ * Lock held.  Bytes that were just used are in the caches, and every backend
+ * has met their pages; what a ring of 32 MB has further on, it has not.
+ */
+static void
+rewind_if_empty(void)
+{
+	uint64 offset = queue->head % queue->capacity;
+
+	if (queue->tail == queue->head && offset >= REWIND_BYTES)
+		queue->tail = queue->head += queue->capacity - offset;
+}
+
 /* Lock held.  Appends a record of `total` bytes, contiguous in the ring. */
 static uint64
 append(uint64 total, RecordState state)
@@ -139,6 +155,7 @@ dc_queue_reserve(Size length, uint8 **data)
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
 	reclaim();
+	rewind_if_empty();
 	to_end = queue->capacity - queue->head % queue->capacity;
 	if (queue->head - queue->tail + total +
 			(to_end < total + sizeof(Record) ? to_end : 0) <=
@@ -151,6 +168,7 @@ dc_queue_reserve(Size length, uint8 **data)
 		record_at(position)->length = length;
 		record_at(position)->spool = 0;
 		*data = (uint8 *) (record_at(position) + 1);
+		queue->committing++;
 	}
 	crowded = queue->head - queue->tail > queue->capacity / 2;
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
@@ -194,6 +212,7 @@ dc_queue_publish(uint64 position, uint32 rows, XLogRecPtr commit_lsn,
 		record->committed_us = committed_us;
 		record->awaited = awaited;
 		record->state = RECORD_PUBLISHED;
+		queue->committing--;
 		if (record->spool != 0)
 			dc_spool_publish(record->spool, number);
 	}
@@ -206,7 +225,19 @@ dc_queue_abandon(uint64 position)
 {
 	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
 	record_at(position)->state = RECORD_FREE;
+	queue->committing--;
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+}
+
+uint32
+dc_queue_committing(void)
+{
+	uint32 committing;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
+	committing = queue->committing;
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return committing;
 }
 
 static uint64

@@ -18,7 +18,8 @@
  * up by a catch-up instead.
  *
  * The replicator alone reads; what it no longer needs is reclaimed by the
- * next reservation.  DC_LOCK_QUEUE guards everything but the bytes, which
+ * next reservation, and a ring that is empty then is written from its
+ * beginning again.  DC_LOCK_QUEUE guards everything but the bytes, which
  * belong to the writer until published and are constant after that.
  */
 #ifndef DATACAKE_QUEUE_H
@@ -85,6 +86,9 @@ typedef struct DcQueueView
 extern DcQueueView dc_queue_look(uint64 number);
 
 extern uint64 dc_queue_head(void);
+
+/* How many are reserved and will soon be published, or given back. */
+extern uint32 dc_queue_committing(void);
 
 /* Behind the last one that a COMMIT waits for. */
 extern uint64 dc_queue_awaited(void);
