@@ -182,6 +182,8 @@ measure_pace(DcLink *link, uint32 batches)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (batches > 0)
+		link->together = batches;
 	link->paced += batches;
 	if (link->paced < DC_LINK_BUSY_BATCHES)
 		return;
@@ -311,15 +313,15 @@ dc_link_gathers(const DcLink *link)
 static void
 keep_distance(const DcLink *link)
 {
-	TimestampTz left;
-	int64 distance;
+	int64 left;
 
 	if (somebody_waits(link))
 		return;
-	distance = dc_queue_committing() >= DC_LINK_GROUP ? DC_LINK_GROUP_US :
-														DC_LINK_PACE_US;
-	left = link->sent_at + distance - GetCurrentTimestamp();
-	if (left > 0 && left <= distance)
+	left = DC_LINK_PACE_US - (GetCurrentTimestamp() - link->sent_at);
+	if (link->together >= DC_LINK_GROUP &&
+		dc_queue_committing() >= DC_LINK_GROUP)
+		left = Max(left + DC_LINK_GROUP_US, DC_LINK_GATHER_US);
+	if (left > 0 && left <= DC_LINK_PACE_US + DC_LINK_GROUP_US)
 		pg_usleep(left);
 }
 
