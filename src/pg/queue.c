@@ -44,7 +44,7 @@ typedef struct Queue
 	uint64 next_number;
 	uint64 awaited;    /* behind the last number that is */
 	uint64 needed;     /* least number that the replicator still needs */
-	uint32 committing; /* records that are reserved */
+	uint64 committing; /* records that are reserved */
 	uint64 number_capacity;
 	uint64 *positions; /* by number % number_capacity */
 	char *ring;
@@ -229,17 +229,6 @@ dc_queue_abandon(uint64 position)
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
 }
 
-uint32
-dc_queue_committing(void)
-{
-	uint32 committing;
-
-	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_SHARED);
-	committing = queue->committing;
-	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
-	return committing;
-}
-
 static uint64
 read_locked(const uint64 *field)
 {
@@ -255,6 +244,12 @@ uint64
 dc_queue_head(void)
 {
 	return read_locked(&queue->next_number);
+}
+
+uint64
+dc_queue_committing(void)
+{
+	return read_locked(&queue->committing);
 }
 
 uint64

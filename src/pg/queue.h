@@ -88,7 +88,7 @@ extern DcQueueView dc_queue_look(uint64 number);
 extern uint64 dc_queue_head(void);
 
 /* How many are reserved and will soon be published, or given back. */
-extern uint32 dc_queue_committing(void);
+extern uint64 dc_queue_committing(void);
 
 /* Behind the last one that a COMMIT waits for. */
 extern uint64 dc_queue_awaited(void);
