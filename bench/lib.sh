@@ -40,11 +40,11 @@ fail() { say "FAILED: $*" >&2; cluster_logs; exit 1; }
 
 record() { (IFS=,; printf '%s\n' "$*") >>"$RESULTS"; } # what variant round value unit
 
+# middle: the median of the numbers in its input; nothing where there are none
+middle() { sort -g | awk '{ a[NR] = $1 } END { if (NR) print (a[int((NR + 1) / 2)] + a[int((NR + 2) / 2)]) / 2 }'; }
+
 # median WHAT VARIANT
-median() {
-	awk -F, -v w="$1" -v v="$2" '$1 == w && $2 == v { print $4 }' "$RESULTS" | sort -g |
-		awk '{ a[NR] = $1 } END { if (NR) print (a[int((NR + 1) / 2)] + a[int((NR + 2) / 2)]) / 2 }'
-}
+median() { awk -F, -v w="$1" -v v="$2" '$1 == w && $2 == v { print $4 }' "$RESULTS" | middle; }
 
 # spread WHAT VARIANT: "least..most"
 spread() {
@@ -55,15 +55,16 @@ spread() {
 # points WHAT VARIANT: "round value", for exponent
 points() { awk -F, -v w="$1" -v v="$2" '$1 == w && $2 == v { print $3, $4 }' "$RESULTS"; }
 
+ratio() { awk -v a="${1:-0}" -v b="${2:-0}" 'BEGIN { if (b > 0) printf "%.2f", a / b; else printf "?" }'; }
+
 # paired WHAT VARIANT BASE: the median of what VARIANT is to BASE round by round,
 # since what is measured within the same minute had the same machine
 paired() {
-	awk -F, -v w="$1" -v v="$2" -v b="$3" '$1 != w { next } $2 == v { a[$3] = $4 } $2 == b { base[$3] = $4 }
-		END { for (r in a) if (base[r] > 0) print a[r] / base[r] }' "$RESULTS" | sort -g |
-		awk '{ a[NR] = $1 } END { if (NR) printf "%.2f", (a[int((NR + 1) / 2)] + a[int((NR + 2) / 2)]) / 2; else print "?" }'
+	local ratios
+	ratios=$(awk -F, -v w="$1" -v v="$2" -v b="$3" '$1 != w { next } $2 == v { a[$3] = $4 } $2 == b { base[$3] = $4 }
+		END { for (r in a) if (base[r] > 0) print a[r] / base[r] }' "$RESULTS")
+	ratio "$(middle <<<"$ratios")" "${ratios:+1}"
 }
-
-ratio() { awk -v a="${1:-0}" -v b="${2:-0}" 'BEGIN { if (b > 0) printf "%.2f", a / b; else printf "?" }'; }
 
 # processor_time PIDFILE...: seconds that these servers have used since they
 # started, with all children, those that ended too.
