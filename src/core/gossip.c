@@ -114,7 +114,7 @@ adopt_delta(DcGossip *g, const DcGossipDelta *delta, const char *from,
 	node->clock = delta->clock;
 	if (dc_gossip_compare(node->incarnation, node->boot,
 						  node->session.incarnation, node->session.boot) == 0)
-		node->session_heard_us = g->now_us;
+		node->session.heard_us = g->now_us;
 	if (restarted)
 		node->seen_version = 0;
 	dc_gossip_note_version(g, node, delta->version, node->made_us, out);
@@ -255,20 +255,6 @@ judge_own_name(DcGossip *g, const char *from, const DcGossipHeader *header,
 }
 
 /*
- * The latest start fell silent, and nobody forwards what it says: who is left
- * speaks for the node again.
- */
-static void
-take_back(DcGossip *g, DcGossipNode *node)
-{
-	DcReplayWindow window = node->previous.window;
-
-	dc_gossip_shift_session(g, node, node->previous.incarnation,
-							node->previous.boot);
-	node->session.window = window;
-}
-
-/*
  * Somebody speaks under the latest start and an outdated one: tell both.  If
  * the latest is taken for dead, the outdated one is left to notice that by
  * itself.
@@ -277,29 +263,24 @@ static void
 judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
 			   const DcGossipHeader *header, DcGossipOutput *out)
 {
-	const DcGossipSession *session = &node->session;
+	DcGossipSession *speaker =
+		dc_gossip_other_start(node, header->incarnation, header->boot);
 	const char *other = strcmp(node->seen_address, from) != 0 ?
 							node->seen_address :
 							node->address;
 
-	/* It may have started more than once before the latest did. */
-	if (dc_gossip_compare(header->incarnation, header->boot,
-						  node->previous.incarnation, node->previous.boot) > 0)
-	{
-		memset(&node->previous, 0, sizeof(node->previous));
-		node->previous.incarnation = header->incarnation;
-		node->previous.boot = header->boot;
-	}
+	if (speaker == NULL ||
+		!dc_replay_accept(&speaker->window, header->sequence))
+		return;
+	speaker->heard_us = g->now_us;
 	if (node->state == DC_GOSSIP_DEAD ||
-		header->incarnation != node->previous.incarnation ||
-		header->boot != node->previous.boot ||
-		!dc_replay_accept(&node->previous.window, header->sequence) ||
 		g->now_us - node->session_since_us < DC_GOSSIP_RIVAL_US)
 		return;
-	if (g->now_us - node->session_heard_us > dc_gossip_clash_us(g) &&
+	/* The latest fell silent, and nobody forwards what it says. */
+	if (g->now_us - node->session.heard_us > dc_gossip_clash_us(g) &&
 		!DC_CANARY(DC_CANARY_R15))
 	{
-		take_back(g, node);
+		dc_gossip_shift_session(g, node, header->incarnation, header->boot);
 		return;
 	}
 	dc_gossip_note_clash(g, node, header->incarnation, header->boot, from, out);
@@ -307,8 +288,8 @@ judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
 		g->now_us - node->clash_told_us < CLASH_TOLD_US)
 		return;
 	node->clash_told_us = g->now_us;
-	dc_gossip_send_clash(g, from, header->boot, session, other, out);
-	dc_gossip_send_clash(g, other, session->boot, &node->previous, from, out);
+	dc_gossip_send_clash(g, from, header->boot, &node->session, other, out);
+	dc_gossip_send_clash(g, other, node->session.boot, speaker, from, out);
 }
 
 static DcStatus
@@ -318,6 +299,7 @@ judge_sender(DcGossip *g, DcGossipNode *node, const char *from,
 	int order =
 		dc_gossip_compare(header->incarnation, header->boot,
 						  node->session.incarnation, node->session.boot);
+	DcGossipSession *speaker;
 
 	if (order < 0)
 	{
@@ -326,11 +308,15 @@ judge_sender(DcGossip *g, DcGossipNode *node, const char *from,
 			dc_gossip_send_hello(g, from, header, out);
 		return DC_IDENTITY;
 	}
+	speaker = order == 0 ? &node->session :
+						   dc_gossip_other_start(node, header->incarnation,
+												 header->boot);
+	if (speaker == NULL ||
+		!dc_replay_accept(&speaker->window, header->sequence))
+		return DC_REPLAYED;
 	if (order > 0)
 		dc_gossip_shift_session(g, node, header->incarnation, header->boot);
-	if (!dc_replay_accept(&node->session.window, header->sequence))
-		return DC_REPLAYED;
-	node->session_heard_us = g->now_us;
+	node->session.heard_us = g->now_us;
 	return DC_OK;
 }
 

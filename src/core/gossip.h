@@ -103,8 +103,15 @@ typedef struct DcGossipSession
 {
 	uint64_t incarnation;
 	uint64_t boot; /* 0: none */
+	uint64_t heard_us;
 	DcReplayWindow window;
 } DcGossipSession;
+
+/*
+ * Starts of a node that are remembered beside that of its session: the one
+ * before, and that of an original which speaks on while its clone restarts.
+ */
+#define DC_GOSSIP_OTHERS 2
 
 /* What a round looks at comes first: with many nodes it is cache that counts. */
 typedef struct DcGossipNode
@@ -152,11 +159,11 @@ typedef struct DcGossipNode
 	/* direct contact */
 	char seen_address[DC_GOSSIP_ADDRESS_BYTES];
 	int64_t clock_offset_us; /* its wall clock minus ours */
-	DcGossipSession session;
-	DcGossipSession previous;
+	DcGossipSession session; /* heard: from it, or by a record of it */
+	DcGossipSession others[DC_GOSSIP_OTHERS];
+	DcGossipSession forgotten; /* the latest that is not among them */
 	uint64_t session_since_us;
-	uint64_t session_heard_us; /* from it, or by a record of it */
-	uint64_t clash_until_us;   /* two of them speak, as of late */
+	uint64_t clash_until_us; /* two of them speak, as of late */
 	uint64_t clash_told_us;
 } DcGossipNode;
 

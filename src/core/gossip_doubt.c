@@ -305,7 +305,7 @@ later(uint64_t left_us, uint64_t right_us)
 static bool
 is_forgotten(const DcGossip *g, const DcGossipNode *node)
 {
-	uint64_t heard_us = later(node->session_heard_us, node->since_us);
+	uint64_t heard_us = later(node->session.heard_us, node->since_us);
 
 	if (!node->described)
 		return g->now_us - heard_us > rounds_us(g, STRANGER_ROUNDS);

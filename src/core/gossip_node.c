@@ -235,7 +235,7 @@ is_older(const DcGossipNode *node, const DcGossipNode *oldest)
 	if (oldest == NULL || node->described != oldest->described)
 		return oldest == NULL || !node->described;
 	return node->described ? node->since_us < oldest->since_us :
-							 node->session_heard_us < oldest->session_heard_us;
+							 node->session.heard_us < oldest->session.heard_us;
 }
 
 /* A free slot, or that of the longest silent stranger, or of who left. */
@@ -252,7 +252,7 @@ find_room(DcGossip *g)
 			return node;
 		/* not who speaks just now: its datagram is still being read */
 		if (node->described ? node->state != DC_GOSSIP_LEFT :
-							  node->session_heard_us == g->now_us)
+							  node->session.heard_us == g->now_us)
 			continue;
 		if (is_older(node, oldest))
 			oldest = node;
@@ -293,15 +293,59 @@ dc_gossip_add_node(DcGossip *g, uint32_t node_id, const char *from,
 
 /* ---- two nodes under one id --------------------------------------------- */
 
+static int
+compare_starts(const DcGossipSession *left, const DcGossipSession *right)
+{
+	return dc_gossip_compare(left->incarnation, left->boot, right->incarnation,
+							 right->boot);
+}
+
+/* Among the others, the one that was not heard for longest. */
+static DcGossipSession *
+forget_other(DcGossipNode *node)
+{
+	DcGossipSession *oldest = &node->others[0];
+
+	for (uint32_t i = 1; i < DC_GOSSIP_OTHERS; i++)
+	{
+		if (node->others[i].heard_us < oldest->heard_us)
+			oldest = &node->others[i];
+	}
+	if (compare_starts(oldest, &node->forgotten) > 0)
+		node->forgotten = *oldest;
+	return oldest;
+}
+
+DcGossipSession *
+dc_gossip_other_start(DcGossipNode *node, uint64_t incarnation, uint64_t boot)
+{
+	DcGossipSession start = {.incarnation = incarnation, .boot = boot};
+	DcGossipSession *other;
+
+	for (uint32_t i = 0; i < DC_GOSSIP_OTHERS; i++)
+	{
+		if (compare_starts(&node->others[i], &start) == 0)
+			return &node->others[i];
+	}
+	if (compare_starts(&start, &node->forgotten) <= 0)
+		return NULL;
+	other = forget_other(node);
+	*other = start;
+	return other;
+}
+
 void
 dc_gossip_shift_session(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
 						uint64_t boot)
 {
-	node->previous = node->session;
-	memset(&node->session, 0, sizeof(node->session));
-	node->session.incarnation = incarnation;
-	node->session.boot = boot;
-	node->session_since_us = node->session_heard_us = g->now_us;
+	DcGossipSession *other = dc_gossip_other_start(node, incarnation, boot);
+	DcGossipSession before = node->session;
+
+	if (other == NULL)
+		return;
+	node->session = *other;
+	*other = before;
+	node->session_since_us = node->session.heard_us = g->now_us;
 }
 
 /* Signs may be that far apart as telling an outdated start takes. */

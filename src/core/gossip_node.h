@@ -93,7 +93,14 @@ void dc_gossip_watch(DcGossip *g, DcGossipNode *node);
 /* The description changed just now. */
 void dc_gossip_note_news(DcGossip *g, DcGossipNode *node);
 
-/* A start that was not known: what came before it is outdated. */
+/*
+ * What is remembered of a start that is not the session's: from now on, if it
+ * is new.  NULL if it was forgotten: what comes from it may be a replay.
+ */
+DcGossipSession *dc_gossip_other_start(DcGossipNode *node, uint64_t incarnation,
+									   uint64_t boot);
+
+/* The session is of that start from now on, unless it was forgotten. */
 void dc_gossip_shift_session(DcGossip *g, DcGossipNode *node,
 							 uint64_t incarnation, uint64_t boot);
 

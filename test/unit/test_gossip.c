@@ -1026,12 +1026,14 @@ disputed_by(uint32_t viewers, uint32_t node_id)
 }
 
 /*
- * A copy starts just after its original did, so each outbids the other.  When
- * it is stopped the original goes on as the server does: as a new incarnation.
+ * A copy starts just after its original did, so each outbids the other.  It may
+ * find that a part of its past was lost, and take new incarnations.  When it is
+ * stopped the original goes on as the server does: as a new incarnation.
  */
 static bool
-clone_is_noticed(uint64_t seed)
+clone_is_noticed(uint64_t seed, uint64_t reborn)
 {
+	uint64_t incarnation = 1;
 	uint64_t random = seed;
 	uint32_t original = 2 + tap_below(&random, 8);
 	uint32_t clone = original + 1;
@@ -1050,6 +1052,12 @@ clone_is_noticed(uint64_t seed)
 	start_as(clone, original + 1, 1, CLUSTER, NODES_MAX,
 			 world.hosts[tap_below(&random, original)].address);
 	world.hosts[clone].gossip.config.interval_us = interval_us;
+	while (incarnation <= reborn)
+	{
+		run(tap_below(&random, 8) * SECOND / 2);
+		dc_gossip_reincarnate(&world.hosts[clone].gossip, ++incarnation,
+							  world.now_us);
+	}
 	begin_us = world.now_us;
 	while (disputed_by(world.host_count, original + 1) < world.host_count)
 	{
@@ -1070,7 +1078,8 @@ clone_is_noticed(uint64_t seed)
 			return false;
 		step();
 	}
-	dc_gossip_reincarnate(&world.hosts[original].gossip, 2, world.now_us);
+	dc_gossip_reincarnate(&world.hosts[original].gossip, incarnation + 1,
+						  world.now_us);
 	run(20 * SECOND);
 	return disputed_by(clone, original + 1) == 0 &&
 		   all_see(original + 1, DC_GOSSIP_ALIVE);
@@ -1081,16 +1090,19 @@ test_rivals_outbid(void)
 {
 	uint32_t unnoticed = 0;
 
-	for (uint64_t seed = 0; seed < 50; seed++)
+	for (uint64_t seed = 0; seed < 60; seed++)
 	{
-		if (clone_is_noticed(seed))
+		uint64_t reborn = seed % 3;
+
+		if (clone_is_noticed(seed, reborn))
 			continue;
 		unnoticed++;
-		printf("# clone not noticed: seed %u\n", (unsigned) seed);
+		printf("# clone not noticed: seed %u, %u times reborn\n",
+			   (unsigned) seed, (unsigned) reborn);
 	}
 	ok(unnoticed == 0,
 	   "a clone of a node that just started is known to all as long as both "
-	   "speak, and no longer (50 worlds)");
+	   "speak, and no longer, whichever life it goes on as (60 worlds)");
 }
 
 /*

@@ -220,9 +220,13 @@ subtest 'two servers with one identity' => sub {
 	$c->start_node(3);
 	$c->wait_for_nodes;
 	my $old = incarnation(3);
+	# so that the clone finds that it lacks a part of its past
+	my $bound = $c->sql(3, 'SELECT clock_bound::bigint FROM datacake.local_state');
+	$c->await(1, "SELECT floor::bigint > $bound FROM datacake.nodes WHERE node_id = 3", 't', 'a node has promised more than the copy of it knows');
 	$c->clone_node(43, 3, $copy);
 	$c->start_node(43);
-	$c->await($_, q{SELECT count(*) > 0 FROM datacake.nodes WHERE complaint IS NOT NULL}, 't', "node $_ is told") foreach 1, 2, 3, 43;
+	$c->await(43, "SELECT count(*) FROM datacake.nodes WHERE local AND incarnation <> $old", 1, 'its clone goes on as another incarnation');
+	$c->await($_, q{SELECT count(*) > 0 FROM datacake.nodes WHERE node_id = 3 AND complaint ~ 'speaks? as this node'}, 't', "node $_ is told") foreach 1, 2, 3, 43;
 	$c->sql(3,  q{INSERT INTO t VALUES (4001, 'by 3')});
 	$c->sql(43, q{INSERT INTO t VALUES (4002, 'by the clone')});
 	$c->sql(1, q{INSERT INTO t VALUES (4003, 'by 1')});
