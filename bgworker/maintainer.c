@@ -206,7 +206,7 @@ load_rows(void)
 	Gathered *gathered = palloc(sizeof(Gathered));
 
 	gathered->count = 0;
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (dc_keyspace(slot)->id == 0)
 			continue;
@@ -369,7 +369,7 @@ sweep(int slot)
 static void
 clear_floors(void)
 {
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		DcKeyspace *keyspace = dc_keyspace(slot);
 

@@ -224,7 +224,7 @@ put_scrub_off(int slot, const DcRepairOutcome *outcome)
 static void
 make_round(uint32 peer)
 {
-	for (int slot = 0; slot < datacake_max_keyspaces && background_wanted();
+	for (int slot = 0; slot < dc_keyspace_slots() && background_wanted();
 		 slot++)
 	{
 		uint64 id = dc_keyspace(slot)->id;
@@ -325,8 +325,7 @@ join(void)
 	if (life == 0 || !dc_standing_pulled(&donor))
 		return;
 	dc_standing_compare(true);
-	for (int slot = 0; slot < datacake_max_keyspaces && donor != 0 && done;
-		 slot++)
+	for (int slot = 0; slot < dc_keyspace_slots() && donor != 0 && done; slot++)
 	{
 		uint64 id = dc_keyspace(slot)->id;
 

@@ -98,7 +98,7 @@ dc_catchup_begin(MemoryContext context, const DcVv *above, const DcVv *base)
 		MemoryContextAlloc(own, sizeof(uint64) * datacake_max_keyspaces);
 	for (int pass = 0; pass < 2; pass++)
 	{
-		for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+		for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 		{
 			uint64 id = dc_keyspace(slot)->id;
 

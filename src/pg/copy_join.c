@@ -79,7 +79,7 @@ knows_no_source(void)
 static bool
 has_no_keyspace(void)
 {
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		DcMetadataCounts counts;
 

@@ -78,7 +78,7 @@ begin_copy(DcCopyAnswer *answer)
 {
 	dc_vector_read(&answer->vector); /* R6: before any row */
 	answer->serving = pg_atomic_read_u32(&dc_shared->copies_served);
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		uint64 id = dc_keyspace(slot)->id;
 		DcMetadataCounts counts;

@@ -670,7 +670,7 @@ dc_keyspace_dissolve(uint64 id)
 void
 dc_keyspace_dropped(Oid relid, bool everywhere)
 {
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		uint64 id = dc_keyspace(slot)->id;
 

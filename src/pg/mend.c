@@ -251,7 +251,7 @@ compare_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 void
 dc_mend_all(void)
 {
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (dc_keyspace(slot)->id != 0)
 			(void) dc_keyspace_visit(slot, GetActiveSnapshot(), compare_row,
@@ -404,10 +404,15 @@ dc_mend_waiting(void)
 {
 	if (pg_atomic_exchange_u32(&dc_shared->retry_wanted, 0) != 0)
 		(void) make_due();
-	retry_definitions();
-	dc_quarantine_look();
-	retry_changes();
-	dc_conflict_trim();
+	if (!dc_sql_never_written("unrealized"))
+		retry_definitions();
+	if (!dc_sql_never_written("quarantine"))
+	{
+		dc_quarantine_look();
+		retry_changes();
+	}
+	if (!dc_sql_never_written("conflict"))
+		dc_conflict_trim();
 }
 
 bool

@@ -29,6 +29,7 @@ typedef struct Metadata
 	uint32 reconcile_count;
 	bool reconcile_overflow;
 	ReconcileKey reconcile[DC_RECONCILE_KEYS];
+	pg_atomic_uint32 slots; /* ever used; DC_LOCK_KEYSPACES to change it */
 	DcKeyspace keyspaces[FLEXIBLE_ARRAY_MEMBER];
 } Metadata;
 
@@ -110,6 +111,7 @@ dc_metadata_attach(void)
 		memset(metadata, 0, header_bytes());
 		SpinLockInit(&metadata->pool_lock);
 		SpinLockInit(&metadata->reconcile_lock);
+		pg_atomic_init_u32(&metadata->slots, 0);
 		dc_page_pool_init(&metadata->pool, page_bytes());
 		for (int slot = 0; slot < datacake_max_keyspaces; slot++)
 			init_slot(&metadata->keyspaces[slot]);
@@ -139,6 +141,12 @@ dc_keyspace(int slot)
 	return &metadata->keyspaces[slot];
 }
 
+int
+dc_keyspace_slots(void)
+{
+	return (int) pg_atomic_read_u32(&metadata->slots);
+}
+
 static bool
 has_id(const DcKeyspace *keyspace, uint64 id)
 {
@@ -153,7 +161,7 @@ has_id(const DcKeyspace *keyspace, uint64 id)
 static int
 find_id(uint64 id)
 {
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (has_id(dc_keyspace(slot), id))
 			return slot;
@@ -245,7 +253,11 @@ dc_keyspace_enter(uint64 id, Oid relid, uint32 key_bytes)
 		}
 		full = slot == datacake_max_keyspaces;
 		if (!full)
+		{
 			init_keyspace(dc_keyspace(slot), id, relid, key_bytes);
+			if (slot >= dc_keyspace_slots())
+				pg_atomic_write_u32(&metadata->slots, (uint32) slot + 1);
+		}
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
 	if (full)
@@ -323,7 +335,7 @@ dc_keyspace_detach(int slot)
 void
 dc_metadata_reset(void)
 {
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (dc_keyspace(slot)->id != 0)
 			dc_keyspace_close(slot);

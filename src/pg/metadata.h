@@ -119,6 +119,9 @@ extern void dc_metadata_reset(void);
 
 extern DcKeyspace *dc_keyspace(int slot);
 
+/* All keyspaces are in slots below this one; each slot is some pages apart. */
+extern int dc_keyspace_slots(void);
+
 /* --- keys --- */
 
 extern DcKey dc_key_make(const uint8 *data, Size length);

@@ -49,7 +49,7 @@ await_readers(void (*check)(void))
 {
 	int patience = PATIENCE;
 
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		while (in_use(slot) && dc_metadata_readers_before(slot) > 0)
 		{
@@ -155,7 +155,7 @@ static void
 begin_pass(void)
 {
 	working = pg_atomic_read_u64(&dc_shared->horizon_durable);
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (in_use(slot))
 			dc_metadata_turn(slot);
@@ -179,7 +179,7 @@ dc_purge(bool (*mended)(void), void (*check)(void))
 	if (!await_readers(check) || !mended())
 		return;
 	drop_overtaken();
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (in_use(slot) && !purge_entries(slot, check))
 			return;

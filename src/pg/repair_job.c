@@ -94,7 +94,7 @@ choose_keyspaces(Oid wanted, uint64 *ids)
 {
 	int count = 0;
 
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		DcKeyspace *keyspace = dc_keyspace(slot);
 

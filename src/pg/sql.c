@@ -4,11 +4,13 @@
  */
 #include "sql.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -87,6 +89,18 @@ dc_sql_often(DcStatement *statement, int count, const char *const *arguments)
 	return processed(SPI_execute_plan(dc_sql_plan(statement, count, in.types),
 									  in.values, in.nulls, false, 0),
 					 statement->text);
+}
+
+bool
+dc_sql_never_written(const char *table)
+{
+	Oid schema = get_namespace_oid("datacake", false);
+	Relation relation =
+		table_open(get_relname_relid(table, schema), AccessShareLock);
+	bool empty = RelationGetNumberOfBlocks(relation) == 0;
+
+	table_close(relation, AccessShareLock);
+	return empty;
 }
 
 const char *

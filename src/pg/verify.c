@@ -89,7 +89,7 @@ fingerprint(void)
 	int *slots = palloc(sizeof(int) * datacake_max_keyspaces);
 	int count = 0;
 
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (dc_keyspace(slot)->id != 0)
 			slots[count++] = slot;

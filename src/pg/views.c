@@ -274,7 +274,7 @@ datacake_keyspaces(PG_FUNCTION_ARGS)
 	Row row;
 
 	begin_rows(fcinfo, &row);
-	for (int slot = 0; slot < datacake_max_keyspaces; slot++)
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		DcKeyspace *keyspace = dc_keyspace(slot);
 		DcMetadataCounts counts;
