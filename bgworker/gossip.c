@@ -83,6 +83,7 @@ typedef struct GossipWorker
 	NodeNote *notes;
 	DcNode *shown;  /* next contents of dc_shared->nodes */
 	DcNode *before; /* ... and what they were */
+	int filled;     /* how many of them may say something */
 	DcMembers members;
 	uint64 epoch; /* of that list */
 	DcGossipOutput output;
@@ -403,12 +404,13 @@ show_node(int slot, uint64 now)
 static void
 show_nodes(void)
 {
-	int count = dc_shared->node_count;
+	int count = Max(worker->filled, (int) worker->core.used);
 	uint64 now = dc_now_us();
 	DcNode *before = worker->shown;
 
 	worker->shown = worker->before;
 	worker->before = before;
+	worker->filled = (int) worker->core.used;
 	if (dc_standing_epoch() != worker->epoch)
 		worker->epoch = dc_standing_members(&worker->members, NULL);
 	for (int i = 0; i < count; i++)
@@ -715,6 +717,7 @@ begin(void)
 	worker->notes = palloc0(sizeof(*worker->notes) * count);
 	worker->shown = palloc0(sizeof(*worker->shown) * count);
 	worker->before = palloc0(sizeof(*worker->before) * count);
+	worker->filled = count;
 
 	dc_seal_load();
 	dc_seal_derive("datacake gossip", cluster);

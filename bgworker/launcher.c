@@ -6,20 +6,23 @@
  *
  * Once a second, or when somebody waits for the clock, it moves the durable
  * bound ahead (R14) and saves the version vector (P14), in one short
- * transaction.  It starts the other workers and starts them again when they
+ * transaction; more rarely when nothing happens.  It starts the other workers and starts them again when they
  * have ended.  It never waits for anything but its latch.
  */
 #include "worker.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -35,10 +38,10 @@
 
 extern PGDLLEXPORT void datacake_launcher_main(Datum arg);
 
-#define TURN_MS    1000
 #define ANCHOR_MS  10000
 #define CLAIM_MS   10000 /* members that do not answer are not waited for */
 #define RESTART_MS 1000  /* least time between two starts of a worker */
+#define QUIET_MS   30000 /* after what happened last */
 
 static void
 fill_worker(BackgroundWorker *worker, const char *function, const char *title)
@@ -250,6 +253,8 @@ wake_node(void)
 	DcHlc clock = dc_hlc_make(dc_now_us(), (uint32) datacake_node_id);
 
 	dc_worker_begin_transaction();
+	dc_shared->local_state =
+		get_relname_relid("local_state", get_namespace_oid("datacake", false));
 	load_identity(&identity);
 	dc_standing_found(identity.incarnation);
 	dc_vector_load();
@@ -377,29 +382,49 @@ bound_is_due(void)
 }
 
 /*
+ * Did nothing happen of late?  Then V, which moves with the time alone, is
+ * saved and sent more rarely: each step of it costs every node a flush and
+ * some messages.
+ */
+static bool
+look_for_quiet(TimestampTz now)
+{
+	static TimestampTz busy_at;
+	static uint64 seen;
+	uint64 sum =
+		dc_standing_epoch() + pg_atomic_read_u64(&dc_shared->clock_drawn_at_us);
+	bool quiet;
+
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
+		sum += pg_atomic_read_u64(&dc_keyspace(slot)->applied);
+	if (sum != seen || dc_phase() != DC_PHASE_READY || dc_standing_joining())
+		busy_at = now;
+	seen = sum;
+	quiet = TimestampDifferenceExceeds(busy_at, now, QUIET_MS);
+	pg_atomic_write_u32(&dc_shared->quiet, quiet);
+	return quiet;
+}
+
+/*
  * Is the extension there, and the one in which this node woke up?  Whoever
- * creates it anew says so, but not by COMMIT PREPARED.
+ * creates it anew says so, but not by COMMIT PREPARED.  Called every second: a
+ * look into a cache.
  */
 static bool
 is_same_extension(void)
 {
-	static DcStatement find = {"SELECT FROM datacake.local_state WHERE "
-							   "incarnation = $1::bigint"};
-	const char *arguments[1];
-	bool exists;
-	bool known = false;
+	bool exists = true;
+	bool same;
 
 	dc_worker_begin_transaction();
-	exists = OidIsValid(get_extension_oid("datacake", true));
-	if (exists)
-	{
-		arguments[0] = dc_sql_number(dc_shared->incarnation);
-		known = dc_sql_often(&find, 1, arguments) == 1;
-	}
+	same =
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(dc_shared->local_state));
+	if (!same)
+		exists = OidIsValid(get_extension_oid("datacake", true));
 	dc_worker_commit();
-	if (exists && !known)
+	if (exists && !same)
 		pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
-	return known;
+	return same;
 }
 
 static void
@@ -411,7 +436,9 @@ serve(void)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		bool full = TimestampDifferenceExceeds(saved_at, now, TURN_MS) ||
+		int turn_ms = look_for_quiet(now) ? DC_LAUNCHER_QUIET_TURN_MS :
+											DC_LAUNCHER_TURN_MS;
+		bool full = TimestampDifferenceExceeds(saved_at, now, turn_ms) ||
 					pg_atomic_exchange_u32(&dc_shared->standing_stale, 0) != 0;
 		bool wanted =
 			pg_atomic_read_u32(&dc_shared->incarnation_wanted) != DC_WISH_NONE;
@@ -435,7 +462,7 @@ serve(void)
 		start_worker(DC_WORKER_MAINTAINER);
 		start_worker(DC_WORKER_REPAIRER);
 		start_worker(DC_WORKER_REGISTRAR);
-		dc_worker_wait(clock_in_use() ? (long) lead_us() / 4000 : TURN_MS,
+		dc_worker_wait(clock_in_use() ? (long) lead_us() / 4000 : turn_ms,
 					   PG_WAIT_EXTENSION);
 	}
 }
@@ -505,7 +532,7 @@ datacake_launcher_main(Datum arg)
 			   (dc_phase() == DC_PHASE_IDLE && !key_is_good()))
 		{
 			rest();
-			dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);
+			dc_worker_wait(DC_LAUNCHER_TURN_MS, PG_WAIT_EXTENSION);
 		}
 		if (dc_phase() == DC_PHASE_IDLE)
 		{

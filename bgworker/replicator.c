@@ -29,8 +29,10 @@
 extern PGDLLEXPORT void datacake_replicator_main(Datum arg);
 
 #define WATERMARK_BUSY_MS 50
-#define WATERMARK_IDLE_MS 900 /* the launcher's turn, and a little less */
-#define EVENTS            16  /* that one sleep may bring */
+/* The launcher's turn, and a little less. */
+#define WATERMARK_IDLE_MS  (DC_LAUNCHER_TURN_MS - 100)
+#define WATERMARK_QUIET_MS (DC_LAUNCHER_QUIET_TURN_MS - 100)
+#define EVENTS             16 /* that one sleep may bring */
 
 /* A peer as gossip knows it, and the link to it. */
 typedef struct Peer
@@ -45,6 +47,7 @@ typedef struct Peer
 } Peer;
 
 static Peer peers[DC_NODE_IDS];
+static uint32 peers_end = 1; /* no node that was ever seen has such an id */
 static Peer *linked[DC_NODE_IDS]; /* those with a link, by node id */
 static int linked_count;
 
@@ -55,7 +58,7 @@ read_members(void)
 {
 	bool clash = false; /* with this very node: it sends nothing */
 
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	for (uint32 id = 1; id < peers_end; id++)
 		peers[id].wanted = peers[id].dead = false;
 	LWLockAcquire(DC_LOCK(DC_LOCK_NODES), LW_SHARED);
 	for (int i = 0; i < dc_shared->node_count; i++)
@@ -63,6 +66,7 @@ read_members(void)
 		DcNode *node = &dc_shared->nodes[i];
 		Peer *peer = &peers[node->node_id];
 
+		peers_end = Max(peers_end, node->node_id + 1);
 		clash |= node->node_id != 0 && node->local && node->clash;
 		peer->dead = node->state == DC_NODE_DEAD;
 		if (node->node_id == 0 || node->local || node->clash ||
@@ -76,7 +80,7 @@ read_members(void)
 		strlcpy(peer->conninfo, node->conninfo, DC_CONNINFO_BYTES);
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_NODES));
-	for (uint32 id = 1; clash && id < DC_NODE_IDS; id++)
+	for (uint32 id = 1; clash && id < peers_end; id++)
 		peers[id].wanted = false;
 }
 
@@ -102,7 +106,7 @@ leave_out_strangers(void)
 	bool member = dc_members_includes(list, (uint32) datacake_node_id,
 									  dc_shared->incarnation);
 
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	for (uint32 id = 1; id < peers_end; id++)
 	{
 		bool ours =
 			member && dc_members_includes(list, id, peers[id].incarnation);
@@ -136,7 +140,7 @@ close_fenced(void)
 static void
 keep_links(void)
 {
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	for (uint32 id = 1; id < peers_end; id++)
 	{
 		Peer *peer = &peers[id];
 
@@ -152,7 +156,7 @@ keep_links(void)
 		peer->visible = peer->link != NULL || (peer->visible && peer->dead);
 	}
 	linked_count = 0;
-	for (uint32 id = 1; id < DC_NODE_IDS; id++)
+	for (uint32 id = 1; id < peers_end; id++)
 	{
 		if (peers[id].link != NULL)
 			linked[linked_count++] = &peers[id];
@@ -178,28 +182,38 @@ look_at_members(void)
 /* --- the watermark --- */
 
 static DcStreamView watermark;
-static TimestampTz watermark_at; /* not before then */
+static TimestampTz watermark_at; /* when it was published */
 static uint64 watermark_head;
+static bool watermark_busy; /* what came before it may still hold it back */
 
 /*
- * Often while there is traffic, seldom without; the head is read after the
- * watermark was computed (P8).
+ * How long after the last one the next comes: often while there is traffic,
+ * seldom without.
  */
+static long
+watermark_ms(void)
+{
+	if (watermark_busy || dc_queue_head() != watermark_head)
+		return WATERMARK_BUSY_MS;
+	return pg_atomic_read_u32(&dc_shared->quiet) != 0 ? WATERMARK_QUIET_MS :
+														WATERMARK_IDLE_MS;
+}
+
+/* The head is read after the watermark was computed (P8). */
 static bool
 publish_watermark(void)
 {
+	static bool held; /* by the clock's bound: tried again when woken */
 	TimestampTz now = GetCurrentTimestamp();
-	bool busy = dc_queue_head() != watermark_head;
 	DcHlc before = watermark.watermark;
 
-	if (now < watermark_at)
+	if (!TimestampDifferenceExceeds(watermark_at, now,
+									held ? WATERMARK_BUSY_MS : watermark_ms()))
 		return false;
+	watermark_busy = dc_queue_head() != watermark_head;
 	watermark.watermark = dc_watermark_publish();
-	/* one that the clock's bound held back is tried again when woken */
-	watermark_at =
-		TimestampTzPlusMilliseconds(now, busy || watermark.watermark == before ?
-											 WATERMARK_BUSY_MS :
-											 WATERMARK_IDLE_MS);
+	held = watermark.watermark == before;
+	watermark_at = now;
 	watermark.watermark_position = dc_queue_head();
 	watermark_head = watermark.watermark_position;
 	return true;
@@ -274,8 +288,7 @@ update_wait_set(void)
 static void
 sleep_until_something(void)
 {
-	long timeout_ms = dc_queue_head() != watermark_head ? WATERMARK_BUSY_MS :
-														  WATERMARK_IDLE_MS;
+	long timeout_ms = watermark_ms();
 	WaitEvent events[EVENTS];
 	DcGather gather = linked_count > 0 ? DC_GATHER_ALL : DC_GATHER_NOTHING;
 	int n;

@@ -15,6 +15,13 @@
 
 #define DC_LIBRARY "datacake"
 
+/*
+ * How often the launcher saves V, and the replicator moves the watermark of a
+ * node that writes nothing; the second, when nothing happened of late.
+ */
+#define DC_LAUNCHER_TURN_MS       1000
+#define DC_LAUNCHER_QUIET_TURN_MS 3000
+
 /* Registers the launcher; from _PG_init. */
 extern void dc_launcher_register(void);
 

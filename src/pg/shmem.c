@@ -81,6 +81,7 @@ init_shared(void)
 	pg_atomic_init_u64(&dc_shared->clock_bound, 0);
 	pg_atomic_init_u64(&dc_shared->wall_offset_us, 0);
 	pg_atomic_init_u64(&dc_shared->clock_drawn_at_us, 0);
+	pg_atomic_init_u32(&dc_shared->quiet, 0);
 	pg_atomic_init_u64(&dc_shared->clock_silent_until_us, 0);
 	ConditionVariableInit(&dc_shared->clock_renewed);
 	ConditionVariableInit(&dc_shared->repair_job.changed);

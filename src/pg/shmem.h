@@ -317,6 +317,7 @@ typedef struct DcShared
 {
 	/* identity; written by the launcher before the phase leaves IDLE */
 	pg_atomic_uint32 phase;
+	Oid local_state; /* the table from which it woke up */
 	uint64 incarnation;
 	pg_atomic_uint32 incarnation_wanted; /* a DcWish: to take a new one */
 	uint8 sum_seed[16];  /* of fingerprints; both since the server's start, */
@@ -328,6 +329,7 @@ typedef struct DcShared
 	pg_atomic_uint64 wall_offset_us;        /* wall minus CLOCK_MONOTONIC */
 	pg_atomic_uint64 clock_silent_until_us; /* nothing is drawn (R15) */
 	pg_atomic_uint64 clock_drawn_at_us; /* last draw, to renew only in use */
+	pg_atomic_uint32 quiet; /* nothing happens: V may move more slowly */
 	ConditionVariable clock_renewed;
 
 	/* watermark and flushing (P9, R2) */
