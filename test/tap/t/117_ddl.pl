@@ -251,7 +251,8 @@ $c->add_node(4);
 $c->wait_for_nodes;
 $c->await(4, 'SELECT count(*) FROM "S 2".w', 2203, 'a new node has the tables as they are');
 is($c->sql(4, 'SELECT count(*) FROM datacake.ddl_log WHERE command IS NOT NULL'), 0, 'and runs no old command');
-$c->await(4, q{SELECT state FROM datacake.ddl_log}, 'done', 'it has joined');
+# a node that had time to look may have been at the beginning of a line of its own
+$c->await(4, q{SELECT state FROM datacake.ddl_log WHERE number > 0}, 'done', 'it has joined');
 is(ddl(4, 'DROP TABLE "S 2".w'), '1 done, 2 done, 3 done, 4 done', 'DROP TABLE, from the new node');
 $c->await_all('SELECT count(*) FROM datacake.keyspace WHERE schema_name = $$S 2$$', 0, 'the keyspace goes');
 is($c->sql($_, q{SELECT to_regclass('"S 2".w') IS NULL}), 't', "with the table, node $_") foreach 1 .. 4;
