@@ -22,6 +22,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -117,6 +118,40 @@ same_key(const Row *a, const Row *b)
 		   memcmp(a->key.data, b->key.data, a->key.length) == 0;
 }
 
+static DcHlc
+stamp_of(DcRel *rel, Relation relation, HeapTuple tuple)
+{
+	bool null;
+	Datum stamp = heap_getattr(tuple, rel->stamp_attnum,
+							   RelationGetDescr(relation), &null);
+
+	return null ? DC_HLC_NONE : (DcHlc) DatumGetInt64(stamp);
+}
+
+/*
+ * Has the key the same bytes in both versions of a row?  Without building
+ * keys; so false is not certain, equal values may be stored in two forms.
+ */
+static bool
+key_stays(DcRel *rel, Relation relation, HeapTuple old, HeapTuple new)
+{
+	TupleDesc desc = RelationGetDescr(relation);
+
+	for (int i = 0; i < rel->key_count; i++)
+	{
+		AttrNumber attnum = rel->keys[i]->attnum;
+		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
+		bool null[2];
+		Datum before = heap_getattr(old, attnum, desc, &null[0]);
+		Datum after = heap_getattr(new, attnum, desc, &null[1]);
+
+		if (null[0] || null[1] ||
+			!datumIsEqual(before, after, att->attbyval, att->attlen))
+			return false;
+	}
+	return true;
+}
+
 static HeapTuple
 with_stamp(HeapTuple tuple, Relation relation, DcRel *rel, DcHlc stamp)
 {
@@ -128,6 +163,20 @@ with_stamp(HeapTuple tuple, Relation relation, DcRel *rel, DcHlc stamp)
 									 &attnum, &value, &null);
 }
 
+/* The same for a row that was just taken apart. */
+static HeapTuple
+assemble_with_stamp(HeapTuple tuple, Relation relation, DcRel *rel, DcHlc stamp)
+{
+	HeapTuple whole;
+
+	rel->values[rel->stamp_attnum - 1] = Int64GetDatum((int64) stamp);
+	rel->nulls[rel->stamp_attnum - 1] = false;
+	whole =
+		heap_form_tuple(RelationGetDescr(relation), rel->values, rel->nulls);
+	whole->t_tableOid = tuple->t_tableOid;
+	return whole;
+}
+
 /* The row's stamp as a lower limit, unless this transaction wrote it. */
 static DcHlc
 foreign_stamp(DcHlc stamp)
@@ -135,20 +184,57 @@ foreign_stamp(DcHlc stamp)
 	return dc_transaction_owns(stamp) ? DC_HLC_NONE : stamp;
 }
 
+/* For what replaces a row with a foreign stamp, or none; NULL: no death counts. */
 static DcHlc
-choose_stamp(DcRel *rel, const Row *old, const Row *new)
+choose_stamp(DcRel *rel, DcHlc row, const Row *new)
 {
 	DcHlc stamp = dc_transaction_stamp();
-	DcHlc row = old != NULL ? foreign_stamp(old->stamp) : DC_HLC_NONE;
-	DcHlc death = DC_HLC_NONE;
+	DcHlc death =
+		new != NULL ? dc_death_after(rel->slot, new->key, stamp) : DC_HLC_NONE;
 
-	/* a row of another transaction is newer than the deaths of its key */
-	if (new != NULL &&
-		(old == NULL || row == DC_HLC_NONE || !same_key(old, new)))
-		death = dc_death_after(rel->slot, new->key, stamp);
 	if (dc_rule_needs_fresh(stamp, row, death))
 		stamp = dc_transaction_fresh_stamp();
 	return stamp;
+}
+
+static HeapTuple
+stamp_insert(TriggerData *data, DcRel *rel)
+{
+	Row new;
+
+	take_apart(rel, data->tg_relation, data->tg_trigtuple, &new);
+	return assemble_with_stamp(data->tg_trigtuple, data->tg_relation, rel,
+							   choose_stamp(rel, DC_HLC_NONE, &new));
+}
+
+static HeapTuple
+stamp_update(TriggerData *data, DcRel *rel)
+{
+	Relation relation = data->tg_relation;
+	DcHlc row = foreign_stamp(stamp_of(rel, relation, data->tg_trigtuple));
+	DcHlc stamp;
+	Row new;
+
+	/* a row of another transaction is newer than the deaths of its key */
+	if (row != DC_HLC_NONE &&
+		key_stays(rel, relation, data->tg_trigtuple, data->tg_newtuple))
+		stamp = choose_stamp(rel, row, NULL);
+	else
+	{
+		take_apart(rel, relation, data->tg_newtuple, &new);
+		stamp = choose_stamp(rel, row, &new);
+	}
+	return with_stamp(data->tg_newtuple, relation, rel, stamp);
+}
+
+static HeapTuple
+stamp_delete(TriggerData *data, DcRel *rel)
+{
+	DcHlc row =
+		foreign_stamp(stamp_of(rel, data->tg_relation, data->tg_trigtuple));
+
+	(void) choose_stamp(rel, row, NULL);
+	return data->tg_trigtuple;
 }
 
 /* With capture off the row keeps its stamp, or gets one that names nothing. */
@@ -158,14 +244,12 @@ stamp_uncaptured(TriggerData *data, DcRel *rel)
 	HeapTuple tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
 						  data->tg_newtuple :
 						  data->tg_trigtuple;
-	bool null;
+	Relation relation = data->tg_relation;
 
-	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event) ||
+		stamp_of(rel, relation, tuple) != DC_HLC_NONE)
 		return tuple;
-	(void) heap_getattr(tuple, rel->stamp_attnum,
-						RelationGetDescr(data->tg_relation), &null);
-	return null ? with_stamp(tuple, data->tg_relation, rel, dc_clock_draw()) :
-				  tuple;
+	return with_stamp(tuple, relation, rel, dc_clock_draw());
 }
 
 /*
@@ -176,33 +260,19 @@ Datum
 datacake_stamp_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = row_trigger(fcinfo, true);
-	Relation relation = data->tg_relation;
 	bool update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
 	DcRel *rel;
-	Row old;
-	Row new;
 
 	if (dc_applying)
 		return PointerGetDatum(update ? data->tg_newtuple : data->tg_trigtuple);
-	rel = keyspace_of(relation);
+	rel = keyspace_of(data->tg_relation);
 	if (!datacake_capture)
 		return PointerGetDatum(stamp_uncaptured(data, rel));
-
+	if (update)
+		return PointerGetDatum(stamp_update(data, rel));
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-	{
-		take_apart(rel, relation, data->tg_trigtuple, &new);
-		return PointerGetDatum(with_stamp(data->tg_trigtuple, relation, rel,
-										  choose_stamp(rel, NULL, &new)));
-	}
-	take_apart(rel, relation, data->tg_trigtuple, &old);
-	if (!update)
-	{
-		(void) choose_stamp(rel, &old, NULL);
-		return PointerGetDatum(data->tg_trigtuple);
-	}
-	take_apart(rel, relation, data->tg_newtuple, &new);
-	return PointerGetDatum(with_stamp(data->tg_newtuple, relation, rel,
-									  choose_stamp(rel, &old, &new)));
+		return PointerGetDatum(stamp_insert(data, rel));
+	return PointerGetDatum(stamp_delete(data, rel));
 }
 
 static void
@@ -278,33 +348,44 @@ capture_dead(DcRel *rel, const Row *row)
 }
 
 static void
-capture(TriggerData *data, DcRel *rel)
+capture_update(TriggerData *data, DcRel *rel)
 {
 	Relation relation = data->tg_relation;
+	bool stays =
+		key_stays(rel, relation, data->tg_trigtuple, data->tg_newtuple);
+	DcHlc replaced = stamp_of(rel, relation, data->tg_trigtuple);
 	Row old;
 	Row new;
 
-	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-	{
-		take_apart(rel, relation, data->tg_trigtuple, &new);
-		capture_live(rel, relation, data->tg_trigtuple, &new, DC_HLC_NONE,
-					 true);
-		return;
-	}
-	take_apart(rel, relation, data->tg_trigtuple, &old);
-	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-	{
-		capture_dead(rel, &old);
-		return;
-	}
+	if (!stays)
+		take_apart(rel, relation, data->tg_trigtuple, &old);
 	take_apart(rel, relation, data->tg_newtuple, &new);
-	if (!same_key(&old, &new))
+	if (!stays && !same_key(&old, &new))
 	{
 		capture_dead(rel, &old);
-		old.stamp = DC_HLC_NONE;
+		replaced = DC_HLC_NONE;
 	}
 	capture_live(rel, relation, data->tg_newtuple, &new,
-				 foreign_stamp(old.stamp), false);
+				 foreign_stamp(replaced), false);
+}
+
+static void
+capture(TriggerData *data, DcRel *rel)
+{
+	Relation relation = data->tg_relation;
+	Row row;
+
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+	{
+		capture_update(data, rel);
+		return;
+	}
+	take_apart(rel, relation, data->tg_trigtuple, &row);
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		capture_dead(rel, &row);
+	else
+		capture_live(rel, relation, data->tg_trigtuple, &row, DC_HLC_NONE,
+					 true);
 }
 
 /* AFTER INSERT OR UPDATE OR DELETE, first of its kind: notes the change. */
