@@ -43,6 +43,9 @@ extern PGDLLEXPORT void datacake_launcher_main(Datum arg);
 #define RESTART_MS 1000  /* least time between two starts of a worker */
 #define QUIET_MS   30000 /* after what happened last */
 
+/* Somebody had the list locked, to change it. */
+#define LIST_BUSY_MS 100
+
 static void
 fill_worker(BackgroundWorker *worker, const char *function, const char *title)
 {
@@ -381,6 +384,15 @@ bound_is_due(void)
 	return clock_in_use() && Max(last_us, now_us) + lead_us() / 2 > bound_us;
 }
 
+/* Until the next turn, if nobody wakes us. */
+static long
+pause_ms(long turn_ms)
+{
+	if (pg_atomic_read_u32(&dc_shared->standing_stale) != 0)
+		return LIST_BUSY_MS;
+	return clock_in_use() ? (long) lead_us() / 4000 : turn_ms;
+}
+
 /*
  * Did nothing happen of late?  Then V, which moves with the time alone, is
  * saved and sent more rarely: each step of it costs every node a flush and
@@ -462,8 +474,7 @@ serve(void)
 		start_worker(DC_WORKER_MAINTAINER);
 		start_worker(DC_WORKER_REPAIRER);
 		start_worker(DC_WORKER_REGISTRAR);
-		dc_worker_wait(clock_in_use() ? (long) lead_us() / 4000 : turn_ms,
-					   PG_WAIT_EXTENSION);
+		dc_worker_wait(pause_ms(turn_ms), PG_WAIT_EXTENSION);
 	}
 }
 

@@ -72,7 +72,6 @@ DcRegister *
 dc_roster_lock(void)
 {
 	LockRelationOid(table(), ShareRowExclusiveLock);
-	dc_worker_wake(DC_WORKER_LAUNCHER);
 	return dc_roster_read();
 }
 
@@ -83,9 +82,25 @@ dc_roster_try_read(void)
 															NULL;
 }
 
+static bool saved; /* in this transaction */
+
+/* Who looked before, and did not get the lock, looks again. */
+static void
+on_transaction_event(XactEvent event, void *arg)
+{
+	if (saved && event == XACT_EVENT_COMMIT)
+	{
+		pg_atomic_write_u32(&dc_shared->standing_stale, 1);
+		dc_worker_wake(DC_WORKER_LAUNCHER);
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		saved = false;
+}
+
 void
 dc_roster_save(const DcRegister *reg)
 {
+	static bool registered = false;
 	Oid types[1] = {BYTEAOID};
 	Datum values[1];
 	bytea *state;
@@ -104,7 +119,10 @@ dc_roster_save(const DcRegister *reg)
 							  1, types, values, NULL, false,
 							  0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write datacake.register");
-	pg_atomic_write_u32(&dc_shared->standing_stale, 1);
+	if (!registered)
+		RegisterXactCallback(on_transaction_event, NULL);
+	registered = true;
+	saved = true;
 }
 
 /* --- requests --- */
