@@ -59,7 +59,9 @@ adopt_description(DcGossip *g, DcGossipNode *node, const DcGossipDelta *delta)
 	dc_gossip_copy(node->conninfo, sizeof(node->conninfo), delta->conninfo);
 	if (dc_gossip_compare(delta->incarnation, delta->boot,
 						  node->session.incarnation, node->session.boot) > 0)
-		dc_gossip_shift_session(g, node, delta->incarnation, delta->boot);
+		dc_gossip_shift_session(g, node,
+								dc_gossip_start_of(node, delta->incarnation,
+												   delta->boot));
 }
 
 static void
@@ -260,18 +262,14 @@ judge_own_name(DcGossip *g, const char *from, const DcGossipHeader *header,
  * itself.
  */
 static void
-judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
-			   const DcGossipHeader *header, DcGossipOutput *out)
+judge_outdated(DcGossip *g, DcGossipNode *node, DcGossipSession *speaker,
+			   const char *from, const DcGossipHeader *header,
+			   DcGossipOutput *out)
 {
-	DcGossipSession *speaker =
-		dc_gossip_other_start(node, header->incarnation, header->boot);
 	const char *other = strcmp(node->seen_address, from) != 0 ?
 							node->seen_address :
 							node->address;
 
-	if (speaker == NULL ||
-		!dc_replay_accept(&speaker->window, header->sequence))
-		return;
 	speaker->heard_us = g->now_us;
 	if (node->state == DC_GOSSIP_DEAD ||
 		g->now_us - node->session_since_us < DC_GOSSIP_RIVAL_US)
@@ -280,7 +278,7 @@ judge_outdated(DcGossip *g, DcGossipNode *node, const char *from,
 	if (g->now_us - node->session.heard_us > dc_gossip_clash_us(g) &&
 		!DC_CANARY(DC_CANARY_R15))
 	{
-		dc_gossip_shift_session(g, node, header->incarnation, header->boot);
+		dc_gossip_shift_session(g, node, speaker);
 		return;
 	}
 	dc_gossip_note_clash(g, node, header->incarnation, header->boot, from, out);
@@ -296,26 +294,24 @@ static DcStatus
 judge_sender(DcGossip *g, DcGossipNode *node, const char *from,
 			 const DcGossipHeader *header, DcGossipOutput *out)
 {
-	int order =
-		dc_gossip_compare(header->incarnation, header->boot,
-						  node->session.incarnation, node->session.boot);
-	DcGossipSession *speaker;
+	DcGossipSession *speaker =
+		dc_gossip_start_of(node, header->incarnation, header->boot);
+	bool fresh =
+		speaker != NULL && dc_replay_accept(&speaker->window, header->sequence);
 
-	if (order < 0)
+	if (dc_gossip_compare(header->incarnation, header->boot,
+						  node->session.incarnation, node->session.boot) < 0)
 	{
-		judge_outdated(g, node, from, header, out);
+		if (fresh)
+			judge_outdated(g, node, speaker, from, header, out);
 		if (header->kind == DC_GOSSIP_SYN)
 			dc_gossip_send_hello(g, from, header, out);
 		return DC_IDENTITY;
 	}
-	speaker = order == 0 ? &node->session :
-						   dc_gossip_other_start(node, header->incarnation,
-												 header->boot);
-	if (speaker == NULL ||
-		!dc_replay_accept(&speaker->window, header->sequence))
+	if (!fresh)
 		return DC_REPLAYED;
-	if (order > 0)
-		dc_gossip_shift_session(g, node, header->incarnation, header->boot);
+	if (speaker != &node->session)
+		dc_gossip_shift_session(g, node, speaker);
 	node->session.heard_us = g->now_us;
 	return DC_OK;
 }

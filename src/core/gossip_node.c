@@ -317,11 +317,13 @@ forget_other(DcGossipNode *node)
 }
 
 DcGossipSession *
-dc_gossip_other_start(DcGossipNode *node, uint64_t incarnation, uint64_t boot)
+dc_gossip_start_of(DcGossipNode *node, uint64_t incarnation, uint64_t boot)
 {
 	DcGossipSession start = {.incarnation = incarnation, .boot = boot};
 	DcGossipSession *other;
 
+	if (compare_starts(&node->session, &start) == 0)
+		return &node->session;
 	for (uint32_t i = 0; i < DC_GOSSIP_OTHERS; i++)
 	{
 		if (compare_starts(&node->others[i], &start) == 0)
@@ -335,10 +337,8 @@ dc_gossip_other_start(DcGossipNode *node, uint64_t incarnation, uint64_t boot)
 }
 
 void
-dc_gossip_shift_session(DcGossip *g, DcGossipNode *node, uint64_t incarnation,
-						uint64_t boot)
+dc_gossip_shift_session(DcGossip *g, DcGossipNode *node, DcGossipSession *other)
 {
-	DcGossipSession *other = dc_gossip_other_start(node, incarnation, boot);
 	DcGossipSession before = node->session;
 
 	if (other == NULL)

@@ -94,15 +94,16 @@ void dc_gossip_watch(DcGossip *g, DcGossipNode *node);
 void dc_gossip_note_news(DcGossip *g, DcGossipNode *node);
 
 /*
- * What is remembered of a start that is not the session's: from now on, if it
- * is new.  NULL if it was forgotten: what comes from it may be a replay.
+ * What is remembered of a start: the session, or one of the others, of which
+ * it is from now on if it is new.  NULL if it was forgotten: what comes from
+ * it may be a replay.
  */
-DcGossipSession *dc_gossip_other_start(DcGossipNode *node, uint64_t incarnation,
-									   uint64_t boot);
+DcGossipSession *dc_gossip_start_of(DcGossipNode *node, uint64_t incarnation,
+									uint64_t boot);
 
-/* The session is of that start from now on, unless it was forgotten. */
+/* One of the others is the session from now on; NULL: nothing changes. */
 void dc_gossip_shift_session(DcGossip *g, DcGossipNode *node,
-							 uint64_t incarnation, uint64_t boot);
+							 DcGossipSession *other);
 
 /* How long a clash lasts after its last sign. */
 uint64_t dc_gossip_clash_us(const DcGossip *g);
