@@ -6,20 +6,19 @@
  *
  * Once a second, or when somebody waits for the clock, it moves the durable
  * bound ahead (R14) and saves the version vector (P14), in one short
- * transaction; more rarely when nothing happens.  It starts the other workers and starts them again when they
- * have ended.  It never waits for anything but its latch.
+ * transaction; more rarely when nothing happens.  It starts the other workers
+ * and starts them again when they have ended.  It never waits for anything but
+ * its latch.
  */
 #include "worker.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -256,8 +255,7 @@ wake_node(void)
 	DcHlc clock = dc_hlc_make(dc_now_us(), (uint32) datacake_node_id);
 
 	dc_worker_begin_transaction();
-	dc_shared->local_state =
-		get_relname_relid("local_state", get_namespace_oid("datacake", false));
+	dc_shared->local_state = dc_sql_relid("local_state");
 	load_identity(&identity);
 	dc_standing_found(identity.incarnation);
 	dc_vector_load();
@@ -425,16 +423,13 @@ look_for_quiet(TimestampTz now)
 static bool
 is_same_extension(void)
 {
-	bool exists = true;
 	bool same;
 
 	dc_worker_begin_transaction();
 	same =
 		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(dc_shared->local_state));
-	if (!same)
-		exists = OidIsValid(get_extension_oid("datacake", true));
 	dc_worker_commit();
-	if (exists && !same)
+	if (!same && extension_exists())
 		pg_atomic_write_u32(&dc_shared->phase, DC_PHASE_IDLE);
 	return same;
 }

@@ -18,12 +18,10 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -73,8 +71,7 @@ join_entry(int slot, DcKey key, DcHlc stamp, bool dead)
 static void
 load_entries(const char *table, bool dead)
 {
-	Oid relid = get_relname_relid(table, get_namespace_oid("datacake", false));
-	Relation relation = table_open(relid, AccessShareLock);
+	Relation relation = table_open(dc_sql_relid(table), AccessShareLock);
 	TableScanDesc scan =
 		table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
 	TupleTableSlot *row = table_slot_create(relation, NULL);

@@ -184,7 +184,10 @@ foreign_stamp(DcHlc stamp)
 	return dc_transaction_owns(stamp) ? DC_HLC_NONE : stamp;
 }
 
-/* For what replaces a row with a foreign stamp, or none; NULL: no death counts. */
+/*
+ * `row` is the foreign stamp of the row that is replaced, or none; without a
+ * new row no death counts.
+ */
 static DcHlc
 choose_stamp(DcRel *rel, DcHlc row, const Row *new)
 {

@@ -374,29 +374,10 @@ make_due(void)
 	return waiting;
 }
 
-static bool soon;
-
-static void
-on_transaction_event(XactEvent event, void *arg)
-{
-	if (soon && event == XACT_EVENT_COMMIT)
-	{
-		pg_atomic_write_u32(&dc_shared->retry_wanted, 1);
-		dc_worker_wake(DC_WORKER_MAINTAINER);
-	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		soon = false;
-}
-
 void
 dc_retry_soon(void)
 {
-	static bool registered = false;
-
-	if (!registered)
-		RegisterXactCallback(on_transaction_event, NULL);
-	registered = true;
-	soon = true;
+	dc_worker_wake_at_commit(DC_WORKER_MAINTAINER, &dc_shared->retry_wanted);
 }
 
 void

@@ -4,8 +4,6 @@
  */
 #include "roster.h"
 
-#include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -14,7 +12,6 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 
 #include "clock.h"
 #include "compat.h"
@@ -27,12 +24,6 @@
 DC_SQL_FUNCTION(datacake_peer_register);
 
 /* --- the row --- */
-
-static Oid
-table(void)
-{
-	return get_relname_relid("register", get_namespace_oid("datacake", false));
-}
 
 DcRegister *
 dc_roster_read(void)
@@ -71,36 +62,21 @@ dc_roster_copy(void)
 DcRegister *
 dc_roster_lock(void)
 {
-	LockRelationOid(table(), ShareRowExclusiveLock);
+	LockRelationOid(dc_sql_relid("register"), ShareRowExclusiveLock);
 	return dc_roster_read();
 }
 
 DcRegister *
 dc_roster_try_read(void)
 {
-	return ConditionalLockRelationOid(table(), ShareLock) ? dc_roster_read() :
-															NULL;
-}
-
-static bool saved; /* in this transaction */
-
-/* Who looked before, and did not get the lock, looks again. */
-static void
-on_transaction_event(XactEvent event, void *arg)
-{
-	if (saved && event == XACT_EVENT_COMMIT)
-	{
-		pg_atomic_write_u32(&dc_shared->standing_stale, 1);
-		dc_worker_wake(DC_WORKER_LAUNCHER);
-	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		saved = false;
+	return ConditionalLockRelationOid(dc_sql_relid("register"), ShareLock) ?
+			   dc_roster_read() :
+			   NULL;
 }
 
 void
 dc_roster_save(const DcRegister *reg)
 {
-	static bool registered = false;
 	Oid types[1] = {BYTEAOID};
 	Datum values[1];
 	bytea *state;
@@ -119,10 +95,8 @@ dc_roster_save(const DcRegister *reg)
 							  1, types, values, NULL, false,
 							  0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write datacake.register");
-	if (!registered)
-		RegisterXactCallback(on_transaction_event, NULL);
-	registered = true;
-	saved = true;
+	/* who looked before, and did not get the lock, looks again */
+	dc_worker_wake_at_commit(DC_WORKER_LAUNCHER, &dc_shared->standing_stale);
 }
 
 /* --- requests --- */

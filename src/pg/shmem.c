@@ -316,3 +316,34 @@ dc_worker_wake(DcWorkerKind kind)
 	if (latch != NULL)
 		SetLatch(latch);
 }
+
+/* What this transaction has to say when it commits; NULL: nothing. */
+static pg_atomic_uint32 *flags_at_commit[DC_WORKER_COUNT];
+
+static void
+on_transaction_event(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	for (int kind = 0; kind < DC_WORKER_COUNT; kind++)
+	{
+		pg_atomic_uint32 *flag = flags_at_commit[kind];
+
+		flags_at_commit[kind] = NULL;
+		if (flag == NULL || event == XACT_EVENT_ABORT)
+			continue;
+		pg_atomic_write_u32(flag, 1);
+		dc_worker_wake(kind);
+	}
+}
+
+void
+dc_worker_wake_at_commit(DcWorkerKind kind, pg_atomic_uint32 *flag)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(on_transaction_event, NULL);
+	registered = true;
+	flags_at_commit[kind] = flag;
+}

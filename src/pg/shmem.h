@@ -485,6 +485,12 @@ extern const char *dc_worker_name(DcWorkerKind kind);
 extern void dc_worker_wake(DcWorkerKind kind);
 
 /*
+ * The same when this transaction has committed, with the flag set that tells
+ * it why; not if it aborts.  One flag for each worker.
+ */
+extern void dc_worker_wake_at_commit(DcWorkerKind kind, pg_atomic_uint32 *flag);
+
+/*
  * Which batches the replicator, asleep, is not woken for: an ack or its own
  * clock will do.
  */

@@ -91,12 +91,16 @@ dc_sql_often(DcStatement *statement, int count, const char *const *arguments)
 					 statement->text);
 }
 
+Oid
+dc_sql_relid(const char *table)
+{
+	return get_relname_relid(table, get_namespace_oid("datacake", false));
+}
+
 bool
 dc_sql_never_written(const char *table)
 {
-	Oid schema = get_namespace_oid("datacake", false);
-	Relation relation =
-		table_open(get_relname_relid(table, schema), AccessShareLock);
+	Relation relation = table_open(dc_sql_relid(table), AccessShareLock);
 	bool empty = RelationGetNumberOfBlocks(relation) == 0;
 
 	table_close(relation, AccessShareLock);

@@ -34,6 +34,9 @@ extern uint64 dc_sql_often(DcStatement *statement, int count,
 extern struct _SPI_plan *dc_sql_plan(DcStatement *statement, int count,
 									 Oid *types);
 
+/* The OID of a table of ours. */
+extern Oid dc_sql_relid(const char *table);
+
 /* Is there no page in this table of ours?  Then no row is, to anybody. */
 extern bool dc_sql_never_written(const char *table);
 

@@ -6,12 +6,12 @@
 
 #include "access/heapam.h"
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+
+#include "sql.h"
 
 /* Columns of datacake.tombstone. */
 enum
@@ -38,10 +38,8 @@ DcTombstoneWriter *
 dc_tombstone_begin(void)
 {
 	DcTombstoneWriter *writer = palloc0(sizeof(DcTombstoneWriter));
-	Oid relid =
-		get_relname_relid("tombstone", get_namespace_oid("datacake", false));
 
-	writer->relation = table_open(relid, RowExclusiveLock);
+	writer->relation = table_open(dc_sql_relid("tombstone"), RowExclusiveLock);
 	writer->bulk = GetBulkInsertState();
 	writer->scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "datacake tombstones",
