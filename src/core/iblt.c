@@ -4,6 +4,8 @@
  */
 #include "iblt.h"
 
+#include <math.h>
+
 #include "canary.h"
 
 /* The cells of one id, in ascending order. */
@@ -75,6 +77,74 @@ dc_iblt_toggle(DcIbltCell *cells, uint32_t count,
 	}
 }
 
+void
+dc_iblt_toggle_shared(DcIbltCell *cells, uint32_t count,
+					  const uint8_t seed[DC_SEED_BYTES], uint64_t id)
+{
+	uint64_t hash = hash_of(seed, id);
+	uint32_t check = check_of(hash, id);
+
+	for (Places p = places_of(hash); p.at < count; places_next(&p))
+	{
+		(void) __atomic_fetch_xor(&cells[p.at].ids, id, __ATOMIC_RELAXED);
+		(void) __atomic_fetch_xor(&cells[p.at].checks, check, __ATOMIC_RELAXED);
+	}
+}
+
+void
+dc_iblt_copy_shared(DcIbltCell *to, const DcIbltCell *cells, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+	{
+		to[i].ids = __atomic_load_n(&cells[i].ids, __ATOMIC_RELAXED);
+		to[i].checks = __atomic_load_n(&cells[i].checks, __ATOMIC_RELAXED);
+	}
+}
+
+static inline bool
+is_empty(const DcIbltCell *cell)
+{
+	return cell->ids == 0 && cell->checks == 0;
+}
+
+/* How many of the cells so many ids leave empty, about. */
+static double
+left_empty(double ids, uint32_t count)
+{
+	double empty = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		empty += exp(-ids / (1 + i / 2.0));
+	return empty;
+}
+
+#define NONE_EMPTY 0.3 /* no empty cell counts as so many */
+
+uint32_t
+dc_iblt_estimate(const DcIbltCell *cells, uint32_t count)
+{
+	double low = 0;
+	double high = count;
+	double empty = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		empty += is_empty(&cells[i]);
+	if (empty == 0)
+		empty = NONE_EMPTY;
+	while (left_empty(high, count) > empty)
+		high *= 2;
+	while (high - low > 1)
+	{
+		double middle = (low + high) / 2;
+
+		if (left_empty(middle, count) > empty)
+			low = middle;
+		else
+			high = middle;
+	}
+	return (uint32_t) high;
+}
+
 /* Cells that looked as if they held one id, as a list. */
 #define LIST_END   UINT32_MAX       /* behind the last one */
 #define LIST_APART (UINT32_MAX - 1) /* not on the list */
@@ -85,7 +155,7 @@ push_if_single(DcIbltCell *cells, uint32_t at,
 {
 	DcIbltCell *cell = &cells[at];
 
-	if (cell->next != LIST_APART || (cell->ids == 0 && cell->checks == 0) ||
+	if (cell->next != LIST_APART || is_empty(cell) ||
 		cell->checks != check_of(hash_of(seed, cell->ids), cell->ids))
 		return;
 	cell->next = *first;
@@ -126,6 +196,6 @@ dc_iblt_decode(DcIbltCell *cells, uint32_t count,
 		}
 	}
 	for (uint32_t i = 0; i < count && empty; i++)
-		empty = cells[i].ids == 0 && cells[i].checks == 0;
+		empty = is_empty(&cells[i]);
 	return empty;
 }

@@ -43,6 +43,23 @@ void dc_iblt_toggle(DcIbltCell *cells, uint32_t count,
 					const uint8_t seed[DC_SEED_BYTES], uint64_t id);
 
 /*
+ * The same where others do so at once, each cell by an atomic xor; and the
+ * first `count` of such cells as they are read one after the other.  A copy
+ * that was made while an id changed has it in some of its cells only: most
+ * likely such a copy is not decoded, and never without end.
+ */
+void dc_iblt_toggle_shared(DcIbltCell *cells, uint32_t count,
+						   const uint8_t seed[DC_SEED_BYTES], uint64_t id);
+void dc_iblt_copy_shared(DcIbltCell *to, const DcIbltCell *cells,
+						 uint32_t count);
+
+/*
+ * About how many ids are in these cells, told by those that are empty; if none
+ * is, the least number of which that is likely.
+ */
+uint32_t dc_iblt_estimate(const DcIbltCell *cells, uint32_t count);
+
+/*
  * Takes ids out of the xor of two tables until it is empty; they are written
  * to `ids`, which has room for `count`, and counted in *found.  False: not
  * all could be found, and what was found is not to be trusted.

@@ -178,6 +178,7 @@ typedef struct Probe
 {
 	const uint8_t *key;
 	size_t length;
+	uint64_t hash;
 	uint64_t order;
 	uint8_t slot[16]; /* outside keys: the ref is still missing */
 	bool outside;
@@ -274,6 +275,7 @@ probe_init(Probe *p, const DcMap *map, const uint8_t *key, size_t length,
 
 	p->key = key;
 	p->length = length;
+	p->hash = hash;
 	p->order = order_of(hash);
 	p->outside = outside_units(map, length) > 0;
 	memset(p->slot, 0, sizeof(p->slot));
@@ -500,6 +502,21 @@ dc_map_fingerprint(const DcMapEnv *env, const uint8_t *key, size_t length,
 	return dc_siphash_entry(env->sum_seed, key, length, stamp);
 }
 
+static inline uint64_t
+id_of(uint64_t hash, uint64_t fingerprint)
+{
+	uint64_t leaf = hash >> DC_MAP_ID_LEAF_SHIFT << DC_MAP_ID_LEAF_SHIFT;
+
+	return leaf | fingerprint >> (64 - DC_MAP_ID_LEAF_SHIFT);
+}
+
+uint64_t
+dc_map_id(const DcMapEnv *env, const uint8_t *key, size_t length, uint64_t hash,
+		  DcHlc stamp)
+{
+	return id_of(hash, dc_map_fingerprint(env, key, length, stamp));
+}
+
 /* ---------------------------------------------------------------- sums */
 
 static inline uint64_t *
@@ -526,6 +543,9 @@ account(DcMap *map, const DcMapEnv *env, const Probe *p, uint64_t word,
 		return;
 	}
 	sum = dc_map_fingerprint(env, p->key, p->length, entry.stamp);
+	if (env->cells != NULL)
+		dc_iblt_toggle_shared(env->cells, env->cell_count, env->sum_seed,
+							  id_of(p->hash, sum));
 	sum = leaving ? 0 - sum : sum;
 	map->live_sum += sum;
 	if (map->leaf_pages > 0)
@@ -1192,11 +1212,13 @@ bool
 dc_map_check(const DcMap *map, const DcMapEnv *env)
 {
 	Walk w = {.map = map, .env = env};
+	DcMapEnv apart = *env; /* entries are counted, not changed */
 	DcMap counted = {.key_bytes = map->key_bytes};
 	const DcSlot *previous = NULL;
 	uint64_t previous_order = 0;
 	uint32_t next = 0; /* where an entry without a gap before it stands */
 
+	apart.cells = NULL;
 	if (map->slots != map->slot_pages * DC_MAP_PAGE_SLOTS ||
 		map->used + map->reserved > room_of(map->slots) ||
 		(map->slots > 0 && (map->homes < 1 || map->homes > map->slots)))
@@ -1226,7 +1248,7 @@ dc_map_check(const DcMap *map, const DcMapEnv *env)
 		previous_order = p.order;
 		next = w.at + 1;
 		counted.used++;
-		account(&counted, env, &p, w.slot->word, false);
+		account(&counted, &apart, &p, w.slot->word, false);
 	}
 	return counted.used == map->used && counted.dead_count == map->dead_count &&
 		   counted.live_sum == map->live_sum && check_arena(map, env) &&

@@ -22,6 +22,7 @@
 #ifndef DC_MAP_H
 #define DC_MAP_H
 
+#include "iblt.h"
 #include "keyhash.h"
 #include "pages.h"
 #include "rules.h"
@@ -85,10 +86,17 @@ typedef struct DcMap
 	uint32_t dir[DC_MAP_DIRS];
 } DcMap;
 
-/* Process-local: addresses, and the seeds both maps and peers agree on. */
+/*
+ * Process-local: addresses, and the seeds both maps and peers agree on.  Where
+ * cells are kept (iblt.h), they are those of all live entries of the keyspace
+ * whose map is changed: dc_map_merge and dc_map_remove put their ids in and
+ * take them out, atomically, since its partitions share them.
+ */
 typedef struct DcMapEnv
 {
 	DcPages pages;
+	DcIbltCell *cells; /* NULL: none are kept */
+	uint32_t cell_count;
 	uint8_t hash_seed[DC_SEED_BYTES]; /* of dc_key_hash: one per cluster */
 	uint8_t sum_seed[DC_SEED_BYTES];  /* of fingerprints: one per cluster */
 } DcMapEnv;
@@ -150,6 +158,14 @@ bool dc_map_remove(DcMap *map, const DcMapEnv *env, const uint8_t *key,
 /* The fingerprint of a live entry: SipHash of its key and stamp. */
 uint64_t dc_map_fingerprint(const DcMapEnv *env, const uint8_t *key,
 							size_t length, DcHlc stamp);
+
+/*
+ * The id of a live entry in cells: its fingerprint, but the first 16 bits are
+ * those of its key's hash, the leaf.  So an id says where its entry is.
+ */
+#define DC_MAP_ID_LEAF_SHIFT 48
+uint64_t dc_map_id(const DcMapEnv *env, const uint8_t *key, size_t length,
+				   uint64_t hash, DcHlc stamp);
 
 /*
  * For each leaf the sum mod 2^64 of its live entries' fingerprints.  Copies

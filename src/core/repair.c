@@ -8,13 +8,26 @@
 /* So many ids are asked for together with keys that may tell them. */
 #define FEW_IDS 64u
 
+/* So many kept cells are asked for first. */
+#define KEPT_FIRST 20u
+
 void
 dc_repair_begin(DcRepair *r, uint64_t keyspace, bool rejoin)
 {
 	memset(r, 0, sizeof(*r));
 	r->keyspace = keyspace;
 	r->rejoin = rejoin;
+	r->phase = DC_REPAIR_PHASE_KEPT;
+	r->kept = true;
+	r->cells_wanted = KEPT_FIRST;
+}
+
+/* All entries, leaf by leaf. */
+static void
+begin_compare(DcRepair *r)
+{
 	r->phase = DC_REPAIR_PHASE_COMPARE;
+	r->kept = false;
 	r->bits = DC_LEAF_BITS_MIN;
 	dc_leaf_set_fill(&r->todo, r->bits);
 }
@@ -41,7 +54,6 @@ next_scope(DcRepair *r)
 	dc_leaf_set_split(&r->todo, &r->scope, dc_repair_chunk_leaves(r->density));
 	keys = (uint64_t) r->density * r->scope.count / 16;
 	r->cell_count = 0;
-	r->cell_sum = 0;
 	r->cells_wanted = dc_repair_cells_for(keys);
 	r->list_from = 0;
 	r->phase = DC_REPAIR_PHASE_CELLS;
@@ -149,26 +161,68 @@ begin_offers(DcRepair *r, bool listing)
 	r->phase = DC_REPAIR_PHASE_OFFER;
 }
 
-/* What only one of the two has, from the cells of both. */
+/* The peer's cells into the own ones in r->work: what both have falls out. */
 static void
-decode_cells(DcRepair *r, const DcRepairNode *self)
+join_cells(DcRepair *r)
 {
-	(void) dc_repair_fill_cells(&self->maps, &r->scope, common_floor(r, self),
-								&r->room, r->work, r->cell_count);
 	for (uint32_t i = 0; i < r->cell_count; i++)
 	{
 		r->work[i].ids ^= r->cells[i].ids;
 		r->work[i].checks ^= r->cells[i].checks;
 	}
+}
+
+/* What only one of the two has; then the scope is where that is. */
+static bool
+decode(DcRepair *r, const DcRepairNode *self)
+{
 	if (!dc_iblt_decode(r->work, r->cell_count, self->maps.env->sum_seed,
 						r->found, &r->id_count))
-	{
-		try_harder(r);
-		return;
-	}
+		return false;
+	dc_leaf_set_init(&r->scope, DC_LEAF_BITS_MAX);
 	for (uint32_t i = 0; i < r->id_count; i++)
+	{
 		r->ids[i] = (DcRepairId){.id = r->found[i]};
+		dc_repair_add_leaf(&r->scope, r->found[i]);
+	}
 	begin_offers(r, false);
+	return true;
+}
+
+static void
+decode_cells(DcRepair *r, const DcRepairNode *self)
+{
+	dc_repair_fill_cells(&self->maps, &r->scope, common_floor(r, self),
+						 &r->room, r->work, r->cell_count);
+	join_cells(r);
+	if (!decode(r, self))
+		try_harder(r);
+}
+
+/* More kept cells, as many as may do; or leaves. */
+static void
+want_more_kept(DcRepair *r, const DcRepairNode *self, uint32_t estimate)
+{
+	uint32_t enough = estimate + estimate / 3 + 3;
+	uint32_t more = r->cell_count + r->cell_count / 10 + 3;
+
+	r->cells_wanted = enough > more ? enough : more;
+	if (r->cells_wanted > self->cell_count)
+		begin_compare(r);
+}
+
+static void
+decode_kept(DcRepair *r, const DcRepairNode *self)
+{
+	uint32_t estimate;
+
+	dc_iblt_copy_shared(r->work, self->cells, r->cell_count);
+	join_cells(r);
+	estimate = dc_iblt_estimate(r->work, r->cell_count);
+	if (!decode(r, self))
+		want_more_kept(r, self, estimate);
+	else
+		r->doubt = r->id_count == 0 && r->peer_sum != dc_maps_sum(&self->maps);
 }
 
 static bool
@@ -194,7 +248,8 @@ offer(DcRepair *r, DcSlice key, DcEntry entry)
 static bool
 is_candidate(DcRepair *r, const DcMapsView *maps, const DcMapItem *item)
 {
-	DcRepairId *id = find_id(r, dc_repair_fingerprint(maps, item));
+	DcRepairId *id =
+		find_id(r, dc_repair_id(maps, item->key, item->entry.stamp));
 
 	if (id != NULL)
 		id->done = true;
@@ -300,13 +355,16 @@ ask_compare(DcRepair *r, const DcRepairNode *self, DcWriter *w)
 	r->sums.view = NULL;
 }
 
+/* Kept cells, or those of the scope. */
 static void
 ask_cells(DcRepair *r, DcWriter *w)
 {
-	dc_leaf_set_encode(w, &r->scope);
-	dc_write_varint(w, r->cell_count);
+	if (r->phase == DC_REPAIR_PHASE_CELLS)
+		dc_leaf_set_encode(w, &r->scope);
 	dc_write_varint(w, r->cells_wanted);
-	dc_write_u64(w, r->cell_sum);
+	dc_write_varint(w, r->cell_count);
+	if (r->cell_count > 0)
+		dc_write_u64(w, r->cells[0].ids);
 }
 
 static void
@@ -319,13 +377,6 @@ ask_offer(DcRepair *r, const DcRepairNode *self, DcWriter *w)
 	for (uint32_t i = 0; i < r->offer_count; i++)
 		dc_write_string(w, r->keys + r->offers[i].at, r->offers[i].length);
 	dc_write_varint(w, 0);
-	if (r->asked == 0)
-	{
-		dc_write_u8(w, 0);
-		return;
-	}
-	dc_write_u8(w, 1);
-	dc_leaf_set_encode(w, &r->scope);
 	dc_write_varint(w, r->asked);
 	for (uint32_t i = 0; i < r->id_count && left > 0; i++)
 	{
@@ -346,13 +397,17 @@ after_offers(DcRepair *r)
 		r->phase = DC_REPAIR_PHASE_LIST;
 		return;
 	}
-	next_scope(r);
+	if (r->kept && r->doubt)
+		begin_compare(r);
+	else
+		next_scope(r);
 }
 
 bool
 dc_repair_next(DcRepair *r, const DcRepairNode *self, DcWriter *w)
 {
 	static const DcRepairKind kinds[] = {
+		[DC_REPAIR_PHASE_KEPT] = DC_REPAIR_KEPT,
 		[DC_REPAIR_PHASE_COMPARE] = DC_REPAIR_COMPARE,
 		[DC_REPAIR_PHASE_CELLS] = DC_REPAIR_CELLS,
 		[DC_REPAIR_PHASE_LIST] = DC_REPAIR_LIST,
@@ -361,6 +416,8 @@ dc_repair_next(DcRepair *r, const DcRepairNode *self, DcWriter *w)
 	};
 	DcRepairHead head = {.keyspace = r->keyspace, .floor = self->floor};
 
+	if (r->phase == DC_REPAIR_PHASE_KEPT && self->cell_count < KEPT_FIRST)
+		begin_compare(r);
 	while (r->phase == DC_REPAIR_PHASE_OFFER && !prepare_offers(r, self))
 		after_offers(r);
 	if (r->phase == DC_REPAIR_PHASE_DONE)
@@ -372,6 +429,7 @@ dc_repair_next(DcRepair *r, const DcRepairNode *self, DcWriter *w)
 		case DC_REPAIR_PHASE_COMPARE:
 			ask_compare(r, self, w);
 			break;
+		case DC_REPAIR_PHASE_KEPT:
 		case DC_REPAIR_PHASE_CELLS:
 			ask_cells(r, w);
 			break;
@@ -397,10 +455,8 @@ read_cells(DcRepair *r, DcReader *in)
 {
 	uint32_t first = (uint32_t) dc_read_varint(in, DC_IBLT_CELLS_MAX);
 	uint32_t count = (uint32_t) dc_read_varint(in, DC_IBLT_CELLS_MAX);
-	uint64_t sum = dc_read_u64(in);
 
-	if (first > count || (first != 0 && first != r->cell_count) ||
-		(first != 0 && sum != r->cell_sum))
+	if (first > count || (first != 0 && first != r->cell_count))
 		dc_reader_fail(in, DC_MALFORMED);
 	for (uint32_t i = first; i < count && in->status == DC_OK; i++)
 	{
@@ -408,8 +464,25 @@ read_cells(DcRepair *r, DcReader *in)
 		r->cells[i].checks = dc_read_u32(in);
 	}
 	r->cell_count = count;
-	r->cell_sum = sum;
 	return dc_reader_finish(in) == DC_OK;
+}
+
+static DcStatus
+take_kept(DcRepair *r, const DcRepairNode *self, DcReader *in)
+{
+	uint32_t wanted = r->cells_wanted;
+
+	if (r->cell_count == 0)
+		r->peer_sum = dc_read_u64(in);
+	if (!read_cells(r, in))
+		return in->status;
+	if (r->cell_count == 0 || self->cell_count < wanted)
+		begin_compare(r);
+	else if (r->cell_count != wanted)
+		return DC_MALFORMED; /* not simulated: a lie for the fuzzer */
+	else
+		decode_kept(r, self);
+	return DC_OK;
 }
 
 /* The leaves that differ are some of those that were compared. */
@@ -504,8 +577,7 @@ take_list(DcRepair *r, const DcRepairNode *self, DcReader *in)
 		if (r->id_count == DC_IBLT_CELLS_MAX)
 			return DC_MALFORMED; /* not simulated: a lie of 16,384 keys */
 		r->ids[r->id_count++] =
-			(DcRepairId){.id = dc_map_fingerprint(self->maps.env, key.data,
-												  key.length, stamp),
+			(DcRepairId){.id = dc_repair_id(&self->maps, key, stamp),
 						 .at = (uint32_t) at};
 	}
 	r->list_until = dc_read_u64(in);
@@ -522,6 +594,7 @@ take_list(DcRepair *r, const DcRepairNode *self, DcReader *in)
 static void
 give_up_ids(DcRepair *r, uint32_t left)
 {
+	r->doubt |= left > 0;
 	for (uint32_t i = 0; i < r->id_count && left > 0; i++)
 	{
 		if (r->ids[i].done)
@@ -545,8 +618,9 @@ read_offered(DcRepair *r, const DcRepairNode *self, DcReader *in)
 		DcRepairId *id = NULL;
 
 		if (!r->listing && !entry.dead && entry.stamp != DC_HLC_NONE)
-			id = find_id(r, dc_map_fingerprint(self->maps.env, r->keys + o->at,
-											   o->length, entry.stamp));
+			id = find_id(r, dc_repair_id(&self->maps,
+										 (DcSlice){r->keys + o->at, o->length},
+										 entry.stamp));
 		if (id != NULL)
 			id->known = true;
 	}
@@ -569,8 +643,7 @@ read_asked(DcRepair *r, const DcRepairNode *self, DcReader *in)
 		stamp = dc_read_u64(in);
 		if (!dc_hlc_valid(stamp) || r->results_ids == r->asked)
 			dc_reader_fail(in, DC_MALFORMED);
-		id = find_id(r, dc_map_fingerprint(self->maps.env, key.data, key.length,
-										   stamp));
+		id = find_id(r, dc_repair_id(&self->maps, key, stamp));
 		if (id != NULL && !id->done)
 		{
 			id->done = true;
@@ -624,6 +697,8 @@ dc_repair_take(DcRepair *r, const DcRepairNode *self, const void *answer,
 	r->peer_floor = dc_repair_read_watermark(&in);
 	if (in.status != DC_OK)
 		status = in.status;
+	else if (r->phase == DC_REPAIR_PHASE_KEPT && kind == DC_REPAIR_KEPT)
+		status = take_kept(r, self, &in);
 	else if (r->phase == DC_REPAIR_PHASE_COMPARE && kind == DC_REPAIR_COMPARE)
 		status = take_compare(r, self, &in);
 	else if (r->phase == DC_REPAIR_PHASE_CELLS && kind == DC_REPAIR_CELLS)
@@ -671,9 +746,8 @@ static bool
 was_offered(DcRepair *r, const DcRepairNode *self, const DcRepairResult *result)
 {
 	return !result->own.dead && result->own.stamp != DC_HLC_NONE &&
-		   find_id(r, dc_map_fingerprint(self->maps.env, result->key.data,
-										 result->key.length,
-										 result->own.stamp)) != NULL;
+		   find_id(r, dc_repair_id(&self->maps, result->key,
+								   result->own.stamp)) != NULL;
 }
 
 bool

@@ -3,6 +3,7 @@
  *		Comparing two nodes' entries of a keyspace at the price of what differs.
  *
  *	asking node A                                   answering node B
+ *	  KEPT    a few cells of all entries -->  cells; more of them, or:
  *	  COMPARE  256 sums, 2 kB            -->
  *	                                     <--  leaves that differ; cells of them,
  *	                                          or: compare them more finely
@@ -16,6 +17,12 @@
  * messages.  Both maps may change at any time: a question that was answered
  * about another state yields keys that turn out not to differ, or misses some
  * that the next repair finds.  Nothing is decided but by entries, key by key.
+ *
+ * Cells (iblt.h) of all entries name few ids in the fewest bytes: a node that
+ * keeps them (DcMapEnv) asks for the first 20, and for more as far as it keeps
+ * them.  If one of the two keeps none, or if much differs, leaves are compared;
+ * and where cells name an id that is at neither, or none while the sums of all
+ * entries differ.
  *
  * Leaves (sketch.h) that do not hold many entries, or in which much differs,
  * are not narrowed further; their differing entries are found by cells
@@ -46,8 +53,9 @@ typedef enum DcRepairKind
 	DC_REPAIR_CELLS = 2,
 	DC_REPAIR_LIST = 3,
 	DC_REPAIR_OFFER = 4,
-	DC_REPAIR_ROWS = 5,  /* of the glue: rows by key, both ways */
-	DC_REPAIR_IMAGES = 6 /* of the glue: sums over row images */
+	DC_REPAIR_ROWS = 5,   /* of the glue: rows by key, both ways */
+	DC_REPAIR_IMAGES = 6, /* of the glue: sums over row images */
+	DC_REPAIR_KEPT = 7
 } DcRepairKind;
 
 /*
@@ -60,6 +68,8 @@ typedef struct DcRepairNode
 	DcHlc floor;
 	DcHlc horizon;
 	const DcVv *vector;
+	const DcIbltCell *cells; /* those that are kept of the keyspace, or NULL */
+	uint32_t cell_count;
 } DcRepairNode;
 
 /* What stands in front of each question. */
@@ -90,7 +100,7 @@ typedef struct DcRepairScratch
 } DcRepairScratch;
 
 /*
- * Answers a question of the first four kinds about the maps of `self`, which
+ * Answers a question, but those of the glue, about the maps of `self`, which
  * are those of the keyspace its head names.  Anything else: DC_MALFORMED.
  */
 DcStatus dc_repair_answer(const DcRepairNode *self, const void *question,
@@ -117,6 +127,7 @@ typedef struct DcRepairId
 
 typedef enum DcRepairPhase
 {
+	DC_REPAIR_PHASE_KEPT,
 	DC_REPAIR_PHASE_COMPARE,
 	DC_REPAIR_PHASE_CELLS,
 	DC_REPAIR_PHASE_LIST,
@@ -129,12 +140,15 @@ typedef struct DcRepair
 {
 	uint64_t keyspace;
 	bool rejoin;
+	bool kept;  /* ids are those that kept cells told */
+	bool doubt; /* some of them are at neither node */
 	DcRepairPhase phase;
 	uint32_t questions; /* asked so far */
 	uint32_t estimate;  /* of keys that differ, at first */
 	DcHlc peer_floor;
 	DcHlc peer_horizon;
 	uint64_t peer_live;
+	uint64_t peer_sum; /* of all its entries */
 	DcVv peer_vector;
 
 	uint32_t bits;  /* of the leaves that are compared next */
@@ -142,10 +156,9 @@ typedef struct DcRepair
 	DcLeafSet scope;
 	uint32_t density; /* keys that differ, 16ths in a leaf */
 
-	/* cells of the scope at the peer */
+	/* cells at the peer: of all entries, then of the scope */
 	uint32_t cell_count;
 	uint32_t cells_wanted;
-	uint64_t cell_sum; /* of all ids they were made from */
 	DcIbltCell cells[DC_IBLT_CELLS_MAX];
 	DcIbltCell work[DC_IBLT_CELLS_MAX];
 

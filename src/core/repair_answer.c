@@ -42,24 +42,70 @@ begin_answer(Reply *a, DcRepairKind kind)
 	dc_write_u64(a->w, a->self->floor);
 }
 
-/* first | count | sum | cells from `first` on */
-static void
-write_cells(Reply *a, uint32_t first, uint32_t count, uint64_t expected)
+/* Cells that are wanted, beyond those that the asking node has. */
+typedef struct Wanted
 {
-	DcIbltCell *cells = a->s->cells;
-	uint64_t sum = dc_repair_fill_cells(&a->self->maps, &a->s->scope, a->floor,
-										&a->s->room, cells, count);
+	uint32_t count;
+	uint32_t had;
+	uint64_t ids; /* of the first that it has: every id is in there */
+} Wanted;
 
-	if (sum != expected)
-		first = 0; /* it has changed: all of them again */
+/* What a question for cells ends with: count | had | ids, if it had any. */
+static DcStatus
+read_wanted(Reply *a, Wanted *wanted)
+{
+	wanted->count = (uint32_t) dc_read_varint(&a->r, DC_IBLT_CELLS_MAX);
+	wanted->had = (uint32_t) dc_read_varint(&a->r, DC_IBLT_CELLS_MAX);
+	wanted->ids = wanted->had > 0 ? dc_read_u64(&a->r) : 0;
+	if (wanted->had >= wanted->count)
+		dc_reader_fail(&a->r, DC_MALFORMED);
+	return dc_reader_finish(&a->r);
+}
+
+/* first | count | cells from `first` on: all of them if they have changed. */
+static void
+write_cells(Reply *a, Wanted wanted)
+{
+	const DcIbltCell *cells = a->s->cells;
+	uint32_t first = wanted.had;
+
+	if (first > 0 && cells[0].ids != wanted.ids)
+		first = 0;
 	dc_write_varint(a->w, first);
-	dc_write_varint(a->w, count);
-	dc_write_u64(a->w, sum);
-	for (uint32_t i = first; i < count; i++)
+	dc_write_varint(a->w, wanted.count);
+	for (uint32_t i = first; i < wanted.count; i++)
 	{
 		dc_write_u64(a->w, cells[i].ids);
 		dc_write_u32(a->w, cells[i].checks);
 	}
+}
+
+/* The cells of the scope. */
+static void
+make_cells(Reply *a, Wanted wanted)
+{
+	dc_repair_fill_cells(&a->self->maps, &a->s->scope, a->floor, &a->s->room,
+						 a->s->cells, wanted.count);
+	write_cells(a, wanted);
+}
+
+/* Q: wanted     R: at first the sum of all | cells, none if not so many */
+static DcStatus
+answer_kept(Reply *a)
+{
+	Wanted wanted;
+	DcStatus status = read_wanted(a, &wanted);
+
+	if (status != DC_OK)
+		return status;
+	begin_answer(a, DC_REPAIR_KEPT);
+	if (wanted.had == 0)
+		dc_write_u64(a->w, dc_maps_sum(&a->self->maps));
+	if (wanted.count > a->self->cell_count)
+		wanted = (Wanted){.count = 0};
+	dc_iblt_copy_shared(a->s->cells, a->self->cells, wanted.count);
+	write_cells(a, wanted);
+	return DC_OK;
 }
 
 /* The leaves that differ: children of `scope`, which become `differing`. */
@@ -131,28 +177,23 @@ answer_compare(Reply *a)
 								dc_repair_entries_in(live, a->s->scope.count,
 													 bits)))
 		cells = 0;
-	write_cells(a, 0, cells, 0);
+	make_cells(a, (Wanted){.count = cells});
 	return DC_OK;
 }
 
-/* Q: scope | first | count | sum     R: cells */
+/* Q: scope | wanted     R: cells */
 static DcStatus
 answer_cells(Reply *a)
 {
-	uint32_t first;
-	uint32_t count;
-	uint64_t sum;
+	Wanted wanted;
+	DcStatus status;
 
 	dc_leaf_set_decode(&a->r, &a->s->scope);
-	first = (uint32_t) dc_read_varint(&a->r, DC_IBLT_CELLS_MAX);
-	count = (uint32_t) dc_read_varint(&a->r, DC_IBLT_CELLS_MAX);
-	sum = dc_read_u64(&a->r);
-	if (first >= count)
-		dc_reader_fail(&a->r, DC_MALFORMED);
-	if (dc_reader_finish(&a->r) != DC_OK)
-		return a->r.status;
+	status = read_wanted(a, &wanted);
+	if (status != DC_OK)
+		return status;
 	begin_answer(a, DC_REPAIR_CELLS);
-	write_cells(a, first, count, sum);
+	make_cells(a, wanted);
 	return DC_OK;
 }
 
@@ -277,7 +318,7 @@ write_asked(Reply *a, uint32_t id_count)
 			const DcMapItem *item = &room->items[i];
 
 			if (!is_among(a->s->ids, id_count,
-						  dc_repair_fingerprint(maps, item)))
+						  dc_repair_id(maps, item->key, item->entry.stamp)))
 				continue;
 			if (answer_is_full(a))
 			{
@@ -294,27 +335,23 @@ write_asked(Reply *a, uint32_t id_count)
 	return false;
 }
 
-/* 0, or 1 | scope | count | ids; their number. */
+/* count | ids; their number, and as the scope the leaves they are in. */
 static uint32_t
 read_ids(Reply *a)
 {
-	uint32_t count = 0;
-	uint8_t any = dc_read_u8(&a->r);
+	uint32_t count = (uint32_t) dc_read_varint(&a->r, DC_REPAIR_IDS_MAX);
 
-	if (any == 1)
-	{
-		dc_leaf_set_decode(&a->r, &a->s->scope);
-		count = (uint32_t) dc_read_varint(&a->r, DC_REPAIR_IDS_MAX);
-	}
-	if (any > 1 || (any == 1 && count == 0))
-		dc_reader_fail(&a->r, DC_MALFORMED);
+	dc_leaf_set_init(&a->s->scope, DC_LEAF_BITS_MAX);
 	for (uint32_t i = 0; i < count && a->r.status == DC_OK; i++)
+	{
 		a->s->ids[i] = dc_read_u64(&a->r);
+		dc_repair_add_leaf(&a->s->scope, a->s->ids[i]);
+	}
 	return count;
 }
 
 /*
- * Q: vector | horizon | keys, 0 | 0, or 1 | scope | ids
+ * Q: vector | horizon | keys, 0 | count | ids
  * R: vector | horizon | count | entries | key and stamp, 0 | more
  */
 static DcStatus
@@ -366,6 +403,9 @@ dc_repair_answer(const DcRepairNode *self, const void *question, size_t length,
 	a.floor = dc_repair_greater(self->floor, head.floor);
 	switch (head.kind)
 	{
+		case DC_REPAIR_KEPT:
+			status = answer_kept(&a);
+			break;
 		case DC_REPAIR_COMPARE:
 			status = answer_compare(&a);
 			break;

@@ -14,6 +14,9 @@
 /* Keys that one set of cells is made for, as long as that is right. */
 #define DC_REPAIR_CHUNK_KEYS 4096u
 
+_Static_assert(64 - DC_MAP_ID_LEAF_SHIFT == DC_LEAF_BITS_MAX,
+			   "an id begins with its narrowest leaf");
+
 /* Bytes of a listed entry, about: key, its length, stamp. */
 #define DC_REPAIR_LISTED_BYTES 17u
 
@@ -81,16 +84,23 @@ dc_repair_density_of(uint32_t keys, uint32_t leaves)
 }
 
 static inline uint64_t
-dc_repair_fingerprint(const DcMapsView *maps, const DcMapItem *item)
-{
-	return dc_map_fingerprint(maps->env, item->key.data, item->key.length,
-							  item->entry.stamp);
-}
-
-static inline uint64_t
 dc_repair_hash_of(const DcMapsView *maps, DcSlice key)
 {
 	return dc_key_hash(maps->env->hash_seed, key.data, key.length);
+}
+
+static inline uint64_t
+dc_repair_id(const DcMapsView *maps, DcSlice key, DcHlc stamp)
+{
+	return dc_map_id(maps->env, key.data, key.length,
+					 dc_repair_hash_of(maps, key), stamp);
+}
+
+/* Adds the leaf that this id's entry is in; the leaves have 16 bits. */
+static inline void
+dc_repair_add_leaf(DcLeafSet *leaves, uint64_t id)
+{
+	dc_leaf_set_add(leaves, (uint32_t) (id >> DC_MAP_ID_LEAF_SHIFT));
 }
 
 static inline DcEntry
@@ -105,27 +115,25 @@ dc_repair_look_up(const DcMapsView *maps, DcSlice key)
 	return entry;
 }
 
-/* Puts the ids of all live entries of the scope into cells; their sum. */
-static inline uint64_t
+/* Puts the ids of all live entries of the scope into cells. */
+static inline void
 dc_repair_fill_cells(const DcMapsView *maps, const DcLeafSet *scope,
 					 DcHlc floor, DcScopeRoom *room, DcIbltCell *cells,
 					 uint32_t count)
 {
 	DcScopeScan scan = {.from = 0};
-	uint64_t sum = 0;
 
 	memset(cells, 0, count * sizeof(cells[0]));
 	while (dc_scope_next(&scan, maps, scope, floor, room))
 	{
 		for (size_t i = 0; i < room->count; i++)
 		{
-			uint64_t id = dc_repair_fingerprint(maps, &room->items[i]);
+			const DcMapItem *item = &room->items[i];
 
-			sum += id;
-			dc_iblt_toggle(cells, count, maps->env->sum_seed, id);
+			dc_iblt_toggle(cells, count, maps->env->sum_seed,
+						   dc_repair_id(maps, item->key, item->entry.stamp));
 		}
 	}
-	return sum;
 }
 
 /* An entry: the stamp, shifted, and whether it is dead; 0: unknown. */

@@ -160,6 +160,19 @@ dc_maps_live(const DcMapsView *view)
 	return live;
 }
 
+uint64_t
+dc_maps_sum(const DcMapsView *view)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < DC_MAP_PARTITIONS; i++)
+	{
+		sum += view->open(view->ctx, i)->live_sum;
+		view->close(view->ctx, i);
+	}
+	return sum;
+}
+
 /*
  * Keys fall on leaves like balls into bins: of L leaves L * e^(-keys / L) stay
  * without one.

@@ -83,8 +83,9 @@ typedef struct DcLeafSums
 /* The sum of a leaf of 2^bits; cheap if asked for in ascending order. */
 uint64_t dc_leaf_sum(DcLeafSums *sums, uint32_t leaf, uint32_t bits);
 
-/* Live entries of the keyspace. */
+/* Live entries of the keyspace, and the sum of their fingerprints. */
 uint64_t dc_maps_live(const DcMapsView *view);
+uint64_t dc_maps_sum(const DcMapsView *view);
 
 /*
  * About how many keys differ when `differing` of `of` leaves do; at most

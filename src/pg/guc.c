@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #include "hlc.h"
+#include "iblt.h"
 
 int datacake_node_id;
 char *datacake_node_name;
@@ -37,6 +38,7 @@ int datacake_spool_size_kb;
 int datacake_max_nodes;
 int datacake_conflict_history;
 int datacake_max_keyspaces;
+int datacake_repair_cells;
 
 static const struct config_enum_entry consistency_levels[] = {
 	{"none", 0, false},        {"one", 1, false},    {"two", 2, false},
@@ -295,6 +297,11 @@ define_limits(void)
 	define_int("datacake.max_keyspaces",
 			   "Keyspaces that this server can hold, its own catalogue included.",
 			   &datacake_max_keyspaces, 128, 4, 1024, PGC_POSTMASTER, 0);
+	define_int("datacake.repair_cells",
+			   "Cells kept for each keyspace, by which repair names few "
+			   "differences in few bytes; 0: none.",
+			   &datacake_repair_cells, 0, 0, DC_IBLT_CELLS_MAX, PGC_POSTMASTER,
+			   0);
 	define_int("datacake.conflict_history",
 			   "Conflicts kept in datacake.conflicts; 0 only counts them.",
 			   &datacake_conflict_history, 10000, 0, 10000000, PGC_SIGHUP, 0);

@@ -32,6 +32,7 @@ extern int datacake_queue_size_kb;
 extern int datacake_spool_size_kb;
 extern int datacake_max_nodes;
 extern int datacake_max_keyspaces;
+extern int datacake_repair_cells;
 extern int datacake_conflict_history;
 
 /* Defines all of them; at load time, from the postmaster. */

@@ -56,10 +56,18 @@ page_bytes(void)
 	return (Size) datacake_metadata_memory_mb * 1024 * 1024;
 }
 
+static Size
+cell_bytes(void)
+{
+	return mul_size(sizeof(DcIbltCell) * datacake_repair_cells,
+					datacake_max_keyspaces);
+}
+
+/* header | pages | cells of each keyspace */
 Size
 dc_metadata_bytes(void)
 {
-	return header_bytes() + page_bytes();
+	return add_size(header_bytes() + page_bytes(), cell_bytes());
 }
 
 /* Called under the lock of a partition; a few instructions each. */
@@ -109,6 +117,8 @@ dc_metadata_attach(void)
 	if (!found)
 	{
 		memset(metadata, 0, header_bytes());
+		memset((uint8 *) metadata + header_bytes() + page_bytes(), 0,
+			   cell_bytes());
 		SpinLockInit(&metadata->pool_lock);
 		SpinLockInit(&metadata->reconcile_lock);
 		pg_atomic_init_u32(&metadata->slots, 0);
@@ -127,11 +137,30 @@ dc_metadata_attach(void)
 	env.pages.base = (uint8 *) metadata + header_bytes();
 	env.pages.take = take_page;
 	env.pages.give = give_page;
+	env.cell_count = (uint32) datacake_repair_cells;
 }
 
+DcIbltCell *
+dc_metadata_cells(int slot)
+{
+	DcIbltCell *cells = (DcIbltCell *) (env.pages.base + page_bytes());
+
+	return datacake_repair_cells == 0 ? NULL :
+										cells + slot * datacake_repair_cells;
+}
+
+/* To look at any map. */
 static const DcMapEnv *
 map_env(void)
 {
+	return &env;
+}
+
+/* To change entries of this one. */
+static const DcMapEnv *
+change_env(int slot)
+{
+	env.cells = dc_metadata_cells(slot);
 	return &env;
 }
 
@@ -319,6 +348,9 @@ dc_keyspace_close(int slot)
 		dc_map_release(&keyspace->maps[i], map_env());
 		LWLockRelease(partition_lock(slot, i));
 	}
+	if (datacake_repair_cells > 0)
+		memset(dc_metadata_cells(slot), 0,
+			   sizeof(DcIbltCell) * datacake_repair_cells);
 	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
 	keyspace->id = 0;
 	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
@@ -588,8 +620,8 @@ merge(int slot, uint32 generation, DcKey key, DcEntry entry, bool reserved,
 	}
 	floor = dc_floor(slot);
 	if (entry.stamp > floor)
-		status = dc_map_merge(map, map_env(), key.data, key.length, key.hash,
-							  entry, reserved, found);
+		status = dc_map_merge(map, change_env(slot), key.data, key.length,
+							  key.hash, entry, reserved, found);
 	else
 	{
 		*found = dc_map_get(map, map_env(), key.data, key.length);
@@ -664,8 +696,9 @@ dc_floor_settle(int slot)
 
 /* The next few entries that the filter gives leave the map; how many. */
 static int
-remove_some(DcMap *map, DcMapCursor *cursor, const DcMapFilter *filter)
+remove_some(int slot, DcMetadataCursor *cursor, const DcMapFilter *filter)
 {
+	DcMap *map = &dc_keyspace(slot)->maps[cursor->partition];
 	DcMapItem items[PURGE_ITEMS];
 	uint8 keys[PURGE_ITEMS * 32 + DC_KEY_BYTES_MAX];
 	DcMapRoom room = {.items = items,
@@ -673,10 +706,10 @@ remove_some(DcMap *map, DcMapCursor *cursor, const DcMapFilter *filter)
 					  .bytes = keys,
 					  .bytes_max = sizeof(keys),
 					  .visits_max = 10000};
-	size_t n = dc_map_scan(map, map_env(), cursor, filter, &room);
+	size_t n = dc_map_scan(map, map_env(), &cursor->cursor, filter, &room);
 
 	for (size_t i = 0; i < n; i++)
-		(void) dc_map_remove(map, map_env(), items[i].key.data,
+		(void) dc_map_remove(map, change_env(slot), items[i].key.data,
 							 items[i].key.length);
 	return (int) n;
 }
@@ -685,7 +718,6 @@ bool
 dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
 {
 	DcKeyspace *keyspace = dc_keyspace(slot);
-	DcMap *map = &keyspace->maps[cursor->partition];
 	LWLock *lock = partition_lock(slot, cursor->partition);
 	DcMapFilter filter = {.until = dc_floor(slot)};
 
@@ -698,7 +730,7 @@ dc_metadata_purge_floor(int slot, DcMetadataCursor *cursor, bool *complete)
 		*complete = false;
 	}
 	else
-		(void) remove_some(map, &cursor->cursor, &filter);
+		(void) remove_some(slot, cursor, &filter);
 	LWLockRelease(lock);
 	if (!cursor->cursor.done)
 		return true;
@@ -820,7 +852,7 @@ purge_partition(int slot, DcMetadataCursor *cursor, DcHlc horizon, int *purged)
 		return DC_PURGE_DONE;
 	if (dc_keyspace(slot)->pins[cursor->partition] > 0)
 		return DC_PURGE_PINNED;
-	*purged = remove_some(map, &cursor->cursor, &filter);
+	*purged = remove_some(slot, cursor, &filter);
 	return cursor->cursor.done ? DC_PURGE_DONE : DC_PURGE_MORE;
 }
 
@@ -852,7 +884,7 @@ dc_metadata_forget(int slot, DcKey key, DcHlc stamp)
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	free = dc_keyspace(slot)->pins[partition] == 0;
 	if (free && dc_map_get(map, map_env(), key.data, key.length).stamp == stamp)
-		(void) dc_map_remove(map, map_env(), key.data, key.length);
+		(void) dc_map_remove(map, change_env(slot), key.data, key.length);
 	LWLockRelease(lock);
 	return free;
 }

@@ -3,8 +3,9 @@
  *		The entries of all keyspaces, in shared memory.
  *
  *	keyspaces[slot] --> 64 partitions, each a DcMap (map.h) and a death mark
- *	                         |
- *	                         +--> pages of 2 kB from one pool
+ *	          |              |
+ *	          |              +--> pages of 2 kB from one pool
+ *	          +--> cells of its live entries (iblt.h), if they are kept
  *
  * A key belongs to the partition that the top bits of its hash name.  The
  * partition's lock guards its map; the pool has a spinlock of its own, taken
@@ -277,6 +278,9 @@ extern void dc_metadata_count(int slot, DcMetadataCounts *counts);
 
 /* The maps of a keyspace, for repair (sketch.h). */
 extern DcMapsView dc_metadata_view(int slot);
+
+/* Its datacake.repair_cells kept cells; NULL if that is 0. */
+extern DcIbltCell *dc_metadata_cells(int slot);
 
 /* --- keys whose heap row and entry may disagree (P2) --- */
 

@@ -27,6 +27,7 @@
 #include "catchup.h"
 #include "clock.h"
 #include "compat.h"
+#include "guc.h"
 #include "keyspace.h"
 #include "message.h"
 #include "peer.h"
@@ -52,6 +53,8 @@ dc_repair_self(int slot, DcVv *vector)
 	node.floor = dc_floor(slot);
 	pg_memory_barrier(); /* all of it before the entries */
 	node.maps = dc_metadata_view(slot);
+	node.cells = dc_metadata_cells(slot);
+	node.cell_count = (uint32) datacake_repair_cells;
 	return node;
 }
 
@@ -274,6 +277,7 @@ answer_question(DcSlice question)
 		dc_peer_refuse(DC_UNKNOWN_KEYSPACE, NULL);
 	switch (head.kind)
 	{
+		case DC_REPAIR_KEPT:
 		case DC_REPAIR_COMPARE:
 		case DC_REPAIR_CELLS:
 		case DC_REPAIR_LIST:

@@ -25,31 +25,23 @@ broken(const char *claim, int line)
 }
 
 static Replica *a, *b;
-static DcRepair *phases[8]; /* the asking side, before each answer */
+static DcRepair *phases[12]; /* the asking side, before each answer */
 static unsigned phase_count;
 static DcRepairScratch scratch;
 static uint8_t question[DC_REPAIR_MESSAGE_MAX], answer[DC_REPAIR_MESSAGE_MAX];
 
-/* Two nodes that differ, and the phases of their comparison. */
+/* The phases of their comparison, with so many of the kept cells. */
 static void
-prepare(void)
+compare(uint32_t cells)
 {
 	DcRepair *r = malloc(sizeof(DcRepair));
 	DcRepairResult result;
 	DcWriter q, w;
 
-	a = replica_new(2000, 8);
-	b = replica_new(2000, 8);
-	for (uint64_t i = 0; i < 1500; i++)
-	{
-		if (i % 50 != 0)
-			replica_put_number(a, i, 1000 + i, false);
-		if (i % 70 != 0)
-			replica_put_number(b, i, 1000 + i + (i % 30 == 0), false);
-	}
+	a->node.cell_count = b->node.cell_count = cells;
 	dc_repair_begin(r, 7, false);
 	dc_writer_init(&q, question, sizeof(question));
-	while (phase_count < 8 && dc_repair_next(r, &a->node, &q))
+	while (phase_count < 12 && dc_repair_next(r, &a->node, &q))
 	{
 		phases[phase_count] = malloc(sizeof(DcRepair));
 		*phases[phase_count++] = *r;
@@ -62,6 +54,25 @@ prepare(void)
 		dc_writer_init(&q, question, sizeof(question));
 	}
 	free(r);
+}
+
+/* Two nodes that differ. */
+static void
+prepare(void)
+{
+	a = replica_new(2000, 8);
+	b = replica_new(2000, 8);
+	replica_keep_cells(a, 200);
+	replica_keep_cells(b, 200);
+	for (uint64_t i = 0; i < 1500; i++)
+	{
+		if (i % 50 != 0)
+			replica_put_number(a, i, 1000 + i, false);
+		if (i % 70 != 0)
+			replica_put_number(b, i, 1000 + i + (i % 30 == 0), false);
+	}
+	compare(0);
+	compare(200);
 }
 
 static void

@@ -31,6 +31,7 @@ typedef struct Side
 	DcPagePool pool;
 	DcMapEnv env;
 	DcMap maps[DC_MAP_PARTITIONS];
+	DcIbltCell cells[DC_IBLT_CELLS_MAX]; /* the first env.cell_count are kept */
 	DcVv vector;
 	DcRepairNode node;
 	int open;
@@ -125,7 +126,28 @@ side_init(Bulk *b, Side *s, size_t bytes)
 	for (uint32_t id = 1; id <= 2; id++)
 		s->vector.at[id] = DC_HLC_MAX;
 	s->node = (DcRepairNode){.maps = {open_map, close_map, s, &s->env},
-							 .vector = &s->vector};
+							 .vector = &s->vector,
+							 .cells = s->env.cells,
+							 .cell_count = s->env.cell_count};
+}
+
+/* Some nodes keep cells, one as many as the other or not. */
+static void
+choose_cells(Bulk *b)
+{
+	static const uint32_t counts[] = {0, 10, 20, 100, 1000, 4096};
+	uint32_t both = counts[rng_below(&b->rng, 6)];
+
+	for (uint32_t i = 0; i < 2; i++)
+	{
+		Side *s = &b->side[i];
+		uint32_t count =
+			rng_chance(&b->rng, 3, 4) ? both : counts[rng_below(&b->rng, 6)];
+
+		memset(s->cells, 0, sizeof(s->cells));
+		s->env.cells = count > 0 ? s->cells : NULL;
+		s->env.cell_count = count;
+	}
 }
 
 static size_t
@@ -596,12 +618,42 @@ check_checks(Bulk *b, Side *s, DcMap *map)
 		fail(b, "%u of %u changed keys pass", tried - found, tried);
 }
 
+/* The kept cells are those of the live entries that there are. */
+static void
+check_cells(Bulk *b, Side *s)
+{
+	static DcIbltCell cells[DC_IBLT_CELLS_MAX];
+	static DcScopeRoom room;
+	static DcLeafSet all;
+	DcScopeScan scan = {.from = 0};
+	uint32_t count = s->env.cell_count;
+
+	memset(cells, 0, sizeof(cells));
+	dc_leaf_set_fill(&all, DC_LEAF_BITS_MIN);
+	while (dc_scope_next(&scan, &s->node.maps, &all, DC_HLC_NONE, &room))
+	{
+		for (size_t i = 0; i < room.count; i++)
+		{
+			DcSlice key = room.items[i].key;
+			uint64_t hash;
+
+			(void) map_of(s, key.data, key.length, &hash);
+			dc_iblt_toggle(cells, count, s->env.sum_seed,
+						   dc_map_id(&s->env, key.data, key.length, hash,
+									 room.items[i].entry.stamp));
+		}
+	}
+	if (memcmp(cells, s->cells, sizeof(cells)) != 0)
+		fail(b, "the cells that are kept are not those of the entries");
+}
+
 static void
 check_side(Bulk *b, Side *s)
 {
 	DcMap *some = &s->maps[rng_below(&b->rng, b->partitions)];
 	uint32_t pages = 0;
 
+	check_cells(b, s);
 	check_refusals(b, s, some);
 	check_checks(b, s, some);
 
@@ -670,6 +722,7 @@ bulk_run(uint64_t seed, BulkStats *stats, char failure[160])
 	stats->runs++;
 	stats->full_before = stats->full;
 	choose(b);
+	choose_cells(b);
 	for (uint32_t i = 0; i < 2; i++)
 	{
 		size_t bytes = b->pages > 0 ? b->pages * DC_PAGE_BYTES : REGION_BYTES;

@@ -81,9 +81,20 @@ replica_new(size_t entries, uint32_t key_bytes)
 	return p;
 }
 
+/* The first `count` cells of its entries are kept from now on: it has none. */
+static inline void
+replica_keep_cells(Replica *p, uint32_t count)
+{
+	p->env.cells = calloc(count, sizeof(DcIbltCell));
+	p->env.cell_count = count;
+	p->node.cells = p->env.cells;
+	p->node.cell_count = count;
+}
+
 static inline void
 replica_free(Replica *p)
 {
+	free(p->env.cells);
 	free(p->region);
 	free(p);
 }
@@ -129,7 +140,8 @@ replica_sum(Replica *p)
 /* What a conversation cost, and found. */
 typedef struct Talk
 {
-	size_t bytes; /* both ways, without rows and seals */
+	size_t bytes;  /* both ways, without rows and seals */
+	size_t naming; /* of that until ids are told, without keys and stamps */
 	uint32_t round_trips;
 	uint32_t actions[DC_REPAIR_ALONE + 1];
 	DcStatus status;
@@ -164,6 +176,7 @@ replica_repair(Replica *a, Replica *b, bool rejoin,
 		if (talk.status != DC_OK)
 			return talk;
 		talk.bytes += q.length + w.length;
+		talk.naming += question[2] == DC_REPAIR_OFFER ? 0 : q.length + w.length;
 		if (meddle != NULL)
 			meddle(a, b, arg);
 		talk.status = dc_repair_take(&r, &a->node, answer, w.length);

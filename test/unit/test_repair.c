@@ -5,6 +5,8 @@
 #include "replica.h"
 #include "tap.h"
 
+#include <math.h>
+
 enum
 {
 	SAME,   /* nothing differs */
@@ -52,7 +54,10 @@ mended(const Talk *talk)
 	return talk->actions[DC_REPAIR_FETCH] + talk->actions[DC_REPAIR_PUSH];
 }
 
-/* One repair of d differences among n; true if all were found and mended. */
+/*
+ * One repair of d differences among n; true if all were found and mended.
+ * Every second time both keep cells, every fourth not as many.
+ */
 static Talk
 one(uint64_t n, uint64_t d, int kind, uint64_t seed, bool *good)
 {
@@ -60,6 +65,11 @@ one(uint64_t n, uint64_t d, int kind, uint64_t seed, bool *good)
 	Replica *a = replica_new(n, 8), *b = replica_new(n, 8);
 	Talk talk;
 
+	if (seed % 2 == 0)
+	{
+		replica_keep_cells(a, 1000);
+		replica_keep_cells(b, seed % 4 == 0 ? 1000 : 100);
+	}
 	fill(a, b, n, d, kind, &state);
 	talk = replica_repair(a, b, false, NULL, NULL);
 	*good = talk.status == DC_OK && mended(&talk) == d &&
@@ -108,16 +118,19 @@ test_any_difference(void)
 	   (unsigned long long) runs);
 }
 
-/* Two nodes that are equal, until d keys are missed or older at A. */
+/* Two nodes that are equal, until d keys are missed or older at A; others each
+ * time. */
 static void
 make_differ(Replica *a, Replica *b, uint64_t n, uint64_t d, int kind)
 {
 	static uint64_t time = 1 << 25;
+	static uint64_t turn = 0;
 	uint64_t step = d > 0 ? n / d : 1;
 
+	turn++;
 	for (uint64_t i = 0; i < d; i++)
 	{
-		uint64_t number = i * step + i % step;
+		uint64_t number = i * step + (i + turn) % step;
 		uint8_t key[8];
 		DcMap *map;
 
@@ -171,6 +184,94 @@ test_budget(void)
 			   budgets[i].round_trips);
 		}
 	}
+	replica_free(a);
+	replica_free(b);
+}
+
+/* What names d of 2^64 ids, in bytes, whatever the method (Stirling). */
+static double
+least(uint64_t d)
+{
+	return (double) d * (64 - log2((double) d) + log2(exp(1))) / 8;
+}
+
+/* The median of what d keys cost until all ids are known, to the least. */
+static double
+price(Replica *a, Replica *b, uint64_t n, uint64_t d, int kind, bool *good)
+{
+	double ratios[25];
+	uint32_t count = sizeof(ratios) / sizeof(ratios[0]);
+
+	for (uint32_t run = 0; run < count; run++)
+	{
+		uint32_t at = run;
+		double ratio;
+		Talk talk;
+
+		make_differ(a, b, n, d, kind);
+		talk = replica_repair(a, b, false, NULL, NULL);
+		*good &= talk.status == DC_OK && mended(&talk) == d &&
+				 replica_sum(a) == replica_sum(b);
+		ratio = (double) talk.naming / least(kind == OLDER ? 2 * d : d);
+		for (; at > 0 && ratios[at - 1] > ratio; at--)
+			ratios[at] = ratios[at - 1];
+		ratios[at] = ratio;
+	}
+	note("kept cells, %llu %s: %.2f to %.2f times the least, median %.2f",
+		 (unsigned long long) d, kind == MISSED ? "missed" : "older", ratios[0],
+		 ratios[count - 1], ratios[count / 2]);
+	return ratios[count / 2];
+}
+
+static void
+test_kept_cells(void)
+{
+	static const uint64_t sizes[] = {10, 30, 100, 300, 1000};
+	const uint64_t n = 100000;
+	Replica *a = replica_new(n, 8), *b = replica_new(n, 8);
+	uint64_t state = 1;
+	bool good = true;
+	Talk talk;
+
+	replica_keep_cells(a, 4096);
+	replica_keep_cells(b, 4096);
+	fill(a, b, n, 0, SAME, &state);
+	talk = replica_repair(a, b, false, NULL, NULL);
+	ok(talk.bytes < 320 && talk.round_trips == 1 && talk.status == DC_OK,
+	   "where cells are kept, nothing that differs takes one round trip and "
+	   "less than 320 bytes");
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+	{
+		for (int kind = MISSED; kind <= OLDER; kind += OLDER - MISSED)
+			ok(price(a, b, n, sizes[i], kind, &good) <= 4,
+			   "%llu keys %s: at most four times the least until their ids are "
+			   "known",
+			   (unsigned long long) sizes[i],
+			   kind == MISSED ? "missed" : "older");
+	}
+	ok(good, "and all of them are found");
+	make_differ(a, b, n, 20000, OLDER);
+	talk = replica_repair(a, b, false, NULL, NULL);
+	ok(mended(&talk) == 20000 && replica_sum(a) == replica_sum(b),
+	   "more than they tell are found by leaves");
+	talk = replica_repair(a, b, false, NULL, NULL);
+	ok(talk.bytes < 320 && talk.round_trips == 1,
+	   "then the cells of both are alike again");
+	a->env.cells[3].ids ^= 1;
+	talk = replica_repair(a, b, false, NULL, NULL);
+	ok(talk.status == DC_OK && mended(&talk) == 0 && talk.bytes > 2000,
+	   "cells that are wrong say nothing: the leaves do");
+	a->env.cells[3].ids ^= 1;
+	a->env.cell_count = 0;
+	make_differ(a, b, n, 5, MISSED);
+	talk = replica_repair(a, b, false, NULL, NULL);
+	ok(mended(&talk) == 5 && replica_sum(a) == replica_sum(b),
+	   "what cells hide is found by sums");
+	dc_iblt_toggle(a->env.cells, 4096, a->env.sum_seed, 12345);
+	make_differ(a, b, n, 5, MISSED);
+	talk = replica_repair(a, b, false, NULL, NULL);
+	ok(mended(&talk) == 5 && replica_sum(a) == replica_sum(b),
+	   "and what hides behind an id that nobody has");
 	replica_free(a);
 	replica_free(b);
 }
@@ -241,7 +342,13 @@ test_live_system(void)
 		uint64_t state = seed;
 		Talk talk;
 
-		fill(a, b, 20000, 30 * seed * seed, MIXED, &state);
+		if (seed % 2 == 0)
+		{
+			replica_keep_cells(a, 2000);
+			replica_keep_cells(b, 2000);
+		}
+		fill(a, b, 20000, seed % 4 == 0 ? seed : 30 * seed * seed, MIXED,
+			 &state);
 		talk = replica_repair(a, b, false, meddle, &m);
 		all &= talk.status == DC_OK;
 		m.writes = 0;
@@ -338,8 +445,9 @@ keep_seed(const char *folder, const char *name, int number, uint8_t kind,
 		abort();
 }
 
-static void
-test_input(const char *folder)
+/* `cells`: those that both keep.  The seeds are numbered from `first` on. */
+static int
+test_input(const char *folder, uint32_t cells, int first)
 {
 	static DcRepair r;
 	static DcRepairScratch scratch;
@@ -349,8 +457,13 @@ test_input(const char *folder)
 	uint64_t state = 11;
 	bool prefixes = true, flips = true;
 	DcWriter q, w, ignored;
-	int number = 0;
+	int number = first;
 
+	if (cells > 0)
+	{
+		replica_keep_cells(a, cells);
+		replica_keep_cells(b, cells);
+	}
 	fill(a, b, 3000, 40, MIXED, &state);
 	dc_repair_begin(&r, 7, false);
 	dc_writer_init(&q, question, sizeof(question));
@@ -408,23 +521,29 @@ test_input(const char *folder)
 		free(before);
 		free(after);
 	}
-	ok(number >= 2 && prefixes,
+	ok(number - first >= 2 && prefixes,
 	   "no question and no answer is a prefix of another");
 	ok(flips, "changed bytes do no harm");
 	replica_free(a);
 	replica_free(b);
+	return number;
 }
 
 int
 main(int argc, char **argv)
 {
+	const char *folder = argc > 1 ? argv[1] : NULL;
+	int seeds;
+
 	test_any_difference();
 	test_budget();
+	test_kept_cells();
 	test_long_keys();
 	test_live_system();
 	test_not_covered();
 	test_claimed_purged();
 	test_floor();
-	test_input(argc > 1 ? argv[1] : NULL);
+	seeds = test_input(folder, 0, 0);
+	(void) test_input(folder, 200, seeds);
 	return tap_done();
 }

@@ -6,7 +6,9 @@ use warnings;
 use DatacakeCluster;
 use Test::More;
 
-my $c = DatacakeCluster->new(nodes => 3, conf => { 'datacake.repair_interval' => 0 });
+# nodes 1 and 2 keep cells, node 3 does not
+my $c = DatacakeCluster->new(nodes => 3, conf => { 'datacake.repair_interval' => 0, 'datacake.repair_cells' => 1000 },
+	node_conf => { 3 => { 'datacake.repair_cells' => 0 } });
 
 $c->sql(1, q{CREATE TABLE t (id bigint PRIMARY KEY, v text)});
 $c->replicate('t');
@@ -35,6 +37,7 @@ my $differs = 'SELECT count(*), sum(hashtext(t::text)::bigint) FROM t';
 subtest 'nothing differs' => sub {
 	is(repair(1, 2, qw(differing fetched pushed kept mended lost images)), '0|0|0|0|0|0|0', 'nothing is found');
 	cmp_ok(repair(1, 2, 'bytes_sent + bytes_received'), '<=', 2500, 'for at most 2.5 kB, both ways');
+	cmp_ok(repair(1, 2, 'bytes_sent + bytes_received'), '<=', 700, 'or 0.7 kB, where both keep cells') for 1 .. 2;
 	is(repair(1, 3, 'scrubbed'), 20000, 'and each row was compared with its entry');
 	is($c->sql(1, 'SELECT count(*) FROM datacake.repair()'), 4, 'without arguments: all keyspaces, the catalogue too, and all live nodes');
 };
@@ -115,6 +118,25 @@ subtest 'after a TRUNCATE' => sub {
 	$c->wait_for_nodes;
 	is(repair(3, 1, qw(kept lost)), '0|0', 'a node that forgot the TRUNCATE is told again');
 	is($c->sql(3, 'SELECT count(*) FROM datacake.floor'), 1, 'durably');
+	$c->verify_ok('the nodes are equal');
+};
+
+subtest 'few entries differ and both keep cells' => sub {
+	$c->sql(1, q{UPDATE t SET v = v || 'er' WHERE id > 1600; DELETE FROM t WHERE id > 1900});
+	$c->verify_ok('rows of the nodes that keep cells were updated and deleted');
+	cmp_ok(repair(1, 2, 'bytes_sent + bytes_received'), '<=', 700, 'their cells say that nothing differs');
+	behind(2, 'DELETE FROM t WHERE id BETWEEN 801 AND 810');
+	$c->restart(2);
+	$c->wait_for_nodes;
+	my ($differing, $bytes) = split /\|/, repair(1, 2, 'differing', 'bytes_sent + bytes_received');
+	is($differing, 10, 'ten keys that node 2 does not know are found');
+	cmp_ok($bytes, '<=', 2500, "in $bytes bytes, rows and seals included");
+	$c->verify_ok('the nodes are equal');
+	cmp_ok(repair(2, 1, 'bytes_sent + bytes_received'), '<=', 700, 'and node 2 has built its cells anew');
+	behind(2, 'DELETE FROM t WHERE id BETWEEN 801 AND 1600');
+	$c->restart(2);
+	$c->wait_for_nodes;
+	is(repair(1, 2, 'differing'), 800, 'more than they can tell are found, too');
 	$c->verify_ok('the nodes are equal');
 };
 
