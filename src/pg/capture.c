@@ -98,10 +98,16 @@ typedef struct Row
 
 /* Fills rel->values and rel->nulls with the row. */
 static void
-take_apart(DcRel *rel, Relation relation, HeapTuple tuple, Row *row)
+take_columns(DcRel *rel, Relation relation, HeapTuple tuple)
 {
 	heap_deform_tuple(tuple, RelationGetDescr(relation), rel->values,
 					  rel->nulls);
+}
+
+/* From those. */
+static void
+take_row(DcRel *rel, Row *row)
+{
 	row->stamp = rel->nulls[rel->stamp_attnum - 1] ?
 					 DC_HLC_NONE :
 					 (DcHlc) DatumGetInt64(rel->values[rel->stamp_attnum - 1]);
@@ -109,6 +115,13 @@ take_apart(DcRel *rel, Relation relation, HeapTuple tuple, Row *row)
 	dc_rel_key(rel, rel->values, rel->nulls, &row->key_bytes);
 	row->key =
 		dc_key_make((uint8 *) row->key_bytes.data, (Size) row->key_bytes.len);
+}
+
+static void
+take_apart(DcRel *rel, Relation relation, HeapTuple tuple, Row *row)
+{
+	take_columns(rel, relation, tuple);
+	take_row(rel, row);
 }
 
 static bool
@@ -203,11 +216,17 @@ choose_stamp(DcRel *rel, DcHlc row, const Row *new)
 static HeapTuple
 stamp_insert(TriggerData *data, DcRel *rel)
 {
+	DcHlc stamp = dc_transaction_stamp();
 	Row new;
 
-	take_apart(rel, data->tg_relation, data->tg_trigtuple, &new);
+	take_columns(rel, data->tg_relation, data->tg_trigtuple);
+	if (dc_death_after_any(rel->slot, stamp))
+	{
+		take_row(rel, &new);
+		stamp = choose_stamp(rel, DC_HLC_NONE, &new);
+	}
 	return assemble_with_stamp(data->tg_trigtuple, data->tg_relation, rel,
-							   choose_stamp(rel, DC_HLC_NONE, &new));
+							   stamp);
 }
 
 static HeapTuple

@@ -251,6 +251,7 @@ init_keyspace(DcKeyspace *keyspace, uint64 id, Oid relid, uint32 key_bytes)
 	pg_atomic_init_u64(&keyspace->captured, 0);
 	pg_atomic_init_u64(&keyspace->applied, 0);
 	pg_atomic_init_u64(&keyspace->conflicts, 0);
+	pg_atomic_init_u64(&keyspace->last_death, now);
 	for (int i = 0; i < DC_PARTITIONS; i++)
 	{
 		pg_atomic_init_u64(&keyspace->deaths[i], now);
@@ -389,6 +390,7 @@ dc_death_announce(int slot, uint64 hash, DcHlc stamp)
 	int partition = partition_of(hash);
 
 	pg_atomic_fetch_add_u32(&keyspace->dying[partition], 1);
+	dc_raise(&keyspace->last_death, stamp);
 	dc_raise(&keyspace->deaths[partition], stamp);
 	pg_memory_barrier(); /* before the row dies, or is looked for */
 }
@@ -416,6 +418,13 @@ dc_birth_count(int slot, uint64 hash)
 {
 	pg_memory_barrier();
 	return pg_atomic_read_u32(&dc_keyspace(slot)->births[partition_of(hash)]);
+}
+
+bool
+dc_death_after_any(int slot, DcHlc stamp)
+{
+	return dc_floor(slot) >= stamp ||
+		   pg_atomic_read_u64(&dc_keyspace(slot)->last_death) >= stamp;
 }
 
 DcHlc
@@ -679,6 +688,7 @@ dc_floor_announce(int slot, DcHlc stamp)
 {
 	DcKeyspace *keyspace = dc_keyspace(slot);
 
+	dc_raise(&keyspace->last_death, stamp);
 	for (int i = 0; i < DC_PARTITIONS; i++)
 	{
 		pg_atomic_fetch_add_u32(&keyspace->dying[i], 1);

@@ -377,12 +377,13 @@ is_current(const DcRel *rel)
 DcRel *
 dc_rel(Relation relation)
 {
+	static DcRel *last; /* no description leaves the cache */
 	Oid relid = RelationGetRelid(relation);
-	DcRel *rel = NULL;
+	DcRel *rel = last;
 	uint64 id;
 
-	if (likely(cache != NULL))
-		rel = hash_search(cache, &relid, HASH_FIND, NULL);
+	if ((rel == NULL || rel->relid != relid) && cache != NULL)
+		rel = last = hash_search(cache, &relid, HASH_FIND, NULL);
 	if (likely(rel != NULL && is_current(rel)))
 		return rel;
 
