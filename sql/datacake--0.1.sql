@@ -501,7 +501,7 @@ BEGIN
             USING ERRCODE = 'undefined_table', HINT = 'Use datacake.replicate_table() first.';
     END IF;
 END $$;
-COMMENT ON FUNCTION datacake.mark_keyspace(text) IS 'internal to create_keyspace: peers create the functions, too';
+COMMENT ON FUNCTION datacake.mark_keyspace(text) IS 'a schema with a replicated table "entries" is a keyspace, so that peers create its functions, too; for create_keyspace, and after a restore';
 
 CREATE FUNCTION datacake.drop_keyspace(name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -623,9 +623,9 @@ CREATE FUNCTION datacake.show_nodes(OUT node_id integer, OUT name text, OUT data
     RETURNS SETOF record AS 'MODULE_PATHNAME', 'datacake_nodes' LANGUAGE C VOLATILE;
 CREATE VIEW datacake.nodes AS SELECT * FROM datacake.show_nodes() ORDER BY node_id;
 COMMENT ON VIEW datacake.nodes IS 'the nodes of the cluster as this one sees them; every change of state, member list or description is notified on channel datacake_membership';
-COMMENT ON COLUMN datacake.nodes.state IS 'joining, alive, suspect, dead, leaving, left, or removed';
+COMMENT ON COLUMN datacake.nodes.state IS 'unknown (named by another node, not yet heard), joining, alive, suspect, dead, leaving, left, or removed';
 COMMENT ON COLUMN datacake.nodes.phi IS 'how unusual its silence is; suspect and dead follow from it';
-COMMENT ON COLUMN datacake.nodes.lag IS 'from what is here of it up to its clock when it last spoke; of this node: how far open transactions hold back what others may conclude';
+COMMENT ON COLUMN datacake.nodes.lag IS 'from what is here of it up to its clock when it last spoke; of this node: the age of its watermark, which open transactions hold back';
 COMMENT ON COLUMN datacake.nodes.version IS 'of the library that it runs';
 COMMENT ON COLUMN datacake.nodes.wire IS 'versions of the peer protocol that it speaks';
 

@@ -3,7 +3,8 @@
  *		Comparing two nodes' entries of a keyspace at the price of what differs.
  *
  *	asking node A                                   answering node B
- *	  KEPT    a few cells of all entries -->  cells; more of them, or:
+ *	 [KEPT     20 cells of all entries   -->
+ *	                                     <--  these cells; more of them, or:]
  *	  COMPARE  256 sums, 2 kB            -->
  *	                                     <--  leaves that differ; cells of them,
  *	                                          or: compare them more finely

@@ -53,7 +53,7 @@ static const Complaint complaints[] = {
 	{"triggers", "its triggers of Datacake must stay as they are, and enabled",
 	 "Leave them out (ENABLE or DISABLE TRIGGER name, not ALL), or use " TAKE_BACK
 	 ". A superuser may set datacake.capture to off for writes that "
-	 "stay on this node."},
+	 "are not sent to other nodes."},
 	{"unlogged", "it would lose its rows in a crash", "Use " TAKE_BACK "."},
 	{"forced", "row security cannot be forced on its owner",
 	 "Changes of other nodes are applied as the owner."},

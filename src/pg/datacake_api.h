@@ -83,7 +83,7 @@ typedef struct DatacakeCall DatacakeCall;
 
 /* --- selectors --- */
 
-/* A member that may be waited for. */
+/* A member that may be asked. */
 typedef struct DatacakeCandidate
 {
 	uint32 node_id;
@@ -96,8 +96,8 @@ typedef struct DatacakeCandidate
 /*
  * Picks whom a read asks at this level: writes node ids to `chosen`, which has
  * room for all candidates, those to be asked first in front, and returns how
- * many.  What is not alive, or not a candidate, or does not meet the level, is
- * not used; then all that are alive are waited for.
+ * many.  If one of them is not alive or no candidate, or all of them do not
+ * meet the level, a WARNING says so and the order of the default is used.
  */
 typedef int (*DatacakeSelector)(const DatacakeCandidate *candidates, int count,
 								const char *level, uint32 *chosen);

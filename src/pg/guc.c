@@ -324,7 +324,7 @@ define_session(void)
 							   NULL, &datacake_selector, "default", PGC_USERSET,
 							   0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("datacake.capture",
-							 "Writes made while this is off stay on this node.",
+							 "Writes made while this is off are not sent to other nodes.",
 							 NULL, &datacake_capture, true, PGC_SUSET, 0, NULL,
 							 NULL, NULL);
 }
