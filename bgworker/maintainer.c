@@ -49,11 +49,12 @@ static bool compare_all;
 /* --- rebuild --- */
 
 static void
-join_entry(int slot, DcKey key, DcHlc stamp, bool dead)
+join_entry(int slot, uint32 generation, DcKey key, DcHlc stamp, bool dead)
 {
 	DcEntry entry = {.stamp = stamp, .dead = dead};
 	DcEntry found;
-	DcStatus status = dc_metadata_try_merge(slot, key, entry, &found);
+	DcStatus status =
+		dc_metadata_try_merge(slot, generation, key, entry, &found);
 
 	if (status == DC_FULL)
 		ereport(ERROR,
@@ -79,19 +80,21 @@ load_entries(const char *table, bool dead)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
 		DcHlc stamp;
+		uint32 generation;
 		int slot;
 		bytea *key;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getsomeattrs(row, 3);
-		slot = dc_keyspace_by_id((uint64) DatumGetInt64(row->tts_values[0]));
+		slot = dc_keyspace_find((uint64) DatumGetInt64(row->tts_values[0]),
+								&generation);
 		stamp = (DcHlc) DatumGetInt64(row->tts_values[2]);
 		if (dead)
 			dc_tombstone_written(stamp);
 		if (slot < 0)
 			continue;
 		key = DatumGetByteaPP(row->tts_values[1]);
-		join_entry(slot,
+		join_entry(slot, generation,
 				   dc_key_make((uint8 *) VARDATA_ANY(key),
 							   VARSIZE_ANY_EXHDR(key)),
 				   stamp, dead);
@@ -121,6 +124,7 @@ typedef struct Gathered
 {
 	int count;
 	int slot;
+	uint32 generation;
 	Row rows[GATHERED];
 	const Row *ordered[GATHERED];
 	int ends[1 << GATHERED_BITS]; /* where the rows of a prefix end */
@@ -165,7 +169,8 @@ join_gathered(Gathered *gathered)
 		if (i + DC_PREFETCH < gathered->count)
 			dc_metadata_prefetch(gathered->slot,
 								 gathered->ordered[i + DC_PREFETCH]->key.hash);
-		join_entry(gathered->slot, row->key, row->stamp, false);
+		join_entry(gathered->slot, gathered->generation, row->key, row->stamp,
+				   false);
 	}
 	gathered->count = 0;
 }
@@ -194,7 +199,7 @@ join_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 	else if (key.length <= GATHERED_KEY_BYTES)
 		gather(arg, key, stamp);
 	else
-		join_entry(rel->slot, key, stamp, false);
+		join_entry(rel->slot, rel->slot_generation, key, stamp, false);
 }
 
 static void
@@ -208,6 +213,7 @@ load_rows(void)
 		if (dc_keyspace(slot)->id == 0)
 			continue;
 		gathered->slot = slot;
+		gathered->generation = dc_keyspace(slot)->generation;
 		dc_keyspace_expect_rows(slot);
 		(void) dc_keyspace_visit(slot, GetActiveSnapshot(), join_row, gathered);
 		join_gathered(gathered);

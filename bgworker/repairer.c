@@ -232,7 +232,8 @@ make_round(uint32 peer)
 		DcRepairPlan plan = {.keyspace = id,
 							 .node_id = peer,
 							 .scrub = full,
-							 .images = full};
+							 .images = full,
+							 .cells = !full};
 		DcRepairOutcome outcome;
 		ErrorData *error;
 

@@ -118,7 +118,11 @@ left_empty(double ids, uint32_t count)
 	return empty;
 }
 
-#define NONE_EMPTY 0.3 /* no empty cell counts as so many */
+/*
+ * No empty cell counts as so many.  Of 0.1, 0.3 and 0.5 the one with which the
+ * cells that are asked for in all are the fewest (10 to 2,000 ids, 400 runs).
+ */
+#define NONE_EMPTY 0.3
 
 uint32_t
 dc_iblt_estimate(const DcIbltCell *cells, uint32_t count)

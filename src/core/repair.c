@@ -8,28 +8,30 @@
 /* So many ids are asked for together with keys that may tell them. */
 #define FEW_IDS 64u
 
-/* So many kept cells are asked for first. */
+/* So many kept cells are asked for first, if there are so many. */
 #define KEPT_FIRST 20u
 
-void
-dc_repair_begin(DcRepair *r, uint64_t keyspace, bool rejoin)
-{
-	memset(r, 0, sizeof(*r));
-	r->keyspace = keyspace;
-	r->rejoin = rejoin;
-	r->phase = DC_REPAIR_PHASE_KEPT;
-	r->kept = true;
-	r->cells_wanted = KEPT_FIRST;
-}
+/* Few ids may need so many by bad luck: ids that share their first cells. */
+#define KEPT_MANY 100u
 
 /* All entries, leaf by leaf. */
 static void
 begin_compare(DcRepair *r)
 {
 	r->phase = DC_REPAIR_PHASE_COMPARE;
-	r->kept = false;
 	r->bits = DC_LEAF_BITS_MIN;
 	dc_leaf_set_fill(&r->todo, r->bits);
+}
+
+void
+dc_repair_begin(DcRepair *r, uint64_t keyspace, bool rejoin, bool cells)
+{
+	memset(r, 0, sizeof(*r));
+	r->keyspace = keyspace;
+	r->rejoin = rejoin;
+	r->phase = DC_REPAIR_PHASE_KEPT;
+	if (!cells)
+		begin_compare(r);
 }
 
 static DcHlc
@@ -172,9 +174,13 @@ join_cells(DcRepair *r)
 	}
 }
 
-/* What only one of the two has; then the scope is where that is. */
+/*
+ * The ids that only one of the two has become the candidates, and the leaves
+ * that they are in the scope.  False: the cells do not tell, and nothing has
+ * changed.
+ */
 static bool
-decode(DcRepair *r, const DcRepairNode *self)
+take_named_ids(DcRepair *r, const DcRepairNode *self)
 {
 	if (!dc_iblt_decode(r->work, r->cell_count, self->maps.env->sum_seed,
 						r->found, &r->id_count))
@@ -195,19 +201,32 @@ decode_cells(DcRepair *r, const DcRepairNode *self)
 	dc_repair_fill_cells(&self->maps, &r->scope, common_floor(r, self),
 						 &r->room, r->work, r->cell_count);
 	join_cells(r);
-	if (!decode(r, self))
+	if (!take_named_ids(r, self))
 		try_harder(r);
 }
 
-/* More kept cells, as many as may do; or leaves. */
+/*
+ * More kept cells, as many as may do: 1.35 for each id (iblt.h).  Where there
+ * should be enough already, a few more, then twice that.  Leaves, if so many
+ * are not kept, or if far fewer should have done: then cells are wrong, or have
+ * changed while they were read.
+ */
 static void
 want_more_kept(DcRepair *r, const DcRepairNode *self, uint32_t estimate)
 {
+	uint32_t count = r->cell_count;
 	uint32_t enough = estimate + estimate / 3 + 3;
-	uint32_t more = r->cell_count + r->cell_count / 10 + 3;
 
-	r->cells_wanted = enough > more ? enough : more;
-	if (r->cells_wanted > self->cell_count)
+	if (enough > count)
+		r->extra_cells = 0;
+	else
+	{
+		r->extra_cells =
+			r->extra_cells > 0 ? 2 * r->extra_cells : count / 10 + 3;
+		enough = count + r->extra_cells;
+	}
+	r->cells_wanted = enough;
+	if (enough > self->cell_count || count > 4 * estimate + KEPT_MANY)
 		begin_compare(r);
 }
 
@@ -219,10 +238,10 @@ decode_kept(DcRepair *r, const DcRepairNode *self)
 	dc_iblt_copy_shared(r->work, self->cells, r->cell_count);
 	join_cells(r);
 	estimate = dc_iblt_estimate(r->work, r->cell_count);
-	if (!decode(r, self))
+	if (!take_named_ids(r, self))
 		want_more_kept(r, self, estimate);
-	else
-		r->doubt = r->id_count == 0 && r->peer_sum != dc_maps_sum(&self->maps);
+	else if (r->id_count == 0 && r->peer_sum != dc_maps_sum(&self->maps))
+		begin_compare(r);
 }
 
 static bool
@@ -397,10 +416,7 @@ after_offers(DcRepair *r)
 		r->phase = DC_REPAIR_PHASE_LIST;
 		return;
 	}
-	if (r->kept && r->doubt)
-		begin_compare(r);
-	else
-		next_scope(r);
+	next_scope(r);
 }
 
 bool
@@ -416,8 +432,11 @@ dc_repair_next(DcRepair *r, const DcRepairNode *self, DcWriter *w)
 	};
 	DcRepairHead head = {.keyspace = r->keyspace, .floor = self->floor};
 
-	if (r->phase == DC_REPAIR_PHASE_KEPT && self->cell_count < KEPT_FIRST)
+	if (r->phase == DC_REPAIR_PHASE_KEPT && self->cell_count == 0)
 		begin_compare(r);
+	if (r->phase == DC_REPAIR_PHASE_KEPT && r->cells_wanted == 0)
+		r->cells_wanted =
+			self->cell_count < KEPT_FIRST ? self->cell_count : KEPT_FIRST;
 	while (r->phase == DC_REPAIR_PHASE_OFFER && !prepare_offers(r, self))
 		after_offers(r);
 	if (r->phase == DC_REPAIR_PHASE_DONE)
@@ -594,7 +613,6 @@ take_list(DcRepair *r, const DcRepairNode *self, DcReader *in)
 static void
 give_up_ids(DcRepair *r, uint32_t left)
 {
-	r->doubt |= left > 0;
 	for (uint32_t i = 0; i < r->id_count && left > 0; i++)
 	{
 		if (r->ids[i].done)
@@ -741,11 +759,14 @@ read_result(DcRepair *r, DcRepairResult *result)
 	r->results_at = in.offset;
 }
 
-/* Was this own entry offered, so that its key has a result of its own? */
+/*
+ * Was this own entry offered, so that its key has a result of its own?  Kept
+ * cells also name what lies at or below the floor, which is not.
+ */
 static bool
 was_offered(DcRepair *r, const DcRepairNode *self, const DcRepairResult *result)
 {
-	return !result->own.dead && result->own.stamp != DC_HLC_NONE &&
+	return !result->own.dead && result->own.stamp > common_floor(r, self) &&
 		   find_id(r, dc_repair_id(&self->maps, result->key,
 								   result->own.stamp)) != NULL;
 }

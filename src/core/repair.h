@@ -22,8 +22,8 @@
  * Cells (iblt.h) of all entries name few ids in the fewest bytes: a node that
  * keeps them (DcMapEnv) asks for the first 20, and for more as far as it keeps
  * them.  If one of the two keeps none, or if much differs, leaves are compared;
- * and where cells name an id that is at neither, or none while the sums of all
- * entries differ.
+ * and where cells name no id while the sums of all entries differ.  Who must be
+ * certain does not ask for them: cells that are wrong can hide a difference.
  *
  * Leaves (sketch.h) that do not hold many entries, or in which much differs,
  * are not narrowed further; their differing entries are found by cells
@@ -141,8 +141,6 @@ typedef struct DcRepair
 {
 	uint64_t keyspace;
 	bool rejoin;
-	bool kept;  /* ids are those that kept cells told */
-	bool doubt; /* some of them are at neither node */
 	DcRepairPhase phase;
 	uint32_t questions; /* asked so far */
 	uint32_t estimate;  /* of keys that differ, at first */
@@ -160,6 +158,7 @@ typedef struct DcRepair
 	/* cells at the peer: of all entries, then of the scope */
 	uint32_t cell_count;
 	uint32_t cells_wanted;
+	uint32_t extra_cells; /* beyond what should have been enough */
 	DcIbltCell cells[DC_IBLT_CELLS_MAX];
 	DcIbltCell work[DC_IBLT_CELLS_MAX];
 
@@ -203,8 +202,11 @@ typedef struct DcRepairResult
 	DcRepairAction action;
 } DcRepairResult;
 
-/* Begins; `rejoin` as dc_rule_repair takes it. */
-void dc_repair_begin(DcRepair *r, uint64_t keyspace, bool rejoin);
+/*
+ * Begins; `rejoin` as dc_rule_repair takes it.  `cells`: if both keep cells of
+ * all entries, what these say will do.
+ */
+void dc_repair_begin(DcRepair *r, uint64_t keyspace, bool rejoin, bool cells);
 
 /*
  * Writes the next question; false: there is none left.  `w` has room for

@@ -47,7 +47,7 @@ typedef struct Wanted
 {
 	uint32_t count;
 	uint32_t had;
-	uint64_t ids; /* of the first that it has: every id is in there */
+	uint64_t first_ids; /* of the first that it has: every id is in there */
 } Wanted;
 
 /* What a question for cells ends with: count | had | ids, if it had any. */
@@ -56,7 +56,7 @@ read_wanted(Reply *a, Wanted *wanted)
 {
 	wanted->count = (uint32_t) dc_read_varint(&a->r, DC_IBLT_CELLS_MAX);
 	wanted->had = (uint32_t) dc_read_varint(&a->r, DC_IBLT_CELLS_MAX);
-	wanted->ids = wanted->had > 0 ? dc_read_u64(&a->r) : 0;
+	wanted->first_ids = wanted->had > 0 ? dc_read_u64(&a->r) : 0;
 	if (wanted->had >= wanted->count)
 		dc_reader_fail(&a->r, DC_MALFORMED);
 	return dc_reader_finish(&a->r);
@@ -69,7 +69,7 @@ write_cells(Reply *a, Wanted wanted)
 	const DcIbltCell *cells = a->s->cells;
 	uint32_t first = wanted.had;
 
-	if (first > 0 && cells[0].ids != wanted.ids)
+	if (first > 0 && cells[0].ids != wanted.first_ids)
 		first = 0;
 	dc_write_varint(a->w, first);
 	dc_write_varint(a->w, wanted.count);
@@ -84,8 +84,9 @@ write_cells(Reply *a, Wanted wanted)
 static void
 make_cells(Reply *a, Wanted wanted)
 {
-	dc_repair_fill_cells(&a->self->maps, &a->s->scope, a->floor, &a->s->room,
-						 a->s->cells, wanted.count);
+	if (wanted.count > 0)
+		dc_repair_fill_cells(&a->self->maps, &a->s->scope, a->floor,
+							 &a->s->room, a->s->cells, wanted.count);
 	write_cells(a, wanted);
 }
 

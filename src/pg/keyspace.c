@@ -427,7 +427,8 @@ enter_row(DcRel *rel, TupleTableSlot *row, DcKey key, void *arg)
 	dc_rel_check_size(rel, row->tts_values, row->tts_isnull);
 	if (*outcome == REALIZED)
 		dc_change_apply(rel->slot, key, entry, DC_HLC_NONE);
-	else if (dc_metadata_try_merge(rel->slot, key, entry, &found) != DC_OK)
+	else if (dc_metadata_try_merge(rel->slot, rel->slot_generation, key, entry,
+								   &found) != DC_OK)
 		(void) dc_metadata_reserve(rel->slot, rel->slot_generation, key,
 								   true); /* the error */
 }

@@ -40,7 +40,8 @@ typedef struct Metadata
 #define CLOSING UINT64_MAX
 
 static Metadata *metadata;
-static DcMapEnv env;
+static DcMapEnv env;         /* to look at any map */
+static DcMapEnv change_envs; /* to change entries: with the keyspace's cells */
 
 static Size
 header_bytes(void)
@@ -137,7 +138,8 @@ dc_metadata_attach(void)
 	env.pages.base = (uint8 *) metadata + header_bytes();
 	env.pages.take = take_page;
 	env.pages.give = give_page;
-	env.cell_count = (uint32) datacake_repair_cells;
+	change_envs = env;
+	change_envs.cell_count = (uint32) datacake_repair_cells;
 }
 
 DcIbltCell *
@@ -149,19 +151,17 @@ dc_metadata_cells(int slot)
 										cells + slot * datacake_repair_cells;
 }
 
-/* To look at any map. */
 static const DcMapEnv *
 map_env(void)
 {
 	return &env;
 }
 
-/* To change entries of this one. */
 static const DcMapEnv *
 change_env(int slot)
 {
-	env.cells = dc_metadata_cells(slot);
-	return &env;
+	change_envs.cells = dc_metadata_cells(slot);
+	return &change_envs;
 }
 
 DcKeyspace *
@@ -284,6 +284,9 @@ dc_keyspace_enter(uint64 id, Oid relid, uint32 key_bytes)
 		full = slot == datacake_max_keyspaces;
 		if (!full)
 		{
+			if (datacake_repair_cells > 0)
+				memset(dc_metadata_cells(slot), 0,
+					   sizeof(DcIbltCell) * datacake_repair_cells);
 			init_keyspace(dc_keyspace(slot), id, relid, key_bytes);
 			if (slot >= dc_keyspace_slots())
 				pg_atomic_write_u32(&metadata->slots, (uint32) slot + 1);
@@ -349,9 +352,6 @@ dc_keyspace_close(int slot)
 		dc_map_release(&keyspace->maps[i], map_env());
 		LWLockRelease(partition_lock(slot, i));
 	}
-	if (datacake_repair_cells > 0)
-		memset(dc_metadata_cells(slot), 0,
-			   sizeof(DcIbltCell) * datacake_repair_cells);
 	LWLockAcquire(DC_LOCK(DC_LOCK_KEYSPACES), LW_EXCLUSIVE);
 	keyspace->id = 0;
 	LWLockRelease(DC_LOCK(DC_LOCK_KEYSPACES));
@@ -655,10 +655,10 @@ dc_metadata_merge(int slot, uint32 generation, DcKey key, DcEntry entry,
 }
 
 DcStatus
-dc_metadata_try_merge(int slot, DcKey key, DcEntry entry, DcEntry *found)
+dc_metadata_try_merge(int slot, uint32 generation, DcKey key, DcEntry entry,
+					  DcEntry *found)
 {
-	return merge(slot, dc_keyspace(slot)->generation, key, entry, false, false,
-				 found);
+	return merge(slot, generation, key, entry, false, false, found);
 }
 
 /* --- floors --- */

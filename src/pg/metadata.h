@@ -50,7 +50,7 @@ typedef struct DcKeyspace
 	pg_atomic_uint64 applied;   /* changes taken from others */
 	pg_atomic_uint64 conflicts; /* concurrent writes met by apply */
 	pg_atomic_uint64 deaths[DC_PARTITIONS]; /* dmax of P1 */
-	pg_atomic_uint64 last_death;            /* the greatest of them */
+	pg_atomic_uint64 last_death;            /* not below any of them */
 	pg_atomic_uint32 dying[DC_PARTITIONS];  /* deaths not merged yet */
 	pg_atomic_uint32 births[DC_PARTITIONS]; /* late ones, of apply (P2) */
 	pg_atomic_uint32 side;       /* which of the readers is counted up */
@@ -150,7 +150,7 @@ extern uint32 dc_birth_count(int slot, uint64 hash);
  */
 extern DcHlc dc_death_after(int slot, DcKey key, DcHlc stamp);
 
-/* False: of no key; said without one. */
+/* May it answer anything else for some key?  False is certain. */
 extern bool dc_death_after_any(int slot, DcHlc stamp);
 
 /* The entry as it counts: at or below the floor a death at the floor. */
@@ -198,8 +198,8 @@ extern DcEntry dc_metadata_merge(int slot, uint32 generation, DcKey key,
 								 DcEntry entry, bool reserved);
 
 /* The same for an absent key without a reservation; DC_FULL possible. */
-extern DcStatus dc_metadata_try_merge(int slot, DcKey key, DcEntry entry,
-									  DcEntry *found);
+extern DcStatus dc_metadata_try_merge(int slot, uint32 generation, DcKey key,
+									  DcEntry entry, DcEntry *found);
 
 /* --- floors --- */
 

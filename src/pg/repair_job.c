@@ -146,7 +146,8 @@ datacake_repair(PG_FUNCTION_ARGS)
 			DcRepairPlan plan = {.keyspace = ids[k],
 								 .node_id = nodes[i],
 								 .scrub = true,
-								 .images = true};
+								 .images = true,
+								 .cells = true};
 			DcRepairOutcome outcome;
 
 			run_job(&plan, &outcome);

@@ -365,8 +365,8 @@ ask_living(Run *run, DcAsk *asking, uint32 node_id, uint32 at, bool *lives)
 		 count++)
 		dc_write_string(&w, run->kept.keys[at + count].data,
 						run->kept.keys[at + count].length);
-	dc_write_varint(&w, 0);
-	dc_write_u8(&w, 0);
+	dc_write_varint(&w, 0); /* keys */
+	dc_write_varint(&w, 0); /* ids */
 	bytes = dc_ask_one(asking, node_id, w.data, w.length);
 	dc_reader_init(&answer, bytes.data, bytes.length);
 	(void) dc_read_bytes(&answer, 3 + 8); /* version, letter, kind, floor */
@@ -475,7 +475,8 @@ compare_entries(Run *run)
 	DcRepair *repair = MemoryContextAllocHuge(run->context, sizeof(DcRepair));
 	DcWriter w;
 
-	dc_repair_begin(repair, run->plan->keyspace, run->plan->rejoin);
+	dc_repair_begin(repair, run->plan->keyspace, run->plan->rejoin,
+					run->plan->cells);
 	for (;;)
 	{
 		DcRepairNode self;

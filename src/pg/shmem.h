@@ -255,6 +255,7 @@ typedef struct DcRepairPlan
 	uint32 node_id; /* 0: only the scrub */
 	bool scrub;     /* compare table and metadata first */
 	bool images;    /* compare the images of rows with equal stamps */
+	bool cells;     /* kept cells are believed (repair.h) */
 	bool rejoin;    /* what the peer does not know is settled (rejoin.h) */
 } DcRepairPlan;
 

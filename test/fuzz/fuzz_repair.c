@@ -39,7 +39,7 @@ compare(uint32_t cells)
 	DcWriter q, w;
 
 	a->node.cell_count = b->node.cell_count = cells;
-	dc_repair_begin(r, 7, false);
+	dc_repair_begin(r, 7, false, true);
 	dc_writer_init(&q, question, sizeof(question));
 	while (phase_count < 12 && dc_repair_next(r, &a->node, &q))
 	{

@@ -411,7 +411,7 @@ converse(Bulk *b, bool rejoin)
 	DcRepairNode *peer = &b->side[1].node;
 
 	memset(b->actions, 0, sizeof(b->actions));
-	dc_repair_begin(r, 7, rejoin);
+	dc_repair_begin(r, 7, rejoin, rng_chance(&b->rng, 3, 4));
 	for (uint32_t asked = 0;; asked++)
 	{
 		DcRepairResult result;

@@ -18,6 +18,7 @@ typedef struct Replica
 	int open; /* partitions locked at the moment */
 	DcVv vector;
 	DcRepairNode node;
+	bool believes_cells; /* if there are any */
 } Replica;
 
 static inline uint32_t
@@ -89,6 +90,7 @@ replica_keep_cells(Replica *p, uint32_t count)
 	p->env.cell_count = count;
 	p->node.cells = p->env.cells;
 	p->node.cell_count = count;
+	p->believes_cells = true;
 }
 
 static inline void
@@ -162,7 +164,7 @@ replica_repair(Replica *a, Replica *b, bool rejoin,
 	Talk talk = {0};
 	DcWriter q, w;
 
-	dc_repair_begin(&r, 7, rejoin);
+	dc_repair_begin(&r, 7, rejoin, a->believes_cells);
 	dc_writer_init(&q, question, sizeof(question));
 	while (dc_repair_next(&r, &a->node, &q))
 	{

@@ -6,6 +6,7 @@
 #include "iblt.h"
 #include "tap.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #ifdef DC_CANARIES
@@ -128,6 +129,79 @@ test_differences(void)
 }
 
 static void
+test_estimate(void)
+{
+	static const uint32_t sizes[] = {3, 20, 100, 300, 800};
+	DcIbltCell *cells = table();
+	uint64_t state = 5;
+	bool near = true;
+
+	ok(dc_iblt_estimate(cells, 400) <= 1, "cells that are empty hold no ids");
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+	{
+		uint32_t estimate;
+
+		memset(cells, 0, 400 * sizeof(*cells));
+		for (uint32_t k = 0; k < sizes[i]; k++)
+			dc_iblt_toggle(cells, 400, seed, tap_random(&state));
+		estimate = dc_iblt_estimate(cells, 400);
+		note("%u ids in 400 cells: %u", sizes[i], estimate);
+		near &= estimate > sizes[i] / 2 && estimate < 2 * sizes[i];
+	}
+	ok(near, "3 to 800 ids in 400 cells are estimated to a factor of two");
+	free(cells);
+}
+
+typedef struct Toggler
+{
+	DcIbltCell *cells;
+	uint64_t state;
+} Toggler;
+
+/* Ids come, and all but each tenth goes again. */
+static void *
+toggle_many(void *arg)
+{
+	Toggler *t = arg;
+
+	for (uint32_t i = 0; i < 100000; i++)
+	{
+		uint64_t id = tap_random(&t->state);
+
+		dc_iblt_toggle_shared(t->cells, 50, seed, id);
+		if (i % 10 != 0)
+			dc_iblt_toggle_shared(t->cells, 50, seed, id);
+	}
+	return NULL;
+}
+
+static void
+test_shared(void)
+{
+	DcIbltCell *cells = table(), *serial = table(), *copy = table();
+	pthread_t threads[4];
+	Toggler togglers[4];
+
+	for (uint32_t i = 0; i < 4; i++)
+	{
+		Toggler alone = {serial, i};
+
+		(void) toggle_many(&alone);
+		togglers[i] = (Toggler){cells, i};
+		if (pthread_create(&threads[i], NULL, toggle_many, &togglers[i]) != 0)
+			abort();
+	}
+	for (uint32_t i = 0; i < 4; i++)
+		(void) pthread_join(threads[i], NULL);
+	dc_iblt_copy_shared(copy, cells, 50);
+	ok(memcmp(copy, serial, 50 * sizeof(*cells)) == 0,
+	   "four threads change the same cells, and nothing is lost");
+	free(cells);
+	free(serial);
+	free(copy);
+}
+
+static void
 test_hostile(void)
 {
 	DcIbltCell *cells = table();
@@ -174,6 +248,8 @@ main(void)
 
 	test_golden();
 	test_differences();
+	test_estimate();
+	test_shared();
 	test_hostile();
 #ifdef DC_CANARIES
 	dc_canaries = DC_CANARY_CHECK;

@@ -182,7 +182,7 @@ begin_keyspace(Sim *sim, Node *node, uint32_t keyspace)
 	r->step = REPAIR_ENTRIES;
 	if (r->rejoin)
 		settle_deaths(sim, node, keyspace);
-	dc_repair_begin(&talk_of(sim, node)->core, keyspace, r->rejoin);
+	dc_repair_begin(&talk_of(sim, node)->core, keyspace, r->rejoin, false);
 }
 
 /* A TRUNCATE that only one of them knows. */

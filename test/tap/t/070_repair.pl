@@ -133,6 +133,13 @@ subtest 'few entries differ and both keep cells' => sub {
 	cmp_ok($bytes, '<=', 2500, "in $bytes bytes, rows and seals included");
 	$c->verify_ok('the nodes are equal');
 	cmp_ok(repair(2, 1, 'bytes_sent + bytes_received'), '<=', 700, 'and node 2 has built its cells anew');
+	$c->sql(1, q{CREATE TABLE brief (id int PRIMARY KEY); INSERT INTO brief SELECT generate_series(1, 500)});
+	$c->replicate('brief');
+	$c->verify_ok('another table comes');
+	$c->sql(1, 'DROP TABLE brief; CREATE TABLE after_it (id int PRIMARY KEY); INSERT INTO after_it SELECT generate_series(1, 5)');
+	$c->replicate('after_it');
+	$c->verify_ok('and goes, and one more takes its place');
+	cmp_ok($c->sql(1, q{SELECT bytes_sent + bytes_received FROM datacake.repair('after_it', 2)}), '<=', 700, 'with cells of its own');
 	behind(2, 'DELETE FROM t WHERE id BETWEEN 801 AND 1600');
 	$c->restart(2);
 	$c->wait_for_nodes;
