@@ -30,6 +30,7 @@
 #include "clock.h"
 #include "floor.h"
 #include "guc.h"
+#include "hash_order.h"
 #include "keyspace.h"
 #include "mend.h"
 #include "metadata.h"
@@ -104,14 +105,8 @@ load_entries(const char *table, bool dead)
 	table_close(relation, NoLock);
 }
 
-/*
- * Rows stand in no order of their hashes, so that each would meet cold memory of
- * the map.  Many are gathered and joined in the map's order, roughly: what one
- * fetched, the next ones find.
- */
-#define GATHERED           16384
+/* Rows that are joined in the order of the map (hash_order.h). */
 #define GATHERED_KEY_BYTES 64
-#define GATHERED_BITS      12 /* of the hash, that order counts */
 
 typedef struct Row
 {
@@ -122,69 +117,43 @@ typedef struct Row
 
 typedef struct Gathered
 {
-	int count;
 	int slot;
 	uint32 generation;
-	Row rows[GATHERED];
-	const Row *ordered[GATHERED];
-	int ends[1 << GATHERED_BITS]; /* where the rows of a prefix end */
+	Row rows[DC_ORDER_ITEMS];
+	DcHashOrder order; /* of so many of them */
 } Gathered;
-
-static int
-prefix_of(const Row *row)
-{
-	return (int) (row->key.hash >> (64 - GATHERED_BITS));
-}
-
-/* By counting: one pass for the numbers, one to put each in its place. */
-static void
-order_gathered(Gathered *gathered)
-{
-	int end = 0;
-
-	memset(gathered->ends, 0, sizeof(gathered->ends));
-	for (int i = 0; i < gathered->count; i++)
-		gathered->ends[prefix_of(&gathered->rows[i])]++;
-	for (int prefix = 0; prefix < 1 << GATHERED_BITS; prefix++)
-	{
-		end += gathered->ends[prefix];
-		gathered->ends[prefix] = end;
-	}
-	for (int i = 0; i < gathered->count; i++)
-	{
-		const Row *row = &gathered->rows[i];
-
-		gathered->ordered[--gathered->ends[prefix_of(row)]] = row;
-	}
-}
 
 static void
 join_gathered(Gathered *gathered)
 {
-	order_gathered(gathered);
-	for (int i = 0; i < gathered->count; i++)
-	{
-		const Row *row = gathered->ordered[i];
+	DcHashOrder *order = &gathered->order;
 
-		if (i + DC_PREFETCH < gathered->count)
+	dc_hash_order(order);
+	for (int i = 0; i < order->count; i++)
+	{
+		const Row *row = &gathered->rows[order->at[i]];
+
+		if (i + DC_PREFETCH < order->count)
 			dc_metadata_prefetch(gathered->slot,
-								 gathered->ordered[i + DC_PREFETCH]->key.hash);
+								 order->hashes[order->at[i + DC_PREFETCH]]);
 		join_entry(gathered->slot, gathered->generation, row->key, row->stamp,
 				   false);
 	}
-	gathered->count = 0;
+	order->count = 0;
 }
 
 static void
 gather(Gathered *gathered, DcKey key, DcHlc stamp)
 {
-	Row *next = &gathered->rows[gathered->count++];
+	DcHashOrder *order = &gathered->order;
+	Row *next = &gathered->rows[order->count];
 
 	memcpy(next->bytes, key.data, key.length);
 	next->key = key;
 	next->key.data = next->bytes;
 	next->stamp = stamp;
-	if (gathered->count == GATHERED)
+	order->hashes[order->count++] = key.hash;
+	if (order->count == DC_ORDER_ITEMS)
 		join_gathered(gathered);
 }
 
@@ -207,7 +176,7 @@ load_rows(void)
 {
 	Gathered *gathered = palloc(sizeof(Gathered));
 
-	gathered->count = 0;
+	gathered->order.count = 0;
 	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (dc_keyspace(slot)->id == 0)

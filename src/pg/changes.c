@@ -14,6 +14,7 @@
 #include "batch.h"
 #include "clock.h"
 #include "guc.h"
+#include "hash_order.h"
 #include "level_wait.h"
 #include "memory.h"
 #include "queue.h"
@@ -90,11 +91,12 @@ typedef struct Transaction
 	bool only_inserts;
 	bool has_floors; /* maybe; a savepoint may have dropped them */
 	int64 captured;
-	int64 shipped;   /* after deduplication */
-	bool unsettled;  /* committed; to be settled after the locks */
-	bool has_queued; /* something must be published */
-	uint64 queued;   /* reservation, or DC_QUEUE_NONE for a gap */
-	uint64 spool;    /* its file, if it is too large for the queue */
+	int64 shipped;      /* after deduplication */
+	bool unsettled;     /* committed; to be settled after the locks */
+	bool has_queued;    /* something must be published */
+	uint64 queued;      /* reservation, or DC_QUEUE_NONE for a gap */
+	uint64 spool;       /* its file, if it is too large for the queue */
+	DcHashOrder *order; /* for the merges of many changes, or NULL */
 } Transaction;
 
 static Transaction xact;
@@ -744,6 +746,8 @@ pre_commit(void)
 	write_tombstones();
 	reserve_and_announce();
 	reserve_queue();
+	if (xact.count >= DC_MANY_INSERTS)
+		xact.order = palloc(sizeof(DcHashOrder));
 	dc_settling_begin();
 	MemoryContextSwitchTo(old);
 }
@@ -798,9 +802,18 @@ settle_death(const Change *change)
 		dc_death_settle(change->slot, change->hash);
 }
 
-/* Merges, publishes, and lets the watermark pass. */
 static void
-settle(void)
+settle_change(Change *change)
+{
+	/* not of a keyspace closed since our locks went */
+	if (!change->superseded &&
+		dc_keyspace(change->slot)->generation == change->generation)
+		merge(change);
+	settle_death(change);
+}
+
+static void
+settle_in_turn(void)
 {
 	for (int64 i = 0; i < xact.count; i++)
 	{
@@ -809,12 +822,44 @@ settle(void)
 		if (i + DC_PREFETCH < xact.count)
 			dc_metadata_prefetch(change[DC_PREFETCH].slot,
 								 change[DC_PREFETCH].hash);
-		/* not of a keyspace closed since our locks went */
-		if (!change->superseded &&
-			dc_keyspace(change->slot)->generation == change->generation)
-			merge(change);
-		settle_death(change);
+		settle_change(change);
 	}
+}
+
+/*
+ * The same, some at a time in the order of the maps: merges of different keys
+ * commute, and of one key all but the last change are superseded.
+ */
+static void
+settle_in_order(Change *changes, int count)
+{
+	DcHashOrder *order = xact.order;
+
+	order->count = count;
+	for (int i = 0; i < count; i++)
+		order->hashes[i] = changes[i].hash;
+	dc_hash_order(order);
+	for (int i = 0; i < count; i++)
+	{
+		if (i + DC_PREFETCH < count)
+		{
+			const Change *later = &changes[order->at[i + DC_PREFETCH]];
+
+			dc_metadata_prefetch(later->slot, later->hash);
+		}
+		settle_change(&changes[order->at[i]]);
+	}
+}
+
+/* Merges, publishes, and lets the watermark pass. */
+static void
+settle(void)
+{
+	if (xact.order == NULL)
+		settle_in_turn();
+	for (int64 i = 0; xact.order != NULL && i < xact.count; i += DC_ORDER_ITEMS)
+		settle_in_order(&xact.changes[i],
+						(int) Min(xact.count - i, DC_ORDER_ITEMS));
 	if (xact.has_queued)
 	{
 		uint64 number =
