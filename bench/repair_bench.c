@@ -14,7 +14,6 @@
  */
 #include "../test/unit/replica.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -66,13 +65,6 @@ differ(Replica *a, Replica *b, uint64_t entries, uint64_t d, bool missed)
 	}
 }
 
-/* Bytes; by Stirling's formula. */
-static double
-least(uint64_t d)
-{
-	return d > 0 ? (double) d * (64 - log2((double) d) + log2(exp(1))) / 8 : 0;
-}
-
 int
 main(int argc, char **argv)
 {
@@ -107,7 +99,7 @@ main(int argc, char **argv)
 			printf("%10llu %8s %12zu %12zu %12.0f %12u %10.1f\n",
 				   (unsigned long long) sizes[i],
 				   missed != 0 ? "missed" : "older", talk.bytes, talk.naming,
-				   least(missed != 0 ? sizes[i] : 2 * sizes[i]),
+				   replica_least(missed != 0 ? sizes[i] : 2 * sizes[i]),
 				   talk.round_trips, now_ms() - start);
 			if (talk.status != DC_OK || replica_sum(a) != replica_sum(b) ||
 				talk.actions[DC_REPAIR_FETCH] != sizes[i])

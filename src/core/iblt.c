@@ -63,32 +63,49 @@ places_next(Places *p)
 		gap < DC_IBLT_CELLS_MAX ? p->at + (uint32_t) gap : DC_IBLT_CELLS_MAX;
 }
 
-void
-dc_iblt_toggle(DcIbltCell *cells, uint32_t count,
-			   const uint8_t seed[DC_SEED_BYTES], uint64_t id)
+static inline void
+xor_cell(DcIbltCell *cell, uint64_t id, uint32_t check)
+{
+	cell->ids ^= id;
+	cell->checks ^= check;
+}
+
+static inline void
+xor_shared_cell(DcIbltCell *cell, uint64_t id, uint32_t check)
+{
+	(void) __atomic_fetch_xor(&cell->ids, id, __ATOMIC_RELAXED);
+	(void) __atomic_fetch_xor(&cell->checks, check, __ATOMIC_RELAXED);
+}
+
+/* Inlined with a constant `shared`. */
+static inline void
+toggle(DcIbltCell *cells, uint32_t count, const uint8_t seed[DC_SEED_BYTES],
+	   uint64_t id, bool shared)
 {
 	uint64_t hash = hash_of(seed, id);
 	uint32_t check = check_of(hash, id);
 
 	for (Places p = places_of(hash); p.at < count; places_next(&p))
 	{
-		cells[p.at].ids ^= id;
-		cells[p.at].checks ^= check;
+		if (shared)
+			xor_shared_cell(&cells[p.at], id, check);
+		else
+			xor_cell(&cells[p.at], id, check);
 	}
+}
+
+void
+dc_iblt_toggle(DcIbltCell *cells, uint32_t count,
+			   const uint8_t seed[DC_SEED_BYTES], uint64_t id)
+{
+	toggle(cells, count, seed, id, false);
 }
 
 void
 dc_iblt_toggle_shared(DcIbltCell *cells, uint32_t count,
 					  const uint8_t seed[DC_SEED_BYTES], uint64_t id)
 {
-	uint64_t hash = hash_of(seed, id);
-	uint32_t check = check_of(hash, id);
-
-	for (Places p = places_of(hash); p.at < count; places_next(&p))
-	{
-		(void) __atomic_fetch_xor(&cells[p.at].ids, id, __ATOMIC_RELAXED);
-		(void) __atomic_fetch_xor(&cells[p.at].checks, check, __ATOMIC_RELAXED);
-	}
+	toggle(cells, count, seed, id, true);
 }
 
 void
@@ -194,8 +211,7 @@ dc_iblt_decode(DcIbltCell *cells, uint32_t count,
 		ids[(*found)++] = id;
 		for (Places p = places_of(hash); p.at < count; places_next(&p))
 		{
-			cells[p.at].ids ^= id;
-			cells[p.at].checks ^= check;
+			xor_cell(&cells[p.at], id, check);
 			push_if_single(cells, p.at, seed, &first);
 		}
 	}

@@ -205,6 +205,15 @@ decode_cells(DcRepair *r, const DcRepairNode *self)
 		try_harder(r);
 }
 
+static void
+want_first_kept(DcRepair *r, const DcRepairNode *self)
+{
+	r->cells_wanted =
+		self->cell_count < KEPT_FIRST ? self->cell_count : KEPT_FIRST;
+	if (r->cells_wanted == 0)
+		begin_compare(r);
+}
+
 /*
  * More kept cells, as many as may do: 1.35 for each id (iblt.h).  Where there
  * should be enough already, a few more, then twice that.  Leaves, if so many
@@ -432,11 +441,8 @@ dc_repair_next(DcRepair *r, const DcRepairNode *self, DcWriter *w)
 	};
 	DcRepairHead head = {.keyspace = r->keyspace, .floor = self->floor};
 
-	if (r->phase == DC_REPAIR_PHASE_KEPT && self->cell_count == 0)
-		begin_compare(r);
 	if (r->phase == DC_REPAIR_PHASE_KEPT && r->cells_wanted == 0)
-		r->cells_wanted =
-			self->cell_count < KEPT_FIRST ? self->cell_count : KEPT_FIRST;
+		want_first_kept(r, self);
 	while (r->phase == DC_REPAIR_PHASE_OFFER && !prepare_offers(r, self))
 		after_offers(r);
 	if (r->phase == DC_REPAIR_PHASE_DONE)

@@ -1,6 +1,6 @@
 /*
  * repair_common.h
- *		What asking and answering have in common; for repair*.c alone.
+ *		What asking and answering have in common; for repair*.c alone, and its tests.
  */
 #ifndef DC_REPAIR_COMMON_H
 #define DC_REPAIR_COMMON_H

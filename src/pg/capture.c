@@ -96,7 +96,7 @@ typedef struct Row
 	StringInfoData key_bytes;
 } Row;
 
-/* Fills rel->values and rel->nulls with the row. */
+/* The row into rel->values and rel->nulls. */
 static void
 take_columns(DcRel *rel, Relation relation, HeapTuple tuple)
 {
@@ -104,7 +104,7 @@ take_columns(DcRel *rel, Relation relation, HeapTuple tuple)
 					  rel->nulls);
 }
 
-/* From those. */
+/* Stamp and key of the row whose columns were taken. */
 static void
 take_row(DcRel *rel, Row *row)
 {

@@ -826,12 +826,8 @@ settle_in_turn(void)
 	}
 }
 
-/*
- * The same, some at a time in the order of the maps: merges of different keys
- * commute, and of one key all but the last change are superseded.
- */
 static void
-settle_in_order(Change *changes, int count)
+settle_some_in_order(Change *changes, int count)
 {
 	DcHashOrder *order = xact.order;
 
@@ -851,15 +847,26 @@ settle_in_order(Change *changes, int count)
 	}
 }
 
+/*
+ * In the order of the maps: merges of different keys commute, and of one key
+ * all but the last change are superseded.
+ */
+static void
+settle_in_order(void)
+{
+	for (int64 i = 0; i < xact.count; i += DC_ORDER_ITEMS)
+		settle_some_in_order(&xact.changes[i],
+							 (int) Min(xact.count - i, DC_ORDER_ITEMS));
+}
+
 /* Merges, publishes, and lets the watermark pass. */
 static void
 settle(void)
 {
-	if (xact.order == NULL)
+	if (xact.order != NULL)
+		settle_in_order();
+	else
 		settle_in_turn();
-	for (int64 i = 0; xact.order != NULL && i < xact.count; i += DC_ORDER_ITEMS)
-		settle_in_order(&xact.changes[i],
-						(int) Min(xact.count - i, DC_ORDER_ITEMS));
 	if (xact.has_queued)
 	{
 		uint64 number =

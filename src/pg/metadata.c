@@ -40,8 +40,8 @@ typedef struct Metadata
 #define CLOSING UINT64_MAX
 
 static Metadata *metadata;
-static DcMapEnv env;         /* to look at any map */
-static DcMapEnv change_envs; /* to change entries: with the keyspace's cells */
+static DcMapEnv env;      /* to look at any map */
+static DcMapEnv changing; /* to change entries: with the keyspace's cells */
 
 static Size
 header_bytes(void)
@@ -57,18 +57,19 @@ page_bytes(void)
 	return (Size) datacake_metadata_memory_mb * 1024 * 1024;
 }
 
+/* Of one keyspace. */
 static Size
 cell_bytes(void)
 {
-	return mul_size(sizeof(DcIbltCell) * datacake_repair_cells,
-					datacake_max_keyspaces);
+	return sizeof(DcIbltCell) * datacake_repair_cells;
 }
 
-/* header | pages | cells of each keyspace */
+/* header | pages | cells of each keyspace, zero from when it is entered */
 Size
 dc_metadata_bytes(void)
 {
-	return add_size(header_bytes() + page_bytes(), cell_bytes());
+	return add_size(header_bytes() + page_bytes(),
+					mul_size(cell_bytes(), datacake_max_keyspaces));
 }
 
 /* Called under the lock of a partition; a few instructions each. */
@@ -118,8 +119,6 @@ dc_metadata_attach(void)
 	if (!found)
 	{
 		memset(metadata, 0, header_bytes());
-		memset((uint8 *) metadata + header_bytes() + page_bytes(), 0,
-			   cell_bytes());
 		SpinLockInit(&metadata->pool_lock);
 		SpinLockInit(&metadata->reconcile_lock);
 		pg_atomic_init_u32(&metadata->slots, 0);
@@ -138,8 +137,8 @@ dc_metadata_attach(void)
 	env.pages.base = (uint8 *) metadata + header_bytes();
 	env.pages.take = take_page;
 	env.pages.give = give_page;
-	change_envs = env;
-	change_envs.cell_count = (uint32) datacake_repair_cells;
+	changing = env;
+	changing.cell_count = (uint32) datacake_repair_cells;
 }
 
 DcIbltCell *
@@ -160,8 +159,8 @@ map_env(void)
 static const DcMapEnv *
 change_env(int slot)
 {
-	change_envs.cells = dc_metadata_cells(slot);
-	return &change_envs;
+	changing.cells = dc_metadata_cells(slot);
+	return &changing;
 }
 
 DcKeyspace *
@@ -285,8 +284,7 @@ dc_keyspace_enter(uint64 id, Oid relid, uint32 key_bytes)
 		if (!full)
 		{
 			if (datacake_repair_cells > 0)
-				memset(dc_metadata_cells(slot), 0,
-					   sizeof(DcIbltCell) * datacake_repair_cells);
+				memset(dc_metadata_cells(slot), 0, cell_bytes());
 			init_keyspace(dc_keyspace(slot), id, relid, key_bytes);
 			if (slot >= dc_keyspace_slots())
 				pg_atomic_write_u32(&metadata->slots, (uint32) slot + 1);

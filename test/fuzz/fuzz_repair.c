@@ -25,7 +25,8 @@ broken(const char *claim, int line)
 }
 
 static Replica *a, *b;
-static DcRepair *phases[12]; /* the asking side, before each answer */
+#define PHASES_MAX 12u
+static DcRepair *phases[PHASES_MAX]; /* the asking side, before each answer */
 static unsigned phase_count;
 static DcRepairScratch scratch;
 static uint8_t question[DC_REPAIR_MESSAGE_MAX], answer[DC_REPAIR_MESSAGE_MAX];
@@ -41,7 +42,7 @@ compare(uint32_t cells)
 	a->node.cell_count = b->node.cell_count = cells;
 	dc_repair_begin(r, 7, false, true);
 	dc_writer_init(&q, question, sizeof(question));
-	while (phase_count < 12 && dc_repair_next(r, &a->node, &q))
+	while (phase_count < PHASES_MAX && dc_repair_next(r, &a->node, &q))
 	{
 		phases[phase_count] = malloc(sizeof(DcRepair));
 		*phases[phase_count++] = *r;

@@ -12,7 +12,7 @@
  */
 #include "bulk.h"
 
-#include "repair.h"
+#include "repair_common.h"
 #include "rng.h"
 #include "status.h"
 
@@ -625,24 +625,11 @@ check_cells(Bulk *b, Side *s)
 	static DcIbltCell cells[DC_IBLT_CELLS_MAX];
 	static DcScopeRoom room;
 	static DcLeafSet all;
-	DcScopeScan scan = {.from = 0};
-	uint32_t count = s->env.cell_count;
 
 	memset(cells, 0, sizeof(cells));
 	dc_leaf_set_fill(&all, DC_LEAF_BITS_MIN);
-	while (dc_scope_next(&scan, &s->node.maps, &all, DC_HLC_NONE, &room))
-	{
-		for (size_t i = 0; i < room.count; i++)
-		{
-			DcSlice key = room.items[i].key;
-			uint64_t hash;
-
-			(void) map_of(s, key.data, key.length, &hash);
-			dc_iblt_toggle(cells, count, s->env.sum_seed,
-						   dc_map_id(&s->env, key.data, key.length, hash,
-									 room.items[i].entry.stamp));
-		}
-	}
+	dc_repair_fill_cells(&s->node.maps, &all, DC_HLC_NONE, &room, cells,
+						 s->env.cell_count);
 	if (memcmp(cells, s->cells, sizeof(cells)) != 0)
 		fail(b, "the cells that are kept are not those of the entries");
 }

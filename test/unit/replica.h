@@ -7,6 +7,7 @@
 
 #include "repair.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct Replica
@@ -137,6 +138,16 @@ replica_sum(Replica *p)
 	for (uint32_t i = 0; i < DC_MAP_PARTITIONS; i++)
 		sum += p->maps[i].live_sum;
 	return sum;
+}
+
+/*
+ * Bytes that name d of 2^64 ids, whatever the method: log2 of the binomial
+ * coefficient, by Stirling's formula.
+ */
+static inline double
+replica_least(uint64_t d)
+{
+	return d > 0 ? (double) d * (64 - log2((double) d) + log2(exp(1))) / 8 : 0;
 }
 
 /* What a conversation cost, and found. */

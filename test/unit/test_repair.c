@@ -5,8 +5,6 @@
 #include "replica.h"
 #include "tap.h"
 
-#include <math.h>
-
 enum
 {
 	SAME,   /* nothing differs */
@@ -188,13 +186,6 @@ test_budget(void)
 	replica_free(b);
 }
 
-/* What names d of 2^64 ids, in bytes, whatever the method (Stirling). */
-static double
-least(uint64_t d)
-{
-	return (double) d * (64 - log2((double) d) + log2(exp(1))) / 8;
-}
-
 /* The median of what d keys cost until all ids are known, to the least. */
 static double
 price(Replica *a, Replica *b, uint64_t n, uint64_t d, int kind, bool *good)
@@ -212,7 +203,7 @@ price(Replica *a, Replica *b, uint64_t n, uint64_t d, int kind, bool *good)
 		talk = replica_repair(a, b, false, NULL, NULL);
 		*good &= talk.status == DC_OK && mended(&talk) == d &&
 				 replica_sum(a) == replica_sum(b);
-		ratio = (double) talk.naming / least(kind == OLDER ? 2 * d : d);
+		ratio = (double) talk.naming / replica_least(kind == OLDER ? 2 * d : d);
 		for (; at > 0 && ratios[at - 1] > ratio; at--)
 			ratios[at] = ratios[at - 1];
 		ratios[at] = ratio;
