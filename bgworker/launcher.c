@@ -384,26 +384,26 @@ bound_is_due(void)
 
 /* Until the next turn, if nobody wakes us. */
 static long
-pause_ms(long turn_ms)
+pause_ms(void)
 {
 	if (pg_atomic_read_u32(&dc_shared->standing_stale) != 0)
 		return LIST_BUSY_MS;
-	return clock_in_use() ? (long) lead_us() / 4000 : turn_ms;
+	return clock_in_use() ? (long) lead_us() / 4000 : dc_worker_turn_ms(false);
 }
 
 /*
- * Did nothing happen of late?  Then V, which moves with the time alone, is
- * saved and sent more rarely: each step of it costs every node a flush and
- * some messages.
+ * Did nothing happen of late?  Then all look more rarely, and V, which moves
+ * with the time alone, is saved and sent more rarely: each step of it costs
+ * every node a flush and some messages.
  */
-static bool
+static void
 look_for_quiet(TimestampTz now)
 {
 	static TimestampTz busy_at;
 	static uint64 seen;
 	uint64 sum =
 		dc_standing_epoch() + pg_atomic_read_u64(&dc_shared->clock_drawn_at_us);
-	bool quiet;
+	uint32 quiet;
 
 	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 		sum += pg_atomic_read_u64(&dc_keyspace(slot)->applied);
@@ -411,8 +411,11 @@ look_for_quiet(TimestampTz now)
 		busy_at = now;
 	seen = sum;
 	quiet = TimestampDifferenceExceeds(busy_at, now, QUIET_MS);
-	pg_atomic_write_u32(&dc_shared->quiet, quiet);
-	return quiet;
+	if (pg_atomic_exchange_u32(&dc_shared->quiet, quiet) > quiet)
+	{
+		for (int kind = 0; kind < DC_WORKER_COUNT; kind++)
+			dc_worker_wake((DcWorkerKind) kind);
+	}
 }
 
 /*
@@ -443,13 +446,14 @@ serve(void)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		int turn_ms = look_for_quiet(now) ? DC_LAUNCHER_QUIET_TURN_MS :
-											DC_LAUNCHER_TURN_MS;
-		bool full = TimestampDifferenceExceeds(saved_at, now, turn_ms) ||
-					pg_atomic_exchange_u32(&dc_shared->standing_stale, 0) != 0;
 		bool wanted =
 			pg_atomic_read_u32(&dc_shared->incarnation_wanted) != DC_WISH_NONE;
+		bool full;
 
+		look_for_quiet(now);
+		full = TimestampDifferenceExceeds(saved_at, now,
+										  (int) dc_worker_turn_ms(false)) ||
+			   pg_atomic_exchange_u32(&dc_shared->standing_stale, 0) != 0;
 		if (dc_phase() == DC_PHASE_IDLE ||
 			((full || wanted) && !is_same_extension()))
 			return;
@@ -469,7 +473,8 @@ serve(void)
 		start_worker(DC_WORKER_MAINTAINER);
 		start_worker(DC_WORKER_REPAIRER);
 		start_worker(DC_WORKER_REGISTRAR);
-		dc_worker_wait(pause_ms(turn_ms), PG_WAIT_EXTENSION);
+		look_for_quiet(now); /* what was saved may be another list */
+		dc_worker_wait(pause_ms(), PG_WAIT_EXTENSION);
 	}
 }
 
@@ -538,7 +543,7 @@ datacake_launcher_main(Datum arg)
 			   (dc_phase() == DC_PHASE_IDLE && !key_is_good()))
 		{
 			rest();
-			dc_worker_wait(DC_LAUNCHER_TURN_MS, PG_WAIT_EXTENSION);
+			dc_worker_wait(DC_TURN_MS, PG_WAIT_EXTENSION);
 		}
 		if (dc_phase() == DC_PHASE_IDLE)
 		{

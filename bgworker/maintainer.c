@@ -42,8 +42,6 @@
 
 extern PGDLLEXPORT void datacake_maintainer_main(Datum arg);
 
-#define TURN_MS 1000
-
 /* Keys were dropped from the queue, or taken by a process that ended. */
 static bool compare_all;
 
@@ -281,8 +279,11 @@ mend_keys(void)
 
 /* --- after a TRUNCATE --- */
 
-/* Entries first: then what commits merge below the floor goes nowhere. */
-static void
+/*
+ * Entries first: then what commits merge below the floor goes nowhere.  False:
+ * some are left.
+ */
+static bool
 purge_floor(int slot)
 {
 	DcKeyspace *keyspace = dc_keyspace(slot);
@@ -292,12 +293,12 @@ purge_floor(int slot)
 	bool complete = true;
 
 	if (pg_atomic_read_u64(&keyspace->purged) >= floor)
-		return;
+		return true;
 	dc_metadata_scan_begin(&cursor);
 	while (dc_metadata_purge_floor(slot, &cursor, &complete))
 		dc_worker_check();
 	if (!complete)
-		return;
+		return false;
 	dc_worker_begin_transaction();
 	if (keyspace->generation == generation)
 	{
@@ -305,6 +306,7 @@ purge_floor(int slot)
 		pg_atomic_write_u64(&keyspace->purged, floor);
 	}
 	dc_worker_commit();
+	return true;
 }
 
 /* A trigger of the table may object: then again in the next turn. */
@@ -338,19 +340,24 @@ sweep(int slot)
 	MemoryContextSwitchTo(context);
 }
 
-static void
+/* False: some floor is not cleared yet. */
+static bool
 clear_floors(void)
 {
+	bool clear = true;
+
 	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		DcKeyspace *keyspace = dc_keyspace(slot);
 
 		if (keyspace->id == 0)
 			continue;
-		purge_floor(slot);
+		clear &= purge_floor(slot);
 		if (pg_atomic_read_u64(&keyspace->swept) < dc_floor(slot))
 			sweep(slot);
+		clear &= pg_atomic_read_u64(&keyspace->swept) >= dc_floor(slot);
 	}
+	return clear;
 }
 
 static bool
@@ -363,24 +370,28 @@ static void
 serve(void)
 {
 	TimestampTz retried_at = 0;
+	bool waiting = true;
+	bool purged = false;
 
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
+		bool told = dc_watch_notify();
+		bool clear = clear_floors();
 
-		dc_watch_notify();
-		clear_floors();
 		mend_keys();
-		if (TimestampDifferenceExceeds(retried_at, now, TURN_MS) ||
+		if (TimestampDifferenceExceeds(retried_at, now, DC_TURN_MS) ||
 			pg_atomic_read_u32(&dc_shared->retry_wanted) != 0)
 		{
 			dc_worker_begin_transaction();
-			dc_mend_waiting();
+			waiting = dc_mend_waiting();
 			dc_worker_commit();
-			dc_purge(all_is_mended, dc_worker_check);
+			purged = dc_purge(all_is_mended, dc_worker_check);
 			retried_at = now;
 		}
-		dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);
+		dc_worker_wait(dc_worker_turn_ms(!told || !clear || waiting ||
+										 !purged || !all_is_mended()),
+					   PG_WAIT_EXTENSION);
 	}
 }
 

@@ -33,7 +33,6 @@
 
 extern PGDLLEXPORT void datacake_registrar_main(Datum arg);
 
-#define TURN_MS     1000
 #define STRANGER_US (INT64CONST(10) * USECS_PER_SEC) /* asked again */
 #define OLD_LIST_US (INT64CONST(2) * USECS_PER_SEC)  /* then it is told */
 #define HANDOVER_MS 30000 /* until what only this node has is elsewhere */
@@ -405,11 +404,29 @@ serve_jobs(void)
 
 /* --- the worker --- */
 
-static void
+/* Are all who are seen members, with this list, and is nobody of it leaving? */
+static bool
+agrees(const DcRegister *reg, const Seen *seen, uint32 count)
+{
+	uint64 epoch = dc_members_digest(&reg->list);
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		if (seen[i].epoch != epoch ||
+			!dc_members_includes(&reg->list, seen[i].node_id,
+								 seen[i].incarnation))
+			return false;
+	}
+	return dc_register_member(reg) && !dc_members_fence(&reg->list);
+}
+
+/* True: something is left to be done. */
+static bool
 turn(void)
 {
 	Seen *seen = palloc(sizeof(Seen) * (Size) dc_shared->node_count);
 	DcRegister *reg;
+	bool commanded;
 	uint32 count;
 
 	serve_jobs();
@@ -419,12 +436,12 @@ turn(void)
 	if (dc_identity_complaint((uint32) datacake_node_id,
 							  dc_shared->incarnation) != NULL ||
 		reg->incarnation != dc_shared->incarnation || dc_standing_removed())
-		return;
+		return true;
 	if (!reg->adrift && !dc_register_member(reg))
 		ask_for_admission(0); /* a new life, in the list it had */
 	else
 		meet_strangers(reg, seen, count);
-	dc_commands_catch_up(dc_worker_check);
+	commanded = dc_commands_catch_up(dc_worker_check);
 	if (dc_register_member(reg) && !dc_register_alone(reg))
 	{
 		complete_removals(reg);
@@ -432,8 +449,11 @@ turn(void)
 	}
 	if (other_cluster != 0 && !dc_node_alive(other_cluster))
 		other_cluster = 0;
-	if (!complained && other_cluster == 0 && dc_register_member(reg))
+	if (complained || other_cluster != 0)
+		return true;
+	if (dc_register_member(reg))
 		complain(NULL);
+	return !commanded || !agrees(reg, seen, count);
 }
 
 void
@@ -451,10 +471,12 @@ datacake_registrar_main(Datum arg)
 									ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
+		bool open;
+
 		MemoryContextSwitchTo(scratch);
-		turn();
+		open = turn();
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(scratch);
-		dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);
+		dc_worker_wait(dc_worker_turn_ms(open), PG_WAIT_EXTENSION);
 	}
 }

@@ -32,7 +32,6 @@
 
 extern PGDLLEXPORT void datacake_repairer_main(Datum arg);
 
-#define TURN_MS     1000
 #define PAUSE_MS    20  /* between two keyspaces */
 #define PACE_MS     5   /* between messages, and pieces of a table */
 #define SCRUB_SHARE 100 /* of the time that reading a table took */
@@ -339,6 +338,19 @@ join(void)
 		dc_standing_compare(false);
 }
 
+/* Until the next turn, if nobody wakes us; the last round was at `last`. */
+static long
+pause_ms(TimestampTz last)
+{
+	long turn_ms = dc_worker_turn_ms(false);
+	long passed_ms =
+		TimestampDifferenceMilliseconds(last, GetCurrentTimestamp());
+
+	if (background_wanted())
+		turn_ms = Min(turn_ms, datacake_repair_interval_s * 1000L - passed_ms);
+	return Max(turn_ms, 1);
+}
+
 static void
 serve(void)
 {
@@ -367,7 +379,7 @@ serve(void)
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(turn);
-		dc_worker_wait(TURN_MS, PG_WAIT_EXTENSION);
+		dc_worker_wait(pause_ms(last), PG_WAIT_EXTENSION);
 	}
 }
 

@@ -28,11 +28,9 @@
 
 extern PGDLLEXPORT void datacake_replicator_main(Datum arg);
 
-#define WATERMARK_BUSY_MS 50
-/* The launcher's turn, and a little less. */
-#define WATERMARK_IDLE_MS  (DC_LAUNCHER_TURN_MS - 100)
-#define WATERMARK_QUIET_MS (DC_LAUNCHER_QUIET_TURN_MS - 100)
-#define EVENTS             16 /* that one sleep may bring */
+#define WATERMARK_BUSY_MS  50
+#define WATERMARK_AHEAD_MS 100 /* of the launcher's turn */
+#define EVENTS             16  /* that one sleep may bring */
 
 /* A peer as gossip knows it, and the link to it. */
 typedef struct Peer
@@ -195,8 +193,7 @@ watermark_ms(void)
 {
 	if (watermark_busy || dc_queue_head() != watermark_head)
 		return WATERMARK_BUSY_MS;
-	return pg_atomic_read_u32(&dc_shared->quiet) != 0 ? WATERMARK_QUIET_MS :
-														WATERMARK_IDLE_MS;
+	return dc_worker_turn_ms(false) - WATERMARK_AHEAD_MS;
 }
 
 /* The head is read after the watermark was computed (P8). */

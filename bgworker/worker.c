@@ -111,6 +111,14 @@ dc_worker_wait(long timeout_ms, uint32 wait_event)
 	dc_worker_check();
 }
 
+long
+dc_worker_turn_ms(bool open)
+{
+	return !open && pg_atomic_read_u32(&dc_shared->quiet) != 0 ?
+			   DC_QUIET_TURN_MS :
+			   DC_TURN_MS;
+}
+
 void
 dc_worker_begin_transaction(void)
 {

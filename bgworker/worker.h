@@ -16,11 +16,13 @@
 #define DC_LIBRARY "datacake"
 
 /*
- * How often the launcher saves V, and the replicator moves the watermark of a
- * node that writes nothing; the second, when nothing happened of late.
+ * How often the workers look whether there is something to do, the launcher
+ * saves V, and the replicator moves the watermark of a node that writes
+ * nothing; the second, when nothing happened of late (dc_shared->quiet).  The
+ * first commit after that ends it for all of them at once.
  */
-#define DC_LAUNCHER_TURN_MS       1000
-#define DC_LAUNCHER_QUIET_TURN_MS 3000
+#define DC_TURN_MS       1000
+#define DC_QUIET_TURN_MS 10000
 
 /* Registers the launcher; from _PG_init. */
 extern void dc_launcher_register(void);
@@ -42,6 +44,9 @@ extern void dc_worker_check(void);
 /* A short transaction with a snapshot, inside SPI; and its end. */
 extern void dc_worker_begin_transaction(void);
 extern void dc_worker_commit(void);
+
+/* Milliseconds until the next turn of a worker that left nothing open, or did. */
+extern long dc_worker_turn_ms(bool open);
 
 /* Sleeps until the latch is set or `timeout_ms` passed, then checks. */
 extern void dc_worker_wait(long timeout_ms, uint32 wait_event);

@@ -880,6 +880,7 @@ settle(void)
 	dc_slot_clear(); /* also where the draw behind it failed */
 	if (xact.has_queued)
 		dc_replicator_has_news(dc_level_asked());
+	dc_end_quiet();
 }
 
 /*

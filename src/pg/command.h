@@ -92,7 +92,7 @@ extern bool dc_commands_missing(const DcCommandCount *known);
 extern void dc_command_propose(uint64 number, DcHlc id, DcJobEnd *end,
 							   void (*check)(void));
 
-/* Registrar, in each turn: runs what is missing. */
-extern void dc_commands_catch_up(void (*check)(void));
+/* Registrar, in each turn: runs what is missing.  False: some still is. */
+extern bool dc_commands_catch_up(void (*check)(void));
 
 #endif

@@ -319,7 +319,7 @@ is_busy(void)
 	return busy;
 }
 
-void
+bool
 dc_commands_catch_up(void (*check)(void))
 {
 	DcRegister *reg = dc_roster_copy();
@@ -327,7 +327,7 @@ dc_commands_catch_up(void (*check)(void))
 	bool concerned;
 
 	if (!dc_register_member(reg))
-		return;
+		return true;
 	concerned = count_done(reg, &done);
 	pg_atomic_write_u64(&dc_shared->commands.done, done);
 	while (concerned && done < reg->list.commands && !is_busy() &&
@@ -336,4 +336,5 @@ dc_commands_catch_up(void (*check)(void))
 		done++;
 		check();
 	}
+	return done >= reg->list.commands;
 }

@@ -380,20 +380,25 @@ dc_retry_soon(void)
 	dc_worker_wake_at_commit(DC_WORKER_MAINTAINER, &dc_shared->retry_wanted);
 }
 
-void
+bool
 dc_mend_waiting(void)
 {
+	bool definitions = !dc_sql_never_written("unrealized");
+	bool changes = !dc_sql_never_written("quarantine");
+	bool conflicts = !dc_sql_never_written("conflict");
+
 	if (pg_atomic_exchange_u32(&dc_shared->retry_wanted, 0) != 0)
 		(void) make_due();
-	if (!dc_sql_never_written("unrealized"))
+	if (definitions)
 		retry_definitions();
-	if (!dc_sql_never_written("quarantine"))
+	if (changes)
 	{
 		dc_quarantine_look();
 		retry_changes();
 	}
-	if (!dc_sql_never_written("conflict"))
+	if (conflicts)
 		dc_conflict_trim();
+	return definitions || changes || conflicts;
 }
 
 bool

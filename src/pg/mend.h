@@ -43,9 +43,10 @@ extern void dc_mend_all(void);
 
 /*
  * Tries again, where that is due, changes that wait in the quarantine and
- * definitions that could not be realized; trims the record of conflicts.
+ * definitions that could not be realized; trims the record of conflicts.  May
+ * there be any of these?
  */
-extern void dc_mend_waiting(void);
+extern bool dc_mend_waiting(void);
 
 /* When this transaction has committed, all of that is due at once. */
 extern void dc_retry_soon(void);

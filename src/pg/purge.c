@@ -162,28 +162,29 @@ begin_pass(void)
 	}
 }
 
-void
+bool
 dc_purge(bool (*mended)(void), void (*check)(void))
 {
 	/* a joiner may still have to take back what it wrote (R13) */
 	if (pg_atomic_read_u64(&dc_shared->horizon_durable) == purged ||
 		dc_standing_joining())
-		return;
+		return true;
 	if (working == purged)
 	{
 		/* a process before this one may have left somebody behind */
 		if (!await_readers(check))
-			return;
+			return false;
 		begin_pass();
 	}
 	if (!await_readers(check) || !mended())
-		return;
+		return false;
 	drop_overtaken();
 	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
 	{
 		if (in_use(slot) && !purge_entries(slot, check))
-			return;
+			return false;
 	}
 	purge_rows();
 	purged = working;
+	return true;
 }

@@ -21,8 +21,8 @@
 /*
  * One step, as far as it goes without waiting long; from the maintainer,
  * outside of a transaction, `mended`: nothing is left to be mended.  `check`
- * is called now and then.
+ * is called now and then.  False: there is more to do.
  */
-extern void dc_purge(bool (*mended)(void), void (*check)(void));
+extern bool dc_purge(bool (*mended)(void), void (*check)(void));
 
 #endif

@@ -330,7 +330,7 @@ typedef struct DcShared
 	pg_atomic_uint64 wall_offset_us;        /* wall minus CLOCK_MONOTONIC */
 	pg_atomic_uint64 clock_silent_until_us; /* nothing is drawn (R15) */
 	pg_atomic_uint64 clock_drawn_at_us; /* last draw, to renew only in use */
-	pg_atomic_uint32 quiet; /* nothing happens: V may move more slowly */
+	pg_atomic_uint32 quiet; /* nothing happened of late: all look seldom */
 	ConditionVariable clock_renewed;
 
 	/* watermark and flushing (P9, R2) */
@@ -511,6 +511,14 @@ dc_replicator_has_news(bool awaited)
 	if (gather == DC_GATHER_NOTHING ||
 		(gather == DC_GATHER_UNAWAITED && awaited))
 		dc_worker_wake(DC_WORKER_REPLICATOR);
+}
+
+/* Something happened: the launcher sees to it that all workers know. */
+static inline void
+dc_end_quiet(void)
+{
+	if (pg_atomic_read_u32(&dc_shared->quiet) != 0)
+		dc_worker_wake(DC_WORKER_LAUNCHER);
 }
 
 #endif

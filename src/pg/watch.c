@@ -321,11 +321,12 @@ give_up_for_now(MemoryContext context)
 	FreeErrorData(error);
 }
 
-void
+bool
 dc_watch_notify(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool more = true;
+	volatile bool done = true;
 
 	while (more)
 	{
@@ -339,9 +340,10 @@ dc_watch_notify(void)
 		PG_CATCH();
 		{
 			give_up_for_now(context);
-			more = false;
+			more = done = false;
 		}
 		PG_END_TRY();
 	}
 	MemoryContextSwitchTo(context);
+	return done;
 }

@@ -39,7 +39,10 @@ extern void dc_watch_nodes(const DcNode *before, const DcNode *after, int count,
 extern void dc_watch_members(const DcMembers *before, const DcMembers *after,
 							 uint64 epoch);
 
-/* Maintainer, outside of a transaction: notifies of what is new. */
-extern void dc_watch_notify(void);
+/*
+ * Maintainer, outside of a transaction: notifies of what is new.  False: some
+ * of it could not be told for now.
+ */
+extern bool dc_watch_notify(void);
 
 #endif
