@@ -346,6 +346,11 @@ static void
 capture_live(DcRel *rel, Relation relation, HeapTuple tuple, Row *row,
 			 DcHlc replaced, bool insert)
 {
+	DcCaptured captured = {.key = row->key,
+						   .entry = {.stamp = row->stamp, .dead = false},
+						   .replaced = replaced,
+						   .command = HeapTupleHeaderGetCmin(tuple->t_data),
+						   .insert = insert};
 	StringInfoData image;
 
 	check_owned(relation, row->stamp);
@@ -356,17 +361,19 @@ capture_live(DcRel *rel, Relation relation, HeapTuple tuple, Row *row,
 	}
 	initStringInfo(&image);
 	dc_rel_image(rel, rel->values, rel->nulls, &image);
-	dc_change_capture(rel, row->key,
-					  (DcEntry){.stamp = row->stamp, .dead = false}, replaced,
-					  insert, &image);
+	dc_change_capture(rel, &captured, &image);
 }
 
 static void
-capture_dead(DcRel *rel, const Row *row)
+capture_dead(DcRel *rel, HeapTuple tuple, const Row *row)
 {
-	dc_change_capture(rel, row->key,
-					  (DcEntry){.stamp = dc_transaction_stamp(), .dead = true},
-					  row->stamp, false, NULL);
+	DcCaptured captured = {.key = row->key,
+						   .entry = {.stamp = dc_transaction_stamp(),
+									 .dead = true},
+						   .replaced = row->stamp,
+						   .command = HeapTupleHeaderGetCmax(tuple->t_data)};
+
+	dc_change_capture(rel, &captured, NULL);
 }
 
 static void
@@ -384,11 +391,10 @@ capture_update(TriggerData *data, DcRel *rel)
 	take_apart(rel, relation, data->tg_newtuple, &new);
 	if (!stays && !same_key(&old, &new))
 	{
-		capture_dead(rel, &old);
+		capture_dead(rel, data->tg_trigtuple, &old);
 		replaced = DC_HLC_NONE;
 	}
-	capture_live(rel, relation, data->tg_newtuple, &new,
-				 foreign_stamp(replaced), false);
+	capture_live(rel, relation, data->tg_newtuple, &new, replaced, false);
 }
 
 static void
@@ -404,7 +410,7 @@ capture(TriggerData *data, DcRel *rel)
 	}
 	take_apart(rel, relation, data->tg_trigtuple, &row);
 	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		capture_dead(rel, &row);
+		capture_dead(rel, data->tg_trigtuple, &row);
 	else
 		capture_live(rel, relation, data->tg_trigtuple, &row, DC_HLC_NONE,
 					 true);

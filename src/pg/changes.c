@@ -28,16 +28,17 @@ typedef struct Change
 	uint32 generation; /* of the slot's use */
 	int dictionary;    /* -1: applied, not to be shipped */
 	SubTransactionId subid;
-	bool superseded; /* a later change of the same key, or a TRUNCATE, stands */
-	bool floor;      /* a TRUNCATE: no key */
-	bool absent;     /* its key was not known here */
-	bool prepared;   /* its merge cannot fail any more */
-	bool reserved;   /* because of a reserved slot; else of a pin */
-	bool announced;  /* its death was announced */
+	CommandId command;   /* that made it */
+	uint32 births;       /* late ones before our commit, if this is a death */
+	bool superseded : 1; /* a later change of the key, or a TRUNCATE, stands */
+	bool floor : 1;      /* a TRUNCATE: no key */
+	bool absent : 1;     /* its key was not known here */
+	bool prepared : 1;   /* its merge cannot fail any more */
+	bool reserved : 1;   /* because of a reserved slot; else of a pin */
+	bool announced : 1;  /* its death was announced */
 	DcEntry entry;
 	DcHlc replaced; /* the row before, or else ... */
 	DcHlc buried;   /* ... the death this row follows, if it is known */
-	uint32 births;  /* late ones before our commit, if this is a death */
 	uint64 hash;
 	uint32 key_length;
 	uint32 image_length;
@@ -214,6 +215,36 @@ arena_copy(Arena *arena, const void *bytes, Size length)
 }
 
 /*
+ * Of two changes of one key, noted in this order, does the second one stand?
+ * A row that a statement wrote is noted at its end, maybe after what its own
+ * triggers and functions made of it.  One command may move a key from one row
+ * to another; it never ends what it wrote itself.
+ */
+static bool
+stands(const Change *second, const Change *first)
+{
+	if (second->command != first->command)
+		return second->command > first->command;
+	return first->entry.dead || !second->entry.dead;
+}
+
+static bool
+is_same_key(const Change *a, const Change *b)
+{
+	return a->hash == b->hash && a->slot == b->slot &&
+		   a->key_length == b->key_length &&
+		   memcmp(a->key, b->key, a->key_length) == 0;
+}
+
+static void
+supersede(Change *older, Change *newer)
+{
+	older->superseded = true;
+	if (older->replaced != DC_HLC_NONE)
+		newer->replaced = older->replaced;
+}
+
+/*
  * Keeps the last change of each key, with what the first one replaced.  A
  * transaction that only inserted cannot have a key twice.
  */
@@ -233,22 +264,25 @@ deduplicate(void)
 	{
 		Change *change = &xact.changes[i];
 		uint64 at = change->hash & (size - 1);
+		int64 next = i + 1;
 
+		if (change->superseded)
+			continue;
 		for (; table[at] != 0; at = (at + 1) & (size - 1))
 		{
-			Change *earlier = &xact.changes[table[at] - 1];
+			Change *first = &xact.changes[table[at] - 1];
 
-			if (earlier->hash == change->hash &&
-				earlier->slot == change->slot &&
-				earlier->key_length == change->key_length &&
-				memcmp(earlier->key, change->key, change->key_length) == 0)
+			if (is_same_key(first, change))
 			{
-				earlier->superseded = true;
-				change->replaced = earlier->replaced;
+				bool kept = stands(change, first);
+
+				supersede(kept ? first : change, kept ? change : first);
+				if (!kept)
+					next = table[at];
 				break;
 			}
 		}
-		table[at] = i + 1;
+		table[at] = next;
 	}
 	pfree(table);
 }
@@ -304,6 +338,7 @@ add(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 	change->subid = GetCurrentSubTransactionId();
 	change->entry = entry;
 	change->replaced = replaced;
+	change->command = GetCurrentCommandId(false);
 	change->hash = key.hash;
 	change->key_length = (uint32) key.length;
 	change->key = arena_copy(&xact.keys, key.data, key.length);
@@ -363,12 +398,15 @@ ship(Change *change, DcRel *rel, bool insert)
 }
 
 void
-dc_change_capture(DcRel *rel, DcKey key, DcEntry entry, DcHlc replaced,
-				  bool insert, StringInfo image)
+dc_change_capture(DcRel *rel, const DcCaptured *captured, StringInfo image)
 {
-	Change *change = add(rel->slot, key, entry, replaced);
+	Change *change =
+		add(rel->slot, captured->key, captured->entry,
+			dc_transaction_owns(captured->replaced) ? DC_HLC_NONE :
+													  captured->replaced);
 
-	ship(change, rel, insert);
+	change->command = captured->command;
+	ship(change, rel, captured->insert);
 	if (image == NULL || xact.by_key)
 		return;
 	change->image = arena_copy(&xact.images, image->data, (Size) image->len);

@@ -35,15 +35,27 @@ extern DcHlc dc_transaction_fresh_stamp(void);
 /* Was this stamp drawn by this transaction? */
 extern bool dc_transaction_owns(DcHlc stamp);
 
-/*
- * Notes a change made here.  `image` may be NULL when dead.  Bytes are
- * copied.  `replaced`: stamp of the row before, DC_HLC_NONE if there was none
- * or if it was this transaction's own.  `insert`: by an INSERT.
- */
-extern void dc_change_capture(DcRel *rel, DcKey key, DcEntry entry,
-							  DcHlc replaced, bool insert, StringInfo image);
+/* A change made here. */
+typedef struct DcCaptured
+{
+	DcKey key;
+	DcEntry entry;
+	DcHlc replaced;    /* stamp of the row before; DC_HLC_NONE: none */
+	CommandId command; /* that made it */
+	bool insert;       /* by an INSERT */
+} DcCaptured;
 
-/* Notes a change made elsewhere; `replaced` as above. */
+/*
+ * Notes it, and what the row is like then (NULL when dead).  Bytes are copied.
+ * Of several changes of one key that of the last command stands.
+ */
+extern void dc_change_capture(DcRel *rel, const DcCaptured *captured,
+							  StringInfo image);
+
+/*
+ * Notes a change made elsewhere.  `replaced`: stamp of the row before,
+ * DC_HLC_NONE if there was none or if it was this transaction's own.
+ */
 extern void dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced);
 
 /* The same where nothing was known of the key a moment ago. */

@@ -74,6 +74,8 @@ bury_leaf(Oid relid, DcHlc stamp)
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
 	TupleTableSlot *row = table_slot_create(relation, NULL);
+	DcCaptured captured = {.entry = {.stamp = stamp, .dead = true},
+						   .command = GetCurrentCommandId(false)};
 	StringInfoData key;
 
 	initStringInfo(&key);
@@ -84,9 +86,9 @@ bury_leaf(Oid relid, DcHlc stamp)
 		slot_getallattrs(row);
 		resetStringInfo(&key);
 		dc_rel_key(rel, row->tts_values, row->tts_isnull, &key);
-		dc_change_capture(rel, dc_key_make((uint8 *) key.data, (Size) key.len),
-						  (DcEntry){.stamp = stamp, .dead = true},
-						  dc_rel_stamp(rel, row), false, NULL);
+		captured.key = dc_key_make((uint8 *) key.data, (Size) key.len);
+		captured.replaced = dc_rel_stamp(rel, row);
+		dc_change_capture(rel, &captured, NULL);
 	}
 	ExecDropSingleTupleTableSlot(row);
 	table_endscan(scan);

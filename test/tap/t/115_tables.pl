@@ -260,6 +260,60 @@ subtest 'triggers of the user' => sub {
 	$c->verify_ok('all nodes are equal');
 };
 
+# What a row has become by what its own statement called, before its AFTER
+# triggers fire: [what, trigger or function, statement, rows of ids 1 to 4 in the end].
+my @meetings = (
+	[ 'rows that come later, updated', 'AFTER INSERT', q{UPDATE %1$s SET v = 'by ' || new.id WHERE id = new.id + 1},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'), (3, 'a')}, '1a,2by 1,3by 2' ],
+	[ '... twice', 'AFTER INSERT', q{UPDATE %1$s SET v = v || new.id WHERE id > new.id}, q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'), (3, 'a')},
+		'1a,2a1,3a12' ],
+	[ '... deleted', 'AFTER INSERT', q{DELETE FROM %1$s WHERE id = new.id + 1}, q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'), (3, 'a')}, '1a' ],
+	[ '... deleted and there again', 'AFTER INSERT',
+		q{DELETE FROM %1$s WHERE id = new.id + 1 AND new.v = 'a'; INSERT INTO %1$s SELECT new.id + 1, 'again' WHERE new.v = 'a'},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a')}, '1a,2again,3again' ],
+	[ 'rows that die later, there again', 'AFTER DELETE', q{INSERT INTO %1$s VALUES (old.id + 1, 'again') ON CONFLICT DO NOTHING},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'); DELETE FROM %1$s}, '2again,3again' ],
+	[ '... of another transaction', 'AFTER DELETE', q{INSERT INTO %1$s VALUES (old.id + 1, 'again') ON CONFLICT DO NOTHING},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'); COMMIT; BEGIN; DELETE FROM %1$s}, '2again,3again' ],
+	[ 'rows that are updated later', 'AFTER UPDATE', q{UPDATE %1$s SET v = 'nested' WHERE id = new.id + 1 AND new.v = 'b'},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'), (3, 'a'); COMMIT; BEGIN; UPDATE %1$s SET v = 'b'}, '1b,2nested,3nested' ],
+	[ 'rows of before, by a BEFORE trigger', 'BEFORE INSERT', q{UPDATE %1$s SET v = 'by ' || new.id WHERE id = new.id - 1},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'), (3, 'a')}, '1by 2,2by 3,3a' ],
+	[ 'rows of before, by a function', 'FUNCTION', q{UPDATE %1$s SET v = 'by ' || n WHERE id = n - 1},
+		q{INSERT INTO %1$s SELECT g, %1$s_f(g) FROM generate_series(1, 3) g}, '1by 2,2by 3,3f' ],
+	[ 'keys that move', 'AFTER UPDATE', q{NULL}, q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'b'); UPDATE %1$s SET id = id + 2; UPDATE %1$s SET id = id - 2},
+		'1a,2b' ],
+	[ 'all that a transaction can do to a row', 'AFTER UPDATE', q{NULL},
+		q{INSERT INTO %1$s VALUES (1, 'a'); DELETE FROM %1$s; INSERT INTO %1$s VALUES (1, 'b'); UPDATE %1$s SET v = 'c'; DELETE FROM %1$s;
+			INSERT INTO %1$s VALUES (1, 'd')}, '1d' ],
+);
+
+subtest 'a statement whose rows are written again before it ends' => sub {
+	my $n = 0;
+	foreach my $meeting (@meetings)
+	{
+		my ($what, $when, $body, $sql, $expected) = @$meeting;
+		my $table = 'meet_' . ++$n;
+
+		$c->sql(1, "CREATE TABLE $table (id int PRIMARY KEY, v text)");
+		$c->replicate($table);
+		$body = sprintf $body, $table;
+		my $returns = $when =~ /BEFORE/ ? 'RETURN new' : 'RETURN NULL';
+		$c->sql(1, $when eq 'FUNCTION'
+			? qq{CREATE FUNCTION ${table}_f(n int) RETURNS text LANGUAGE plpgsql AS \$\$ BEGIN $body; RETURN 'f'; END \$\$}
+			: qq{CREATE FUNCTION ${table}_f() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $body; $returns; END \$\$;
+				CREATE TRIGGER meets $when ON $table FOR EACH ROW EXECUTE FUNCTION ${table}_f()});
+		$c->sql(1, 'BEGIN; ' . sprintf($sql, $table) . '; COMMIT');
+		is($c->sql(1, "SELECT string_agg(id || v, ',' ORDER BY id) FROM $table"), $expected, "$what: here");
+	}
+	$c->verify_ok('all nodes are equal');
+	foreach my $i (1 .. $n)
+	{
+		is($c->sql(2, "SELECT string_agg(id || v, ',' ORDER BY id) FROM meet_$i"), $meetings[$i - 1][4], "$meetings[$i - 1][0]: there");
+	}
+	is($c->sql(2, q{SELECT count(*) FROM datacake.conflicts}), 0, 'none of it is a conflict');
+};
+
 subtest 'views, rules and functions of others' => sub {
 	$c->sql(1, q{CREATE TABLE base (id int PRIMARY KEY, v text)});
 	$c->replicate('base');
