@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "guc.h"
 #include "hash_order.h"
+#include "images.h"
 #include "level_wait.h"
 #include "memory.h"
 #include "queue.h"
@@ -36,6 +37,7 @@ typedef struct Change
 	bool prepared : 1;   /* its merge cannot fail any more */
 	bool reserved : 1;   /* because of a reserved slot; else of a pin */
 	bool announced : 1;  /* its death was announced */
+	bool filed : 1;      /* its image is in a file (images.h) */
 	DcEntry entry;
 	DcHlc replaced; /* the row before, or else ... */
 	DcHlc buried;   /* ... the death this row follows, if it is known */
@@ -43,7 +45,11 @@ typedef struct Change
 	uint32 key_length;
 	uint32 image_length;
 	uint8 *key;
-	uint8 *image;
+	union
+	{
+		uint8 *image;
+		uint64 position; /* filed */
+	};
 } Change;
 
 /* A table as it looked when its changes were captured. */
@@ -88,6 +94,7 @@ typedef struct Transaction
 	int reading_count;
 	DcHlc *stamps; /* drawn, ascending; the last is current */
 	int stamp_count;
+	bool filed;  /* some images are in a file */
 	bool by_key; /* images were dropped */
 	bool only_inserts;
 	bool has_floors; /* maybe; a savepoint may have dropped them */
@@ -372,16 +379,34 @@ dictionary_of(DcRel *rel)
 	return xact.dictionary_count++;
 }
 
-/* P11: too many images; the batch will be sent by key. */
+/* P11: there is no room for images; the batch will be sent by key. */
 static void
 drop_images(void)
 {
 	xact.by_key = true;
+	xact.filed = false;
+	dc_images_end();
 	MemoryContextReset(xact.images.context);
 	xact.images.next = NULL;
 	xact.images.left = 0;
-	for (int64 i = 0; i < xact.count; i++)
-		xact.changes[i].image = NULL;
+}
+
+/* In memory; beyond that in a file, as long as anybody needs it. */
+static bool
+keep_image(Change *change, const void *bytes, Size length)
+{
+	change->image_length = (uint32) length;
+	if (!xact.filed &&
+		xact.images.total + length <= (Size) datacake_capture_memory_kb * 1024)
+	{
+		change->image = arena_copy(&xact.images, bytes, length);
+		return true;
+	}
+	if (!xact.filed && !dc_queue_is_needed())
+		return false;
+	xact.filed = change->filed =
+		dc_images_put(bytes, length, &change->position);
+	return change->filed;
 }
 
 /* The change was made here and is to be shipped. */
@@ -409,9 +434,7 @@ dc_change_capture(DcRel *rel, const DcCaptured *captured, StringInfo image)
 	ship(change, rel, captured->insert);
 	if (image == NULL || xact.by_key)
 		return;
-	change->image = arena_copy(&xact.images, image->data, (Size) image->len);
-	change->image_length = (uint32) image->len;
-	if (xact.images.total > (Size) datacake_capture_memory_kb * 1024)
+	if (!keep_image(change, image->data, (Size) image->len))
 		drop_images();
 }
 
@@ -501,12 +524,8 @@ dc_change_truncate(DcRel *rel, StringInfo known)
 	Change *change = add_floor(rel->slot, stamp);
 
 	ship(change, rel, false);
-	if (!xact.by_key)
-	{
-		change->image =
-			arena_copy(&xact.images, known->data, (Size) known->len);
-		change->image_length = (uint32) known->len;
-	}
+	if (!xact.by_key && !keep_image(change, known->data, (Size) known->len))
+		drop_images();
 	(void) dc_transaction_fresh_stamp(); /* what follows lies above it */
 	return stamp;
 }
@@ -649,11 +668,25 @@ reserve_and_announce(void)
 	}
 }
 
-/* The changes [from, to) as a batch.  Returns how many are shipped. */
-static uint32
+/* NULL: it cannot be read.  Who only counts bytes needs none. */
+static const uint8 *
+image_of(const Change *change, const DcWriter *w)
+{
+	if (!change->filed)
+		return change->image;
+	return w->data != NULL ?
+			   dc_images_get(change->position, change->image_length) :
+			   (const uint8 *) "";
+}
+
+/*
+ * The changes [from, to) as a batch.  Returns how many are shipped, or -1 if an
+ * image cannot be read.
+ */
+static int64
 serialize(DcWriter *w, int64 from, int64 to)
 {
-	uint32 count = 0;
+	int64 count = 0;
 
 	dc_batch_begin(w, (uint32) xact.dictionary_count);
 	for (int i = 0; i < xact.dictionary_count; i++)
@@ -669,11 +702,13 @@ serialize(DcWriter *w, int64 from, int64 to)
 														  change->buried,
 			.reborn = change->buried != DC_HLC_NONE,
 			.key = {change->key, change->key_length},
-			.image = {change->image, change->image_length},
 		};
 
 		if (change->superseded || change->dictionary < 0)
 			continue;
+		out.image = (DcSlice){image_of(change, w), change->image_length};
+		if (out.image.length > 0 && out.image.data == NULL)
+			return -1;
 		dc_batch_change(w, &out);
 		count++;
 	}
@@ -700,27 +735,43 @@ static bool
 spool_chunk(int64 from, int64 to)
 {
 	DcWriter w;
-	uint32 rows;
+	int64 rows;
 	uint8 *bytes;
 	bool written;
 
 	dc_writer_init(&w, NULL, 0);
-	rows = serialize(&w, from, to);
+	(void) serialize(&w, from, to);
 	bytes = MemoryContextAllocHuge(xact.context, w.length);
 	dc_writer_init(&w, bytes, w.length);
-	(void) serialize(&w, from, to);
-	written = dc_spool_write((DcSlice){bytes, w.length}, rows);
+	rows = serialize(&w, from, to);
+	written =
+		rows >= 0 && dc_spool_write((DcSlice){bytes, w.length}, (uint32) rows);
 	pfree(bytes);
+	if (written)
+		xact.shipped += rows;
 	return written;
 }
 
-/* Into a file; where that does not work, the transaction stays a gap. */
+/* About: a change has some 20 bytes beside key and image. */
+static Size
+spooled_bytes(void)
+{
+	return xact.keys.total + xact.images.total + dc_images_bytes() +
+		   (Size) xact.count * 20;
+}
+
+/*
+ * Into a file, if anybody needs it; where that does not work, the transaction
+ * stays a gap.
+ */
 static void
-spool(Size length)
+spool(void)
 {
 	int64 to = 0;
 
-	xact.spool = dc_spool_begin(length);
+	if (!dc_queue_is_needed())
+		return;
+	xact.spool = dc_spool_begin(spooled_bytes());
 	if (xact.spool == 0)
 		return;
 	for (int64 from = 0; from < xact.count; from = to)
@@ -753,19 +804,23 @@ reserve_queue(void)
 	xact.has_queued = true;
 	if (xact.by_key)
 		return;
+	if (xact.filed || dc_queue_is_large(xact.images.total))
+	{
+		spool();
+		return;
+	}
 	dc_writer_init(&w, NULL, 0);
-	xact.shipped = serialize(&w, 0, xact.count);
+	(void) serialize(&w, 0, xact.count);
 	if (dc_queue_is_large(w.length))
 	{
-		if (dc_queue_is_needed())
-			spool(w.length);
+		spool();
 		return;
 	}
 	xact.queued = dc_queue_reserve(w.length, &room);
 	if (xact.queued == DC_QUEUE_NONE)
 		return;
 	dc_writer_init(&w, room, w.length);
-	(void) serialize(&w, 0, xact.count);
+	xact.shipped = serialize(&w, 0, xact.count);
 	Assert(w.status == DC_OK);
 }
 
@@ -977,6 +1032,7 @@ forget(void)
 {
 	memset(&xact, 0, sizeof(xact));
 	xact.queued = DC_QUEUE_NONE;
+	dc_images_end();
 	dc_level_forget();
 }
 

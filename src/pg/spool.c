@@ -71,15 +71,23 @@ dc_spool_attach(void)
 		memset(spool, 0, sizeof(*spool));
 }
 
-/* A name by which PostgreSQL knows a temporary file. */
-static void
-path_of(uint64 id, char path[MAXPGPATH])
+void
+dc_spool_path(const char *kind, uint64 id, char path[MAXPGPATH])
 {
 	char directory[MAXPGPATH];
 
 	TempTablespacePath(directory, DEFAULTTABLESPACE_OID);
-	snprintf(path, MAXPGPATH, "%s/%s.datacake.%llu", directory,
-			 PG_TEMP_FILE_PREFIX, (unsigned long long) id);
+	(void) MakePGDirectory(directory); /* it may be there */
+	snprintf(path, MAXPGPATH, "%s/%s.datacake.%s%llu", directory,
+			 PG_TEMP_FILE_PREFIX, kind, (unsigned long long) id);
+}
+
+void
+dc_spool_remove(const char *path)
+{
+	if (unlink(path) != 0 && errno != ENOENT)
+		ereport(LOG, (errcode_for_file_access(),
+					  errmsg("could not remove file \"%s\": %m", path)));
 }
 
 static void
@@ -87,10 +95,8 @@ remove_file(uint64 id)
 {
 	char path[MAXPGPATH];
 
-	path_of(id, path);
-	if (unlink(path) != 0 && errno != ENOENT)
-		ereport(LOG, (errcode_for_file_access(),
-					  errmsg("could not remove file \"%s\": %m", path)));
+	dc_spool_path("", id, path);
+	dc_spool_remove(path);
 }
 
 /* --- the backend that commits --- */
@@ -135,15 +141,12 @@ leave(uint64 id)
 uint64
 dc_spool_begin(Size expected)
 {
-	char directory[MAXPGPATH];
 	char path[MAXPGPATH];
 	uint64 id = enter(expected);
 
 	if (id == 0)
 		return 0;
-	TempTablespacePath(directory, DEFAULTTABLESPACE_OID);
-	(void) MakePGDirectory(directory); /* it may be there */
-	path_of(id, path);
+	dc_spool_path("", id, path);
 	writing.at = 0;
 	writing.file =
 		PathNameOpenFile(path, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
@@ -239,7 +242,7 @@ dc_spool_open(uint64 id, MemoryContext context)
 	DcSpoolReader *reader;
 	File file;
 
-	path_of(id, path);
+	dc_spool_path("", id, path);
 	file = PathNameOpenFile(path, O_RDONLY | PG_BINARY);
 	if (file < 0)
 	{

@@ -28,6 +28,15 @@
 extern Size dc_spool_bytes(void);
 extern void dc_spool_attach(void);
 
+/*
+ * A name by which PostgreSQL knows a temporary file, in a directory that is
+ * there then; `kind` may be empty.
+ */
+extern void dc_spool_path(const char *kind, uint64 id, char path[MAXPGPATH]);
+
+/* Removes such a file, or reports why not. */
+extern void dc_spool_remove(const char *path);
+
 /* --- the backend that commits --- */
 
 /*

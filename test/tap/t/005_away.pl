@@ -95,6 +95,10 @@ subtest 'no space for files' => sub {
 	$c->verify_ok('large transactions arrive nevertheless');
 	$c->await_all(q{SELECT count(*), count(*) FILTER (WHERE v ~ '^z') FROM t WHERE id > 600000}, '10000|10000', 'whole');
 	$c->await(1, "SELECT ($catchups) > $before", 't', 'by a catch-up');
+	$c->sql(1, q{SET datacake.capture_memory = '64kB'; BEGIN; INSERT INTO other SELECT g, repeat('m', 100) FROM generate_series(35001, 37000) g;
+		UPDATE other SET v = 'less' WHERE id = 35001; DELETE FROM other WHERE id = 35002; COMMIT});
+	$c->verify_ok('so does what is beyond capture_memory');
+	$c->await_all(q{SELECT count(*), count(*) FILTER (WHERE v = 'less') FROM other WHERE id BETWEEN 35001 AND 37000}, '1999|1', 'whole');
 	$c->configure(1, 'datacake.spool_size' => '1GB');
 	$c->sql(1, 'SELECT pg_reload_conf()');
 };
@@ -111,16 +115,25 @@ subtest 'rollback and savepoints of large transactions' => sub {
 };
 
 subtest 'capture_memory' => sub {
+	my $before = $c->sql(1, $catchups);
 	$c->sql(1, q{SET datacake.capture_memory = '64kB';
 		BEGIN; INSERT INTO other SELECT g, repeat('m', 100) FROM generate_series(40001, 45000) g;
 		UPDATE other SET v = 'less' WHERE id = 40001; DELETE FROM other WHERE id = 40002; COMMIT});
-	$c->verify_ok('a transaction beyond it arrives by key');
+	$c->verify_ok('a transaction beyond it arrives');
 	$c->await_all(q{SELECT count(*), count(*) FILTER (WHERE v = 'less') FROM other WHERE id BETWEEN 40001 AND 45000}, '4999|1', 'whole');
 	$c->sql(1, q{SET datacake.capture_memory = '64kB';
 		BEGIN; SAVEPOINT a; INSERT INTO other SELECT g, repeat('m', 100) FROM generate_series(50001, 55000) g; ROLLBACK TO a;
 		INSERT INTO other VALUES (50000, 'kept'); COMMIT});
 	$c->await_all(q{SELECT count(*) FROM other WHERE id BETWEEN 50000 AND 55000}, 1, 'also when most of it is rolled back');
-	$c->verify_ok('the nodes are equal');
+	$c->sql(1, q{SET datacake.capture_memory = '64kB'; BEGIN;
+		INSERT INTO t SELECT g, repeat('f', (g % 5) * 700) FROM generate_series(700001, 702000) g; SAVEPOINT a;
+		UPDATE t SET v = 'never' WHERE id > 701000; ROLLBACK TO a; UPDATE t SET v = v || 'u' WHERE id > 701990; DELETE FROM t WHERE id = 700001;
+		INSERT INTO t VALUES (702001, repeat('long', 100000)), (702002, ''); COMMIT});
+	$c->verify_ok('images of all lengths, in memory and in the file');
+	$c->await_all(q{SELECT count(*), count(*) FILTER (WHERE v ~ 'u$'), max(length(v)) FROM t WHERE id > 700000}, '2001|10|400000', 'whole');
+	$c->sql(1, q{SET datacake.capture_memory = '64kB'; BEGIN; INSERT INTO t SELECT g, repeat('r', 900) FROM generate_series(800001, 801000) g; ROLLBACK});
+	$c->await(1, $spooled, 0, 'no file is left');
+	is($c->sql(1, $catchups), $before, 'all of it without a catch-up');
 };
 
 done_testing();
