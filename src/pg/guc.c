@@ -281,7 +281,7 @@ define_limits(void)
 			   &datacake_metadata_memory_mb, 128, 4, 1024 * 1024,
 			   PGC_POSTMASTER, GUC_UNIT_MB);
 	define_int("datacake.capture_memory",
-			   "Row images that a transaction keeps before it ships by key.",
+			   "Row images that a transaction keeps in memory; more go to a file.",
 			   &datacake_capture_memory_kb, 64 * 1024, 64, 1024 * 1024,
 			   PGC_SUSET, GUC_UNIT_KB);
 	define_int("datacake.queue_size",

@@ -113,9 +113,17 @@ subtest 'what is written how: the strongest that was asked for counts' => sub {
 	is($run->(q{BEGIN; SELECT kv.put('d', '1', 'local_quorum') IS NOT NULL; SELECT kv.put('e', '1', 'one') IS NOT NULL; COMMIT}), "t\nt\none, local_quorum|2|t", 'several in a transaction: all of them');
 	is($run->(q{SET datacake.consistency = 'quorum'; SELECT kv.put('d', '2', 'none') IS NOT NULL}), "t\nquorum|3|t", 'an argument does not weaken the setting');
 	like($run->(q{SELECT kv.put('d', '2', 'most')}), qr/unknown consistency level "most"/, 'a level that does not exist is refused');
+	$c->configure(1, 'datacake.spool_size' => 0);
+	$c->sql(1, 'SELECT pg_reload_conf()');
+	$c->await(1, 'SHOW datacake.spool_size', 0, 'no space for files');
 	is($run->(qq{SET datacake.capture_memory = '64kB'; SET datacake.consistency = 'all';
 		INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(2001, 4000) g}), 'all|4|t', 'a transaction that goes by catch-up');
 	is(join(',', map { $c->sql($_, 'SELECT count(*) FROM t WHERE id BETWEEN 2001 AND 4000') } 1 .. 4), '2000,2000,2000,2000', '... is there');
+	$c->configure(1, 'datacake.spool_size' => '1GB');
+	$c->sql(1, 'SELECT pg_reload_conf()');
+	is($run->(qq{SET datacake.capture_memory = '64kB'; SET datacake.consistency = 'all';
+		INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(3000001, 3002000) g}), 'all|4|t', 'one whose images are in a file');
+	is(join(',', map { $c->sql($_, 'SELECT count(*) FROM t WHERE id BETWEEN 3000001 AND 3002000') } 1 .. 4), '2000,2000,2000,2000', '... is there');
 	is($c->sql(1, q{SELECT datacake.last_commit() IS NULL}), 't', 'a session without a commit has no last one');
 	$c->error_ok(1, q{SELECT datacake.await()}, qr/this session has not committed to a replicated table/, '... to await');
 };
