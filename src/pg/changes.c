@@ -114,6 +114,9 @@ static Transaction xact;
 #define CHANGES_MIN     8
 #define LARGE_CHANGES   100000
 
+/* What a change takes in a batch beside key and image, at most (batch.h). */
+#define CHANGE_BYTES 32
+
 static void
 arena_init(Arena *arena, const char *name)
 {
@@ -716,48 +719,53 @@ serialize(DcWriter *w, int64 from, int64 to)
 	return count;
 }
 
-/* Where a chunk of the spool ends that begins there. */
+/* Where a chunk of the spool ends that begins there, and what it may take. */
 static int64
-chunk_end(int64 from)
+chunk_end(int64 from, Size *bytes)
 {
-	Size bytes = 0;
-
-	while (from < xact.count && bytes < DC_SPOOL_CHUNK_BYTES)
-	{
-		bytes +=
-			xact.changes[from].key_length + xact.changes[from].image_length;
-		from++;
-	}
+	*bytes = CHANGE_BYTES;
+	for (int i = 0; i < xact.dictionary_count; i++)
+		*bytes += (Size) xact.dictionaries[i].bytes.len;
+	for (Size full = *bytes + DC_SPOOL_CHUNK_BYTES;
+		 from < xact.count && *bytes < full; from++)
+		*bytes += CHANGE_BYTES + xact.changes[from].key_length +
+				  xact.changes[from].image_length;
 	return from;
 }
 
 static bool
-spool_chunk(int64 from, int64 to)
+spool_chunk(int64 from, int64 to, Size bytes)
 {
+	uint8 *room = MemoryContextAllocHuge(xact.context, bytes);
 	DcWriter w;
 	int64 rows;
-	uint8 *bytes;
 	bool written;
 
-	dc_writer_init(&w, NULL, 0);
-	(void) serialize(&w, from, to);
-	bytes = MemoryContextAllocHuge(xact.context, w.length);
-	dc_writer_init(&w, bytes, w.length);
+	dc_writer_init(&w, room, bytes);
 	rows = serialize(&w, from, to);
-	written =
-		rows >= 0 && dc_spool_write((DcSlice){bytes, w.length}, (uint32) rows);
-	pfree(bytes);
+	written = rows >= 0 && w.status == DC_OK &&
+			  dc_spool_write((DcSlice){room, w.length}, (uint32) rows);
+	pfree(room);
 	if (written)
 		xact.shipped += rows;
 	return written;
 }
 
-/* About: a change has some 20 bytes beside key and image. */
-static Size
-spooled_bytes(void)
+static bool
+spool_chunks(void)
 {
-	return xact.keys.total + xact.images.total + dc_images_bytes() +
-		   (Size) xact.count * 20;
+	int64 to;
+
+	for (int64 from = 0; from < xact.count; from = to)
+	{
+		Size bytes;
+
+		CHECK_FOR_INTERRUPTS();
+		to = chunk_end(from, &bytes);
+		if (!spool_chunk(from, to, bytes))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -767,21 +775,14 @@ spooled_bytes(void)
 static void
 spool(void)
 {
-	int64 to = 0;
-
 	if (!dc_queue_is_needed())
 		return;
-	xact.spool = dc_spool_begin(spooled_bytes());
+	xact.spool =
+		dc_spool_begin(xact.keys.total + xact.images.total + dc_images_bytes() +
+					   (Size) xact.count * CHANGE_BYTES);
 	if (xact.spool == 0)
 		return;
-	for (int64 from = 0; from < xact.count; from = to)
-	{
-		CHECK_FOR_INTERRUPTS();
-		to = chunk_end(from);
-		if (!spool_chunk(from, to))
-			break;
-	}
-	if (to == xact.count)
+	if (spool_chunks())
 	{
 		dc_spool_end();
 		xact.queued = dc_queue_reserve_spool(xact.spool);

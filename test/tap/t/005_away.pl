@@ -86,6 +86,43 @@ subtest 'a file that cannot be read' => sub {
 	$c->await(1, $spooled, 0, 'no file is left');
 };
 
+# Where the last chunk of the only file of node 1 begins (spool.h).
+sub last_chunk
+{
+	my ($path) = glob($c->node(1)->data_dir . '/base/pgsql_tmp/*.datacake.*');
+	my ($at, $start, $head) = (0, 0);
+	open(my $file, '<:raw', $path) or die "$path: $!";
+	while (read($file, $head, 8) == 8)
+	{
+		$start = $at;
+		$at += 8 + unpack('L', $head);
+		seek($file, $at, 0);
+	}
+	close $file;
+	return $start;
+}
+
+subtest 'a file that cannot be written to its end' => sub {
+	my $session = $c->session(1);
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	my $large = q{INSERT INTO t SELECT g, repeat('w', 10000) FROM generate_series(%d + 1, %d + 1800) g};
+	$c->freeze_link(1, 3);
+	$session->query_safe(sprintf $large, 2000000, 2000000);
+	$c->await(2, 'SELECT count(*) FROM t WHERE id > 2000000', 1800, 'one that can');
+	my $end = last_chunk();
+	cmp_ok($end, '>', 16 << 20, 'is longer than a segment of the log, which has the same limit');
+	$c->thaw_link(1, 3);
+	$c->await(1, $spooled, 0, 'it is removed');
+	my $before = $c->sql(1, $catchups);
+	system('prlimit', "--pid=$pid", "--fsize=$end:") == 0 or die 'prlimit';
+	$session->query_safe(sprintf $large, 2010000, 2010000);
+	$session->quit;
+	$c->verify_ok('the next one lacks its last chunk, and arrives nevertheless');
+	$c->await_all('SELECT count(*) FROM t WHERE id > 2000000', 3600, 'whole');
+	$c->await(1, "SELECT ($catchups) > $before", 't', 'by a catch-up');
+	$c->sql(1, 'DELETE FROM t WHERE id > 2000000');
+};
+
 subtest 'no space for files' => sub {
 	my $before = $c->sql(1, $catchups);
 	$c->configure(1, 'datacake.spool_size' => 0);
