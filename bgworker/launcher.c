@@ -70,7 +70,8 @@ dc_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-static void
+/* False: it is too early to start it again. */
+static bool
 start_worker(DcWorkerKind kind)
 {
 	static TimestampTz tried_at[DC_WORKER_COUNT];
@@ -78,9 +79,10 @@ start_worker(DcWorkerKind kind)
 	char function[BGW_MAXLEN];
 	BackgroundWorker worker;
 
-	if (dc_shared->workers[kind].pid != 0 ||
-		!TimestampDifferenceExceeds(tried_at[kind], now, RESTART_MS))
-		return;
+	if (dc_shared->workers[kind].pid != 0)
+		return true;
+	if (!TimestampDifferenceExceeds(tried_at[kind], now, RESTART_MS))
+		return false;
 	tried_at[kind] = now;
 	snprintf(function, sizeof(function), "datacake_%s_main",
 			 dc_worker_name(kind));
@@ -92,6 +94,21 @@ start_worker(DcWorkerKind kind)
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("could not start datacake %s", dc_worker_name(kind)),
 				 errhint("Raise \"max_worker_processes\"; Datacake needs 6.")));
+	return true;
+}
+
+/* All but this one; false: not yet. */
+static bool
+start_workers(void)
+{
+	bool all = true;
+
+	all &= start_worker(DC_WORKER_GOSSIP);
+	all &= start_worker(DC_WORKER_REPLICATOR);
+	all &= start_worker(DC_WORKER_MAINTAINER);
+	all &= start_worker(DC_WORKER_REPAIRER);
+	all &= start_worker(DC_WORKER_REGISTRAR);
+	return all;
 }
 
 static bool
@@ -391,6 +408,19 @@ pause_ms(void)
 	return clock_in_use() ? (long) lead_us() / 4000 : dc_worker_turn_ms(false);
 }
 
+/* Another number after each commit, draw of a stamp or change of the list. */
+static uint64
+what_happened(void)
+{
+	uint64 sum =
+		dc_standing_epoch() + pg_atomic_read_u64(&dc_shared->clock_drawn_at_us);
+
+	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
+		sum += pg_atomic_read_u64(&dc_keyspace(slot)->captured) +
+			   pg_atomic_read_u64(&dc_keyspace(slot)->applied);
+	return sum;
+}
+
 /*
  * Did nothing happen of late?  Then all look more rarely, and V, which moves
  * with the time alone, is saved and sent more rarely: each step of it costs
@@ -401,21 +431,23 @@ look_for_quiet(TimestampTz now)
 {
 	static TimestampTz busy_at;
 	static uint64 seen;
-	uint64 sum =
-		dc_standing_epoch() + pg_atomic_read_u64(&dc_shared->clock_drawn_at_us);
-	uint32 quiet;
+	bool quiet;
+	bool was_quiet;
 
-	for (int slot = 0; slot < dc_keyspace_slots(); slot++)
-		sum += pg_atomic_read_u64(&dc_keyspace(slot)->applied);
-	if (sum != seen || dc_phase() != DC_PHASE_READY || dc_standing_joining())
+	if (what_happened() != seen || dc_phase() != DC_PHASE_READY ||
+		dc_standing_joining())
 		busy_at = now;
-	seen = sum;
+	seen = what_happened();
 	quiet = TimestampDifferenceExceeds(busy_at, now, QUIET_MS);
-	if (pg_atomic_exchange_u32(&dc_shared->quiet, quiet) > quiet)
+	was_quiet = pg_atomic_exchange_u32(&dc_shared->quiet, quiet) != 0;
+	if (quiet && what_happened() != seen) /* who commits now wakes us */
 	{
-		for (int kind = 0; kind < DC_WORKER_COUNT; kind++)
-			dc_worker_wake((DcWorkerKind) kind);
+		pg_atomic_write_u32(&dc_shared->quiet, 0);
+		was_quiet = true;
+		quiet = false;
 	}
+	for (int kind = 0; kind < DC_WORKER_COUNT && was_quiet && !quiet; kind++)
+		dc_worker_wake((DcWorkerKind) kind);
 }
 
 /*
@@ -468,13 +500,10 @@ serve(void)
 			dc_clock_anchor();
 			anchored_at = now;
 		}
-		start_worker(DC_WORKER_GOSSIP);
-		start_worker(DC_WORKER_REPLICATOR);
-		start_worker(DC_WORKER_MAINTAINER);
-		start_worker(DC_WORKER_REPAIRER);
-		start_worker(DC_WORKER_REGISTRAR);
 		look_for_quiet(now); /* what was saved may be another list */
-		dc_worker_wait(pause_ms(), PG_WAIT_EXTENSION);
+		dc_worker_wait(start_workers() ? pause_ms() :
+										 Min(pause_ms(), RESTART_MS),
+					   PG_WAIT_EXTENSION);
 	}
 }
 

@@ -342,6 +342,25 @@ restamp(Relation relation, HeapTuple tuple)
 	dc_count(DC_COUNT_RESTAMPED, 1);
 }
 
+/* Has this transaction written the row once more, or deleted it? */
+static bool
+is_ended(HeapTupleHeader row)
+{
+	return (row->t_infomask & HEAP_XMAX_INVALID) == 0 &&
+		   !HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask) &&
+		   TransactionIdIsCurrentTransactionId(
+			   HeapTupleHeaderGetUpdateXid(row));
+}
+
+/* COPY FREEZE leaves a row without its xmin, but with the command. */
+static CommandId
+written_by(HeapTupleHeader row)
+{
+	return HeapTupleHeaderXminFrozen(row) ?
+			   HeapTupleHeaderGetRawCommandId(row) :
+			   HeapTupleHeaderGetCmin(row);
+}
+
 static void
 capture_live(DcRel *rel, Relation relation, HeapTuple tuple, Row *row,
 			 DcHlc replaced, bool insert)
@@ -349,7 +368,8 @@ capture_live(DcRel *rel, Relation relation, HeapTuple tuple, Row *row,
 	DcCaptured captured = {.key = row->key,
 						   .entry = {.stamp = row->stamp, .dead = false},
 						   .replaced = replaced,
-						   .command = HeapTupleHeaderGetCmin(tuple->t_data),
+						   .command = written_by(tuple->t_data),
+						   .ended = is_ended(tuple->t_data),
 						   .insert = insert};
 	StringInfoData image;
 

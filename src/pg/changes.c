@@ -29,7 +29,7 @@ typedef struct Change
 	uint32 generation; /* of the slot's use */
 	int dictionary;    /* -1: applied, not to be shipped */
 	SubTransactionId subid;
-	CommandId command;   /* that made it */
+	CommandId command;   /* that wrote the row, or ended it */
 	uint32 births;       /* late ones before our commit, if this is a death */
 	bool superseded : 1; /* a later change of the key, or a TRUNCATE, stands */
 	bool floor : 1;      /* a TRUNCATE: no key */
@@ -37,6 +37,7 @@ typedef struct Change
 	bool prepared : 1;   /* its merge cannot fail any more */
 	bool reserved : 1;   /* because of a reserved slot; else of a pin */
 	bool announced : 1;  /* its death was announced */
+	bool ended : 1;      /* the row was not there any more when noted */
 	bool filed : 1;      /* its image is in a file (images.h) */
 	DcEntry entry;
 	DcHlc replaced; /* the row before, or else ... */
@@ -226,16 +227,21 @@ arena_copy(Arena *arena, const void *bytes, Size length)
 
 /*
  * Of two changes of one key, noted in this order, does the second one stand?
- * A row that a statement wrote is noted at its end, maybe after what its own
- * triggers and functions made of it.  One command may move a key from one row
- * to another; it never ends what it wrote itself.
+ * Not always: what a statement wrote is noted at its end, maybe after what its
+ * own triggers and functions made of it.
+ *
+ * A row that is there when it is noted is the newest of its key; of one that is
+ * not, the end has a note of its own.  A death is older than a row noted before
+ * it, if that row was written by a later command: that key had been free.  By
+ * the same one, too: it moved the key from one row to another.
  */
 static bool
 stands(const Change *second, const Change *first)
 {
-	if (second->command != first->command)
-		return second->command > first->command;
-	return first->entry.dead || !second->entry.dead;
+	if (!second->entry.dead)
+		return !second->ended;
+	return first->entry.dead || first->ended ||
+		   second->command > first->command;
 }
 
 static bool
@@ -434,6 +440,7 @@ dc_change_capture(DcRel *rel, const DcCaptured *captured, StringInfo image)
 													  captured->replaced);
 
 	change->command = captured->command;
+	change->ended = captured->ended;
 	ship(change, rel, captured->insert);
 	if (image == NULL || xact.by_key)
 		return;
@@ -450,18 +457,22 @@ dc_change_apply(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 DcHlc
 dc_change_own_death(int slot, DcKey key)
 {
-	for (int64 i = xact.context == NULL ? 0 : xact.count; i > 0; i--)
+	const Change *last = NULL;
+
+	for (int64 i = 0; i < (xact.context == NULL ? 0 : xact.count); i++)
 	{
-		const Change *change = &xact.changes[i - 1];
+		const Change *change = &xact.changes[i];
 
 		if (change->slot != slot || change->dictionary < 0 ||
 			(!change->floor &&
 			 (change->hash != key.hash || change->key_length != key.length ||
 			  memcmp(change->key, key.data, key.length) != 0)))
 			continue;
-		return change->entry.dead ? change->entry.stamp : DC_HLC_NONE;
+		if (last == NULL || last->floor || change->floor ||
+			stands(change, last))
+			last = change;
 	}
-	return DC_HLC_NONE;
+	return last != NULL && last->entry.dead ? last->entry.stamp : DC_HLC_NONE;
 }
 
 void
@@ -671,6 +682,12 @@ reserve_and_announce(void)
 	}
 }
 
+static bool
+is_shipped(const Change *change)
+{
+	return !change->superseded && change->dictionary >= 0;
+}
+
 /* NULL: it cannot be read.  Who only counts bytes needs none. */
 static const uint8 *
 image_of(const Change *change, const DcWriter *w)
@@ -707,7 +724,7 @@ serialize(DcWriter *w, int64 from, int64 to)
 			.key = {change->key, change->key_length},
 		};
 
-		if (change->superseded || change->dictionary < 0)
+		if (!is_shipped(change))
 			continue;
 		out.image = (DcSlice){image_of(change, w), change->image_length};
 		if (out.image.length > 0 && out.image.data == NULL)
@@ -728,8 +745,12 @@ chunk_end(int64 from, Size *bytes)
 		*bytes += (Size) xact.dictionaries[i].bytes.len;
 	for (Size full = *bytes + DC_SPOOL_CHUNK_BYTES;
 		 from < xact.count && *bytes < full; from++)
-		*bytes += CHANGE_BYTES + xact.changes[from].key_length +
-				  xact.changes[from].image_length;
+	{
+		const Change *change = &xact.changes[from];
+
+		if (is_shipped(change))
+			*bytes += CHANGE_BYTES + change->key_length + change->image_length;
+	}
 	return from;
 }
 
@@ -773,13 +794,11 @@ spool_chunks(void)
  * stays a gap.
  */
 static void
-spool(void)
+spool(Size length)
 {
 	if (!dc_queue_is_needed())
 		return;
-	xact.spool =
-		dc_spool_begin(xact.keys.total + xact.images.total + dc_images_bytes() +
-					   (Size) xact.count * CHANGE_BYTES);
+	xact.spool = dc_spool_begin(length);
 	if (xact.spool == 0)
 		return;
 	if (spool_chunks())
@@ -805,16 +824,11 @@ reserve_queue(void)
 	xact.has_queued = true;
 	if (xact.by_key)
 		return;
-	if (xact.filed || dc_queue_is_large(xact.images.total))
-	{
-		spool();
-		return;
-	}
 	dc_writer_init(&w, NULL, 0);
 	(void) serialize(&w, 0, xact.count);
 	if (dc_queue_is_large(w.length))
 	{
-		spool();
+		spool(w.length);
 		return;
 	}
 	xact.queued = dc_queue_reserve(w.length, &room);
@@ -822,7 +836,11 @@ reserve_queue(void)
 		return;
 	dc_writer_init(&w, room, w.length);
 	xact.shipped = serialize(&w, 0, xact.count);
-	Assert(w.status == DC_OK);
+	if (xact.shipped >= 0)
+		return;
+	dc_queue_abandon(xact.queued);
+	xact.queued = DC_QUEUE_NONE;
+	xact.shipped = 0;
 }
 
 static void
@@ -840,6 +858,7 @@ pre_commit(void)
 	write_tombstones();
 	reserve_and_announce();
 	reserve_queue();
+	dc_images_end();
 	if (xact.count >= DC_MANY_INSERTS)
 		xact.order = palloc(sizeof(DcHashOrder));
 	dc_settling_begin();

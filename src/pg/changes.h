@@ -41,13 +41,14 @@ typedef struct DcCaptured
 	DcKey key;
 	DcEntry entry;
 	DcHlc replaced;    /* stamp of the row before; DC_HLC_NONE: none */
-	CommandId command; /* that made it */
+	CommandId command; /* that wrote the row, or ended it */
+	bool ended;        /* the row was written once more, or deleted, since */
 	bool insert;       /* by an INSERT */
 } DcCaptured;
 
 /*
  * Notes it, and what the row is like then (NULL when dead).  Bytes are copied.
- * Of several changes of one key that of the last command stands.
+ * Of several changes of one key the last one stands, whatever their order.
  */
 extern void dc_change_capture(DcRel *rel, const DcCaptured *captured,
 							  StringInfo image);

@@ -4,16 +4,12 @@
  */
 #include "images.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
-#include "guc.h"
 #include "spool.h"
 
 #define BUFFER_BYTES (256 * 1024)
@@ -29,32 +25,25 @@ typedef struct Window
 
 static struct
 {
-	bool open;
+	uint64 id; /* 0: there is no file */
 	File file;
-	char path[MAXPGPATH];
 	Window tail; /* behind what is in the file */
 	Window read;
 } images;
 
-static bool
-begin(void)
+/* What was in it is lost. */
+static void
+enlarge(Window *window, Size capacity)
 {
-	if (images.open)
-		return true;
-	dc_spool_path("images", (uint64) MyProcPid, images.path);
-	images.file =
-		PathNameOpenFile(images.path, O_CREAT | O_TRUNC | O_RDWR | PG_BINARY);
-	if (images.file < 0)
-	{
-		ereport(LOG, (errcode_for_file_access(),
-					  errmsg("could not create file \"%s\": %m", images.path)));
-		return false;
-	}
-	images.open = true;
-	images.tail.capacity = BUFFER_BYTES;
-	images.tail.bytes =
-		MemoryContextAlloc(TopTransactionContext, images.tail.capacity);
-	return true;
+	uint8 *bytes;
+
+	if (capacity <= window->capacity)
+		return;
+	bytes = MemoryContextAllocHuge(TopTransactionContext, capacity);
+	if (window->bytes != NULL)
+		pfree(window->bytes);
+	window->bytes = bytes;
+	window->capacity = capacity;
 }
 
 static bool
@@ -62,17 +51,20 @@ write_tail(void)
 {
 	Window *tail = &images.tail;
 
+	if (tail->length == 0)
+		return true;
+	if (!dc_spool_grow(images.id, tail->length))
+		return false;
 	errno = 0;
-	if (tail->length > 0 &&
-		FileWrite(images.file, (char *) tail->bytes, (int) tail->length,
+	if (FileWrite(images.file, (char *) tail->bytes, (int) tail->length,
 				  (off_t) tail->start,
 				  WAIT_EVENT_BUFFILE_WRITE) != (int) tail->length)
 	{
 		if (errno == 0)
 			errno = ENOSPC;
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write to file \"%s\": %m", images.path)));
+		ereport(LOG, (errcode_for_file_access(),
+					  errmsg("could not write to file \"%s\": %m",
+							 FilePathName(images.file))));
 		return false;
 	}
 	tail->start += tail->length;
@@ -80,29 +72,43 @@ write_tail(void)
 	return true;
 }
 
-static void
-enlarge(Window *window, Size capacity)
-{
-	if (capacity <= window->capacity)
-		return;
-	if (window->bytes != NULL)
-		pfree(window->bytes);
-	window->capacity = capacity;
-	window->bytes = MemoryContextAllocHuge(TopTransactionContext, capacity);
-}
-
 bool
 dc_images_put(const void *bytes, Size length, uint64 *position)
 {
 	Window *tail = &images.tail;
 
-	if (dc_images_bytes() + length > (uint64) datacake_spool_size_kb * 1024 ||
-		!begin() || (tail->length + length > tail->capacity && !write_tail()))
+	if (images.id == 0)
+		images.id = dc_spool_create(&images.file);
+	if (images.id == 0 ||
+		(tail->length + length > BUFFER_BYTES && !write_tail()))
 		return false;
-	enlarge(tail, length);
-	*position = dc_images_bytes();
+	enlarge(tail, Max(length, BUFFER_BYTES));
+	*position = tail->start + tail->length;
 	memcpy(tail->bytes + tail->length, bytes, length);
 	tail->length += length;
+	return true;
+}
+
+static bool
+read_from(uint64 position, Size length)
+{
+	Window *read = &images.read;
+	int got;
+
+	if (!write_tail())
+		return false;
+	enlarge(read, Max(length, BUFFER_BYTES));
+	read->length = 0;
+	got = FileRead(images.file, (char *) read->bytes, (int) read->capacity,
+				   (off_t) position, WAIT_EVENT_BUFFILE_READ);
+	if (got < (int) length)
+	{
+		ereport(LOG, (errmsg("could not read file \"%s\"",
+							 FilePathName(images.file))));
+		return false;
+	}
+	read->start = position;
+	read->length = (Size) got;
 	return true;
 }
 
@@ -111,41 +117,23 @@ dc_images_get(uint64 position, Size length)
 {
 	Window *read = &images.read;
 
-	if (position < read->start ||
-		position + length > read->start + read->length)
-	{
-		int got;
-
-		if (!write_tail())
-			return NULL;
-		enlarge(read, Max(length, BUFFER_BYTES));
-		got = FileRead(images.file, (char *) read->bytes, (int) read->capacity,
-					   (off_t) position, WAIT_EVENT_BUFFILE_READ);
-		if (got < (int) length)
-		{
-			ereport(LOG, (errmsg("could not read file \"%s\"", images.path)));
-			read->length = 0;
-			return NULL;
-		}
-		read->start = position;
-		read->length = (Size) got;
-	}
+	if ((position < read->start ||
+		 position + length > read->start + read->length) &&
+		!read_from(position, length))
+		return NULL;
 	return read->bytes + (position - read->start);
-}
-
-uint64
-dc_images_bytes(void)
-{
-	return images.tail.start + images.tail.length;
 }
 
 /* The memory goes with TopTransactionContext. */
 void
 dc_images_end(void)
 {
-	if (!images.open)
+	uint64 id = images.id;
+
+	if (id == 0)
 		return;
+	images.id = 0;
 	FileClose(images.file);
-	dc_spool_remove(images.path);
+	dc_spool_remove(id);
 	memset(&images, 0, sizeof(images));
 }

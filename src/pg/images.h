@@ -2,10 +2,9 @@
  * images.h
  *		Row images for which a transaction has no memory left, in a file.
  *
- * One file, of the running transaction of this backend; private, not flushed,
- * in the directory where PostgreSQL removes temporary files when it starts.
- * What cannot be written or read is reported as LOG, and the transaction goes
- * to the peers by key instead.
+ * One file, of the running transaction of this backend, among those of spool.h
+ * and like them not flushed.  What cannot be written or read is reported as
+ * LOG, and the transaction goes to the peers by key instead.
  */
 #ifndef DATACAKE_IMAGES_H
 #define DATACAKE_IMAGES_H
@@ -14,7 +13,7 @@
 
 /*
  * Appends an image; *position: where dc_images_get() finds it.  False: it was
- * not written, or would not leave room within datacake.spool_size.
+ * not written, or has no room within datacake.spool_size.
  */
 extern bool dc_images_put(const void *bytes, Size length, uint64 *position);
 
@@ -23,9 +22,6 @@ extern bool dc_images_put(const void *bytes, Size length, uint64 *position);
  * positions.  NULL: it cannot be read.
  */
 extern const uint8 *dc_images_get(uint64 position, Size length);
-
-/* Bytes put so far. */
-extern uint64 dc_images_bytes(void);
 
 /* The file goes.  Cannot fail; at the latest when the transaction ends. */
 extern void dc_images_end(void);

@@ -71,59 +71,56 @@ dc_spool_attach(void)
 		memset(spool, 0, sizeof(*spool));
 }
 
-void
-dc_spool_path(const char *kind, uint64 id, char path[MAXPGPATH])
+/* A name by which PostgreSQL knows a temporary file. */
+static void
+path_of(uint64 id, char path[MAXPGPATH])
 {
 	char directory[MAXPGPATH];
 
 	TempTablespacePath(directory, DEFAULTTABLESPACE_OID);
-	(void) MakePGDirectory(directory); /* it may be there */
-	snprintf(path, MAXPGPATH, "%s/%s.datacake.%s%llu", directory,
-			 PG_TEMP_FILE_PREFIX, kind, (unsigned long long) id);
+	snprintf(path, MAXPGPATH, "%s/%s.datacake.%llu", directory,
+			 PG_TEMP_FILE_PREFIX, (unsigned long long) id);
 }
 
-void
-dc_spool_remove(const char *path)
-{
-	if (unlink(path) != 0 && errno != ENOENT)
-		ereport(LOG, (errcode_for_file_access(),
-					  errmsg("could not remove file \"%s\": %m", path)));
-}
+/* --- the table --- */
 
-static void
-remove_file(uint64 id)
-{
-	char path[MAXPGPATH];
-
-	dc_spool_path("", id, path);
-	dc_spool_remove(path);
-}
-
-/* --- the backend that commits --- */
-
-/* A place in the table, if the bytes fit; 0: none. */
 static uint64
-enter(Size expected)
+enter(void)
+{
+	uint64 id = 0;
+
+	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
+	for (int i = 0; i < FILES_MAX && id == 0; i++)
+	{
+		if (spool->files[i].id != 0)
+			continue;
+		id = ++spool->last_id;
+		spool->files[i] = (SpoolFile){.id = id};
+	}
+	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
+	return id;
+}
+
+bool
+dc_spool_grow(uint64 id, Size bytes)
 {
 	uint64 limit = (uint64) datacake_spool_size_kb * 1024;
-	uint64 used = expected;
-	uint64 id = 0;
-	SpoolFile *place = NULL;
+	uint64 used = bytes;
+	SpoolFile *file = NULL;
+	bool fits;
 
 	LWLockAcquire(DC_LOCK(DC_LOCK_QUEUE), LW_EXCLUSIVE);
 	for (int i = 0; i < FILES_MAX; i++)
 	{
 		used += spool->files[i].bytes;
-		if (spool->files[i].id == 0)
-			place = &spool->files[i];
+		if (spool->files[i].id == id)
+			file = &spool->files[i];
 	}
-	if (place != NULL && used <= limit)
-	{
-		id = ++spool->last_id;
-		*place = (SpoolFile){.id = id, .bytes = expected};
-	}
+	fits = file != NULL && used <= limit;
+	if (fits)
+		file->bytes += bytes;
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
-	return id;
+	return fits;
 }
 
 static void
@@ -139,22 +136,49 @@ leave(uint64 id)
 }
 
 uint64
-dc_spool_begin(Size expected)
+dc_spool_create(File *file)
 {
+	char directory[MAXPGPATH];
 	char path[MAXPGPATH];
-	uint64 id = enter(expected);
+	uint64 id = enter();
 
 	if (id == 0)
 		return 0;
-	dc_spool_path("", id, path);
-	writing.at = 0;
-	writing.file =
-		PathNameOpenFile(path, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	if (writing.file >= 0)
+	TempTablespacePath(directory, DEFAULTTABLESPACE_OID);
+	(void) MakePGDirectory(directory); /* it may be there */
+	path_of(id, path);
+	*file = PathNameOpenFile(path, O_CREAT | O_TRUNC | O_RDWR | PG_BINARY);
+	if (*file >= 0)
 		return id;
 	ereport(LOG, (errcode_for_file_access(),
 				  errmsg("could not create file \"%s\": %m", path)));
 	leave(id);
+	return 0;
+}
+
+void
+dc_spool_remove(uint64 id)
+{
+	char path[MAXPGPATH];
+
+	path_of(id, path);
+	if (unlink(path) != 0 && errno != ENOENT)
+		ereport(LOG, (errcode_for_file_access(),
+					  errmsg("could not remove file \"%s\": %m", path)));
+	leave(id);
+}
+
+/* --- the backend that commits --- */
+
+uint64
+dc_spool_begin(Size expected)
+{
+	uint64 id = dc_spool_create(&writing.file);
+
+	writing.at = 0;
+	if (id == 0 || dc_spool_grow(id, expected))
+		return id;
+	dc_spool_abandon(id);
 	return 0;
 }
 
@@ -199,8 +223,7 @@ dc_spool_abandon(uint64 id)
 {
 	if (writing.file >= 0)
 		dc_spool_end();
-	remove_file(id);
-	leave(id);
+	dc_spool_remove(id);
 }
 
 void
@@ -229,10 +252,7 @@ dc_spool_sweep(uint64 needed)
 	}
 	LWLockRelease(DC_LOCK(DC_LOCK_QUEUE));
 	for (int i = 0; i < count; i++)
-	{
-		remove_file(ids[i]);
-		leave(ids[i]);
-	}
+		dc_spool_remove(ids[i]);
 }
 
 DcSpoolReader *
@@ -242,7 +262,7 @@ dc_spool_open(uint64 id, MemoryContext context)
 	DcSpoolReader *reader;
 	File file;
 
-	dc_spool_path("", id, path);
+	path_of(id, path);
 	file = PathNameOpenFile(path, O_RDONLY | PG_BINARY);
 	if (file < 0)
 	{

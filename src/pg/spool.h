@@ -21,6 +21,8 @@
 
 #include "postgres.h"
 
+#include "storage/fd.h"
+
 #include "wire.h"
 
 #define DC_SPOOL_CHUNK_BYTES (512 * 1024)
@@ -29,13 +31,17 @@ extern Size dc_spool_bytes(void);
 extern void dc_spool_attach(void);
 
 /*
- * A name by which PostgreSQL knows a temporary file, in a directory that is
- * there then; `kind` may be empty.
+ * Creates a file of no bytes yet, in PRE_COMMIT or before; its number in the
+ * table, or 0 where there is none: no room in the table, or an error that was
+ * reported as LOG.
  */
-extern void dc_spool_path(const char *kind, uint64 id, char path[MAXPGPATH]);
+extern uint64 dc_spool_create(File *file);
 
-/* Removes such a file, or reports why not. */
-extern void dc_spool_remove(const char *path);
+/* The file grows; false: not within datacake.spool_size. */
+extern bool dc_spool_grow(uint64 id, Size bytes);
+
+/* Nobody needs it any more.  Cannot fail. */
+extern void dc_spool_remove(uint64 id);
 
 /* --- the backend that commits --- */
 

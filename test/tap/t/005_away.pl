@@ -132,6 +132,13 @@ subtest 'no space for files' => sub {
 	$c->verify_ok('large transactions arrive nevertheless');
 	$c->await_all(q{SELECT count(*), count(*) FILTER (WHERE v ~ '^z') FROM t WHERE id > 600000}, '10000|10000', 'whole');
 	$c->await(1, "SELECT ($catchups) > $before", 't', 'by a catch-up');
+	$before = $c->sql(1, $catchups);
+	$c->sql(1, q{DO $$ BEGIN FOR i IN 1 .. 4000 LOOP UPDATE t SET v = i || repeat('y', 100) WHERE id = 620000; END LOOP; END $$});
+	$c->sql(1, q{BEGIN; SAVEPOINT a; INSERT INTO t SELECT g, repeat('z', 100) FROM generate_series(630000, 634000) g; ROLLBACK TO a;
+		INSERT INTO t VALUES (630000, 'kept'); COMMIT});
+	$c->verify_ok('a transaction that leaves few rows needs no file, whatever it did to them');
+	is($c->sql(1, $catchups), $before, 'and no catch-up');
+	$c->sql(1, 'DELETE FROM t WHERE id = 630000');
 	$c->sql(1, q{SET datacake.capture_memory = '64kB'; BEGIN; INSERT INTO other SELECT g, repeat('m', 100) FROM generate_series(35001, 37000) g;
 		UPDATE other SET v = 'less' WHERE id = 35001; DELETE FROM other WHERE id = 35002; COMMIT});
 	$c->verify_ok('so does what is beyond capture_memory');

@@ -281,6 +281,25 @@ my @meetings = (
 		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'), (3, 'a')}, '1by 2,2by 3,3a' ],
 	[ 'rows of before, by a function', 'FUNCTION', q{UPDATE %1$s SET v = 'by ' || n WHERE id = n - 1},
 		q{INSERT INTO %1$s SELECT g, %1$s_f(g) FROM generate_series(1, 3) g}, '1by 2,2by 3,3f' ],
+	[ 'a key that a BEFORE trigger frees', 'BEFORE INSERT', q{DELETE FROM %1$s WHERE id = new.id},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'); COMMIT; BEGIN; INSERT INTO %1$s VALUES (1, 'b'), (3, 'b')}, '1b,2a,3b' ],
+	[ '... of a row of the same transaction', 'BEFORE INSERT', q{DELETE FROM %1$s WHERE id = new.id},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'); INSERT INTO %1$s VALUES (1, 'b'), (3, 'b')}, '1b,2a,3b' ],
+	[ '... by moving its row away', 'BEFORE INSERT', q{UPDATE %1$s SET id = id + 2 WHERE id = new.id},
+		q{INSERT INTO %1$s VALUES (1, 'a'); COMMIT; BEGIN; INSERT INTO %1$s VALUES (1, 'b')}, '1b,3a' ],
+	[ 'keys that a function frees', 'FUNCTION', q{DELETE FROM %1$s WHERE id = n},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'); COMMIT; BEGIN; INSERT INTO %1$s SELECT g, %1$s_f(g) FROM generate_series(1, 3) g}, '1f,2f,3f' ],
+	[ '... for an UPDATE', 'FUNCTION', q{DELETE FROM %1$s WHERE id = n},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'); COMMIT; BEGIN; UPDATE %1$s SET id = 2, v = %1$s_f(2) WHERE id = 1}, '2f' ],
+	[ '... and does not', 'FUNCTION', q{BEGIN DELETE FROM %1$s WHERE id = n; RAISE EXCEPTION 'x'; EXCEPTION WHEN others THEN NULL; END},
+		q{INSERT INTO %1$s VALUES (1, 'a'); COMMIT; BEGIN; UPDATE %1$s SET v = %1$s_f(1)}, '1f' ],
+	[ 'COPY', 'AFTER INSERT', q{UPDATE %1$s SET v = 'by ' || new.id WHERE id = new.id + 1},
+		q{COPY %1$s (id, v) FROM PROGRAM 'printf "1\ta\n2\ta\n3\ta\n"'}, '1a,2by 1,3by 2' ],
+	[ 'COPY FREEZE', 'AFTER INSERT', q{UPDATE %1$s SET v = 'by ' || new.id WHERE id = new.id + 1},
+		q{TRUNCATE %1$s; COPY %1$s (id, v) FROM PROGRAM 'printf "1\ta\n2\ta\n3\ta\n"' (FREEZE)}, '1a,2by 1,3by 2' ],
+	[ 'locked before, and deleted in a savepoint', 'AFTER INSERT', q{NULL},
+		q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'a'); COMMIT; BEGIN; SELECT FROM %1$s FOR KEY SHARE; SAVEPOINT a; DELETE FROM %1$s WHERE id = 1;
+			UPDATE %1$s SET id = 3 WHERE id = 2; RELEASE a; INSERT INTO %1$s VALUES (1, 'n')}, '1n,3a' ],
 	[ 'keys that move', 'AFTER UPDATE', q{NULL}, q{INSERT INTO %1$s VALUES (1, 'a'), (2, 'b'); UPDATE %1$s SET id = id + 2; UPDATE %1$s SET id = id - 2},
 		'1a,2b' ],
 	[ 'all that a transaction can do to a row', 'AFTER UPDATE', q{NULL},
@@ -312,6 +331,11 @@ subtest 'a statement whose rows are written again before it ends' => sub {
 		is($c->sql(2, "SELECT string_agg(id || v, ',' ORDER BY id) FROM meet_$i"), $meetings[$i - 1][4], "$meetings[$i - 1][0]: there");
 	}
 	is($c->sql(2, q{SELECT count(*) FROM datacake.conflicts}), 0, 'none of it is a conflict');
+	is($c->sql(1, qq{SELECT sum(differing) FROM generate_series(1, $n) i, datacake.repair(format('meet_%s', i)::regclass, 2)}), 0, 'nor differs by entries');
+	$c->sql(1, q{CREATE TRIGGER later AFTER UPDATE ON meet_1 FOR EACH ROW EXECUTE FUNCTION meet_3_f();
+		CREATE OR REPLACE FUNCTION meet_3_f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM meet_1 WHERE id = new.id + 1; RETURN NULL; END $$});
+	is($c->sql(1, q{BEGIN; UPDATE meet_1 SET v = 'own' WHERE id < 3; SELECT count(*) FROM datacake.read_newest(NULL::meet_1, ARRAY[1, 2], 'all'); ROLLBACK}), 1,
+		'a read in the transaction sees the death of such a row');
 };
 
 subtest 'views, rules and functions of others' => sub {

@@ -8,7 +8,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $c = DatacakeCluster->new(nodes => 2);
-my $saved = 'SELECT watermark FROM datacake.vector WHERE source = (SELECT node_id FROM datacake.local_state)';
+my $saved = 'SELECT max(watermark) FROM datacake.vector';
 
 $c->sql(1, 'CREATE TABLE t (id int PRIMARY KEY, v text)');
 $c->replicate('t');
@@ -32,13 +32,26 @@ sub await_quiet
 }
 
 subtest 'a write ends it' => sub {
+	my $session = $c->begin(1, q{BEGIN; INSERT INTO t VALUES (1001, 'of a transaction that is open all the time')});
 	ok(await_quiet($_), "node $_ is quiet") foreach 1, 2;
+	foreach my $worker (qw(gossip replicator))
+	{
+		my $begin = time;
+		$c->kill_worker(1, $worker, 'TERM') foreach 1, 2;
+		cmp_ok(time - $begin, '<', 7, "the $worker is back soon, though it ended twice");
+	}
 	is($c->sql(1, q{SELECT differing FROM datacake.repair('t', 2)}), 0, 'a comparison is made meanwhile');
-	my $before = $c->sql(2, $saved);
-	$c->await(2, "SELECT ($saved) > '$before'::datacake.hlc", 't', 'its vector still moves');
+	my $mine = $c->sql(1, $saved);
+	$c->await(1, "SELECT ($saved) > '$mine'::datacake.hlc", 't', 'its vector still moves');
+	$mine = $c->sql(1, $saved);
 	my $begin = time;
+	$session->query_safe('COMMIT');
+	$session->quit;
+	$c->await(1, "SELECT ($saved) > '$mine'::datacake.hlc", 't', 'a commit ends it, also where the stamp was drawn before');
+	cmp_ok(time - $begin, '<', 7, 'at once');
+	$c->await(2, 'SELECT count(*) FROM t', 101, 'it is there');
 	my $stamp = $c->sql(1, 'DELETE FROM t WHERE id = 1; SELECT datacake.last_commit_stamp()::bigint');
-	$c->await(2, 'SELECT count(*) FROM t', 99, 'the row dies at the peer');
+	$c->await(2, 'SELECT count(*) FROM t', 100, 'a row dies at the peer');
 	$c->await(2, "SELECT ($saved)::bigint > $stamp", 't', 'which says that it knows');
 	cmp_ok(time - $begin, '<', 7, 'and waits for no turn of its own');
 	$c->await_all('SELECT count(*) FROM datacake.tombstone', 0, 'the death is forgotten');
@@ -49,11 +62,11 @@ subtest 'a node joins' => sub {
 	my $begin = time;
 	$c->add_node(3);
 	$c->wait_for_nodes;
-	$c->await(3, 'SELECT count(*) FROM t', 99, 'it gets the rows');
+	$c->await(3, 'SELECT count(*) FROM t', 100, 'it gets the rows');
 	$c->await(3, 'SELECT joining FROM datacake.local_state', 'f', 'it has joined');
 	note sprintf 'after %.1f s', time - $begin;
 	$c->sql(3, q{INSERT INTO t VALUES (1000, 'new')});
-	$c->await_all('SELECT count(*) FROM t', 100, 'what it writes is everywhere');
+	$c->await_all('SELECT count(*) FROM t', 101, 'what it writes is everywhere');
 };
 
 $c->stop_all;
