@@ -304,6 +304,41 @@ deduplicate(void)
 }
 
 /*
+ * What this transaction wrote to a table before it truncated it is gone, and
+ * replaces nothing that comes after.
+ */
+static void
+bury_truncated(void)
+{
+	for (int64 i = xact.has_floors ? xact.count : 0; i > 0; i--)
+	{
+		const Change *floor = &xact.changes[i - 1];
+
+		if (!floor->floor || floor->superseded)
+			continue;
+		for (int64 k = 0; k < xact.count; k++)
+		{
+			Change *change = &xact.changes[k];
+
+			if (change != floor && change->slot == floor->slot &&
+				change->entry.stamp <= floor->entry.stamp)
+				change->superseded = true;
+		}
+	}
+}
+
+/*
+ * Only what stands in the end.  Not while a savepoint may bring something
+ * back.
+ */
+static void
+reduce(void)
+{
+	bury_truncated();
+	deduplicate();
+}
+
+/*
  * A transaction that writes the same rows again and again needs no more room
  * than one that writes each once, as long as no savepoint may want them back.
  */
@@ -316,7 +351,7 @@ make_room(void)
 	if (xact.capacity >= LARGE_CHANGES && !xact.only_inserts &&
 		GetCurrentTransactionNestLevel() == 1)
 	{
-		deduplicate();
+		reduce();
 		arena_init(&xact.keys, "datacake keys");
 		for (int64 i = 0; i < xact.count; i++)
 		{
@@ -583,30 +618,6 @@ key_of(const Change *change)
 				   .hash = change->hash};
 }
 
-/*
- * What this transaction wrote to a table before it truncated it is gone.  Not
- * before now: a savepoint may have brought it back.
- */
-static void
-bury_truncated(void)
-{
-	for (int64 i = 0; i < xact.count && xact.has_floors; i++)
-	{
-		const Change *floor = &xact.changes[i];
-
-		if (!floor->floor || floor->superseded)
-			continue;
-		for (int64 k = 0; k < xact.count; k++)
-		{
-			Change *change = &xact.changes[k];
-
-			if (change->slot == floor->slot && !change->floor &&
-				change->entry.stamp <= floor->entry.stamp)
-				change->superseded = true;
-		}
-	}
-}
-
 static void
 write_tombstones(void)
 {
@@ -853,8 +864,7 @@ pre_commit(void)
 	old = MemoryContextSwitchTo(xact.context);
 	if (xact.captured > 0)
 		dc_level_check();
-	deduplicate();
-	bury_truncated();
+	reduce();
 	write_tombstones();
 	reserve_and_announce();
 	reserve_queue();
