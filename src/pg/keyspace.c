@@ -557,6 +557,19 @@ has_table(uint64 id)
 }
 
 /*
+ * Rows of a keyspace without a table waited here under this id, which is to be
+ * that of a table under another one.  They are in the quarantine, and due.
+ */
+static void
+end_waiting(uint64 id)
+{
+	int slot = dc_keyspace_by_id(id);
+
+	if (slot >= 0 && !OidIsValid(dc_keyspace(slot)->relid))
+		dc_keyspace_close(slot);
+}
+
+/*
  * Is the table a keyspace here already?  One that was restored from a dump of
  * another cluster has nothing to do with this one.
  */
@@ -568,7 +581,10 @@ is_real(Oid relid, uint64 id)
 	DcRel *rel = here != 0 ? dc_rel(relation) : NULL;
 
 	if (rel != NULL)
+	{
+		end_waiting(id);
 		dc_keyspace_alias(rel->slot, id);
+	}
 	relation_close(relation, NoLock);
 	if (rel == NULL && here != 0 && here != id)
 		drop_stamp_and_triggers(relid);

@@ -183,6 +183,18 @@ subtest 'one name made a keyspace on two nodes at once' => sub {
 	$c->await_all('SELECT count(*) FROM twice', 3, 'also after a restart');
 };
 
+subtest 'the same, while rows of one of them wait for their table' => sub {
+	$c->sql($_, 'CREATE ROLE late; GRANT CREATE ON SCHEMA public TO late') foreach 1, 2;
+	$c->pause(1);
+	$c->sql(2, q{CREATE TABLE waits (id int PRIMARY KEY, v text); ALTER TABLE waits OWNER TO late; SELECT datacake.replicate_table('waits');
+		INSERT INTO waits VALUES (2, 'node 2')});
+	$c->await(3, 'SELECT count(*) FROM datacake.quarantine', 1, 'where the owner is missing the row waits');
+	$c->sql(1, q{CREATE TABLE waits (id int PRIMARY KEY, v text); SELECT datacake.replicate_table('waits'); INSERT INTO waits VALUES (1, 'node 1')});
+	$c->resume(1);
+	$c->await_all('SELECT count(*) FROM waits', 2, 'their rows are united');
+	$c->verify_ok('and nothing of the other keyspace is left');
+};
+
 subtest 'rollback and savepoints leave no trace' => sub {
 	$c->sql(1, q{BEGIN; INSERT INTO t (id, v) SELECT g, 'rolled back' FROM generate_series(1000, 1999) g; ROLLBACK});
 	$c->sql(1, q{BEGIN; INSERT INTO t (id, v) VALUES (2000, 'kept'); SAVEPOINT a; INSERT INTO t (id, v) VALUES (2001, 'cut');
