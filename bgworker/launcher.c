@@ -103,11 +103,11 @@ start_workers(void)
 {
 	bool all = true;
 
-	all &= start_worker(DC_WORKER_GOSSIP);
-	all &= start_worker(DC_WORKER_REPLICATOR);
-	all &= start_worker(DC_WORKER_MAINTAINER);
-	all &= start_worker(DC_WORKER_REPAIRER);
-	all &= start_worker(DC_WORKER_REGISTRAR);
+	for (int kind = 0; kind < DC_WORKER_COUNT; kind++)
+	{
+		if (kind != DC_WORKER_LAUNCHER)
+			all &= start_worker((DcWorkerKind) kind);
+	}
 	return all;
 }
 
@@ -431,13 +431,13 @@ look_for_quiet(TimestampTz now)
 {
 	static TimestampTz busy_at;
 	static uint64 seen;
+	uint64 sum = what_happened();
 	bool quiet;
 	bool was_quiet;
 
-	if (what_happened() != seen || dc_phase() != DC_PHASE_READY ||
-		dc_standing_joining())
+	if (sum != seen || dc_phase() != DC_PHASE_READY || dc_standing_joining())
 		busy_at = now;
-	seen = what_happened();
+	seen = sum;
 	quiet = TimestampDifferenceExceeds(busy_at, now, QUIET_MS);
 	was_quiet = pg_atomic_exchange_u32(&dc_shared->quiet, quiet) != 0;
 	if (quiet && what_happened() != seen) /* who commits now wakes us */

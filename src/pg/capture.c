@@ -190,13 +190,6 @@ assemble_with_stamp(HeapTuple tuple, Relation relation, DcRel *rel, DcHlc stamp)
 	return whole;
 }
 
-/* The row's stamp as a lower limit, unless this transaction wrote it. */
-static DcHlc
-foreign_stamp(DcHlc stamp)
-{
-	return dc_transaction_owns(stamp) ? DC_HLC_NONE : stamp;
-}
-
 /*
  * `row` is the foreign stamp of the row that is replaced, or none; without a
  * new row no death counts.
@@ -233,7 +226,8 @@ static HeapTuple
 stamp_update(TriggerData *data, DcRel *rel)
 {
 	Relation relation = data->tg_relation;
-	DcHlc row = foreign_stamp(stamp_of(rel, relation, data->tg_trigtuple));
+	DcHlc row =
+		dc_transaction_foreign(stamp_of(rel, relation, data->tg_trigtuple));
 	DcHlc stamp;
 	Row new;
 
@@ -252,8 +246,8 @@ stamp_update(TriggerData *data, DcRel *rel)
 static HeapTuple
 stamp_delete(TriggerData *data, DcRel *rel)
 {
-	DcHlc row =
-		foreign_stamp(stamp_of(rel, data->tg_relation, data->tg_trigtuple));
+	DcHlc row = dc_transaction_foreign(
+		stamp_of(rel, data->tg_relation, data->tg_trigtuple));
 
 	(void) choose_stamp(rel, row, NULL);
 	return data->tg_trigtuple;

@@ -202,6 +202,12 @@ dc_transaction_owns(DcHlc stamp)
 	return false;
 }
 
+DcHlc
+dc_transaction_foreign(DcHlc stamp)
+{
+	return dc_transaction_owns(stamp) ? DC_HLC_NONE : stamp;
+}
+
 /* --- the list --- */
 
 static uint8 *
@@ -244,12 +250,20 @@ stands(const Change *second, const Change *first)
 		   second->command > first->command;
 }
 
-static bool
-is_same_key(const Change *a, const Change *b)
+static DcKey
+key_of(const Change *change)
 {
-	return a->hash == b->hash && a->slot == b->slot &&
-		   a->key_length == b->key_length &&
-		   memcmp(a->key, b->key, a->key_length) == 0;
+	return (DcKey){.data = change->key,
+				   .length = change->key_length,
+				   .hash = change->hash};
+}
+
+static bool
+is_of(const Change *change, int slot, DcKey key)
+{
+	return change->hash == key.hash && change->slot == slot &&
+		   change->key_length == key.length &&
+		   memcmp(change->key, key.data, key.length) == 0;
 }
 
 static void
@@ -288,15 +302,16 @@ deduplicate(void)
 		{
 			Change *first = &xact.changes[table[at] - 1];
 
-			if (is_same_key(first, change))
+			if (!is_of(first, change->slot, key_of(change)))
+				continue;
+			if (stands(change, first))
+				supersede(first, change);
+			else
 			{
-				bool kept = stands(change, first);
-
-				supersede(kept ? first : change, kept ? change : first);
-				if (!kept)
-					next = table[at];
-				break;
+				supersede(change, first);
+				next = table[at];
 			}
+			break;
 		}
 		table[at] = next;
 	}
@@ -436,21 +451,23 @@ drop_images(void)
 }
 
 /* In memory; beyond that in a file, as long as anybody needs it. */
-static bool
+static void
 keep_image(Change *change, const void *bytes, Size length)
 {
+	if (xact.by_key)
+		return;
 	change->image_length = (uint32) length;
 	if (!xact.filed &&
 		xact.images.total + length <= (Size) datacake_capture_memory_kb * 1024)
 	{
 		change->image = arena_copy(&xact.images, bytes, length);
-		return true;
+		return;
 	}
-	if (!xact.filed && !dc_queue_is_needed())
-		return false;
-	xact.filed = change->filed =
-		dc_images_put(bytes, length, &change->position);
-	return change->filed;
+	if (xact.filed || dc_queue_is_needed())
+		xact.filed = change->filed =
+			dc_images_put(bytes, length, &change->position);
+	if (!change->filed)
+		drop_images();
 }
 
 /* The change was made here and is to be shipped. */
@@ -469,18 +486,14 @@ ship(Change *change, DcRel *rel, bool insert)
 void
 dc_change_capture(DcRel *rel, const DcCaptured *captured, StringInfo image)
 {
-	Change *change =
-		add(rel->slot, captured->key, captured->entry,
-			dc_transaction_owns(captured->replaced) ? DC_HLC_NONE :
-													  captured->replaced);
+	Change *change = add(rel->slot, captured->key, captured->entry,
+						 dc_transaction_foreign(captured->replaced));
 
 	change->command = captured->command;
 	change->ended = captured->ended;
 	ship(change, rel, captured->insert);
-	if (image == NULL || xact.by_key)
-		return;
-	if (!keep_image(change, image->data, (Size) image->len))
-		drop_images();
+	if (image != NULL)
+		keep_image(change, image->data, (Size) image->len);
 }
 
 void
@@ -499,9 +512,7 @@ dc_change_own_death(int slot, DcKey key)
 		const Change *change = &xact.changes[i];
 
 		if (change->slot != slot || change->dictionary < 0 ||
-			(!change->floor &&
-			 (change->hash != key.hash || change->key_length != key.length ||
-			  memcmp(change->key, key.data, key.length) != 0)))
+			(!change->floor && !is_of(change, slot, key)))
 			continue;
 		if (last == NULL || last->floor || change->floor ||
 			stands(change, last))
@@ -573,8 +584,7 @@ dc_change_truncate(DcRel *rel, StringInfo known)
 	Change *change = add_floor(rel->slot, stamp);
 
 	ship(change, rel, false);
-	if (!xact.by_key && !keep_image(change, known->data, (Size) known->len))
-		drop_images();
+	keep_image(change, known->data, (Size) known->len);
 	(void) dc_transaction_fresh_stamp(); /* what follows lies above it */
 	return stamp;
 }
@@ -609,14 +619,6 @@ dc_changes_gap(void)
 }
 
 /* --- PRE_COMMIT: everything that can fail --- */
-
-static DcKey
-key_of(const Change *change)
-{
-	return (DcKey){.data = change->key,
-				   .length = change->key_length,
-				   .hash = change->hash};
-}
 
 static void
 write_tombstones(void)

@@ -35,6 +35,9 @@ extern DcHlc dc_transaction_fresh_stamp(void);
 /* Was this stamp drawn by this transaction? */
 extern bool dc_transaction_owns(DcHlc stamp);
 
+/* The stamp, or DC_HLC_NONE if this transaction drew it. */
+extern DcHlc dc_transaction_foreign(DcHlc stamp);
+
 /* A change made here. */
 typedef struct DcCaptured
 {

@@ -53,20 +53,10 @@ write_tail(void)
 
 	if (tail->length == 0)
 		return true;
-	if (!dc_spool_grow(images.id, tail->length))
+	if (!dc_spool_grow(images.id, tail->length) ||
+		!dc_spool_put(images.file, tail->bytes, tail->length,
+					  (off_t) tail->start))
 		return false;
-	errno = 0;
-	if (FileWrite(images.file, (char *) tail->bytes, (int) tail->length,
-				  (off_t) tail->start,
-				  WAIT_EVENT_BUFFILE_WRITE) != (int) tail->length)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		ereport(LOG, (errcode_for_file_access(),
-					  errmsg("could not write to file \"%s\": %m",
-							 FilePathName(images.file))));
-		return false;
-	}
 	tail->start += tail->length;
 	tail->length = 0;
 	return true;

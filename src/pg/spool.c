@@ -156,6 +156,21 @@ dc_spool_create(File *file)
 	return 0;
 }
 
+bool
+dc_spool_put(File file, const void *bytes, Size length, off_t at)
+{
+	errno = 0;
+	if (FileWrite(file, (char *) bytes, (int) length, at,
+				  WAIT_EVENT_BUFFILE_WRITE) == (int) length)
+		return true;
+	if (errno == 0)
+		errno = ENOSPC;
+	ereport(LOG,
+			(errcode_for_file_access(),
+			 errmsg("could not write to file \"%s\": %m", FilePathName(file))));
+	return false;
+}
+
 void
 dc_spool_remove(uint64 id)
 {
@@ -185,22 +200,11 @@ dc_spool_begin(Size expected)
 static bool
 append(const void *bytes, Size length)
 {
-	int written;
+	bool written = dc_spool_put(writing.file, bytes, length, writing.at);
 
-	errno = 0;
-	written = FileWrite(writing.file, (char *) bytes, (int) length, writing.at,
-						WAIT_EVENT_BUFFILE_WRITE);
-	if (written == (int) length)
-	{
-		writing.at += written;
-		return true;
-	}
-	if (errno == 0)
-		errno = ENOSPC;
-	ereport(LOG, (errcode_for_file_access(),
-				  errmsg("could not write to file \"%s\": %m",
-						 FilePathName(writing.file))));
-	return false;
+	if (written)
+		writing.at += (off_t) length;
+	return written;
 }
 
 bool

@@ -37,6 +37,9 @@ extern void dc_spool_attach(void);
  */
 extern uint64 dc_spool_create(File *file);
 
+/* Writes to such a file; false: it was not all written, as LOG says. */
+extern bool dc_spool_put(File file, const void *bytes, Size length, off_t at);
+
 /* The file grows; false: not within datacake.spool_size. */
 extern bool dc_spool_grow(uint64 id, Size bytes);
 
