@@ -282,6 +282,12 @@ COMMENT ON COLUMN datacake.keyspace.history IS 'columns that were renamed, dropp
 CREATE FUNCTION datacake.stamp_row() RETURNS trigger
     AS 'MODULE_PATHNAME', 'datacake_stamp_row' LANGUAGE C;
 COMMENT ON FUNCTION datacake.stamp_row() IS 'BEFORE ROW trigger of replicated tables: puts the stamp of the transaction into the row';
+CREATE FUNCTION datacake.stamp_new(relation regclass, given datacake.hlc, plan internal) RETURNS datacake.hlc
+    AS 'MODULE_PATHNAME', 'datacake_stamp_new' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.stamp_new(regclass, datacake.hlc, internal) IS 'the stamp of this transaction for a new row of that table, in plans of INSERT in place of the BEFORE ROW trigger; where nothing is captured the one given';
+CREATE FUNCTION datacake.stamp_over(replaced datacake.hlc, given datacake.hlc, plan internal) RETURNS datacake.hlc
+    AS 'MODULE_PATHNAME', 'datacake_stamp_over' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION datacake.stamp_over(datacake.hlc, datacake.hlc, internal) IS 'the stamp of this transaction for a row that replaces one of that stamp, in plans of UPDATE in place of the BEFORE ROW trigger; where nothing is captured the one given';
 CREATE FUNCTION datacake.capture_row() RETURNS trigger
     AS 'MODULE_PATHNAME', 'datacake_capture_row' LANGUAGE C;
 COMMENT ON FUNCTION datacake.capture_row() IS 'AFTER ROW trigger of replicated tables: notes what was written; its argument is the keyspace id';
@@ -710,7 +716,8 @@ GRANT EXECUTE ON FUNCTION datacake.hlc_in(cstring), datacake.hlc_out(datacake.hl
     datacake.hlc_cmp(datacake.hlc, datacake.hlc), datacake.hlc_hash(datacake.hlc),
     datacake.ask_level(text), datacake.reads_here(text), datacake.read_newest(anyelement, anycompatiblearray, text), datacake.clock(), datacake.next_id(),
     datacake.last_commit_stamp(), datacake.last_commit(), datacake.await(text, interval),
-    datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass)
+    datacake.await_stamp(datacake.hlc, interval), datacake.replicate_table(regclass), datacake.unreplicate_table(regclass),
+    datacake.stamp_new(regclass, datacake.hlc, internal), datacake.stamp_over(datacake.hlc, datacake.hlc, internal)
     TO PUBLIC;
 GRANT SELECT ON datacake.copy, datacake.selector, datacake.services, datacake.orphan, datacake.members, datacake.nodes, datacake.peers, datacake.progress, datacake.keyspaces, datacake.workers, datacake.stat_counters, datacake.conflicts,
     datacake.quarantine, datacake.unrealized, datacake.repairs, datacake.keyspace, datacake.vector, datacake.debt TO datacake_reader, datacake_admin;

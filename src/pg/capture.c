@@ -3,9 +3,10 @@
  *		Row triggers: stamp a row before it is written, note it after.
  *
  * BEFORE ROW puts the transaction's stamp into the row and notes nothing:
- * ON CONFLICT fires it for rows that are never stored.  AFTER ROW sees what
- * was really stored, checks that the stamp is this transaction's own (P10)
- * and notes key, stamps and the whole row image.
+ * ON CONFLICT fires it for rows that are never stored.  Most plans do that by
+ * themselves (planned_stamp.c).  AFTER ROW sees what was really stored, checks
+ * that the stamp is this transaction's own (P10) and notes key, stamps and the
+ * whole row image.
  *
  * An INSERT has no old row to be newer than, and it waits for a deleter of
  * its key only after it was stamped (P1).  So both triggers ask whether a
@@ -191,19 +192,29 @@ assemble_with_stamp(HeapTuple tuple, Relation relation, DcRel *rel, DcHlc stamp)
 }
 
 /*
- * `row` is the foreign stamp of the row that is replaced, or none; without a
- * new row no death counts.
+ * `row` is the foreign stamp of the row that is replaced, or none; `death` the
+ * latest death that may concern the key, or none.
  */
 static DcHlc
-choose_stamp(DcRel *rel, DcHlc row, const Row *new)
+choose_stamp(DcHlc row, DcHlc death)
 {
 	DcHlc stamp = dc_transaction_stamp();
-	DcHlc death =
-		new != NULL ? dc_death_after(rel->slot, new->key, stamp) : DC_HLC_NONE;
 
-	if (dc_rule_needs_fresh(stamp, row, death))
-		stamp = dc_transaction_fresh_stamp();
-	return stamp;
+	return dc_rule_needs_fresh(stamp, row, death) ?
+			   dc_transaction_fresh_stamp() :
+			   stamp;
+}
+
+static DcHlc
+death_of(DcRel *rel, const Row *new)
+{
+	return dc_death_after(rel->slot, new->key, dc_transaction_stamp());
+}
+
+DcHlc
+dc_stamp_over(DcHlc replaced)
+{
+	return choose_stamp(dc_transaction_foreign(replaced), DC_HLC_NONE);
 }
 
 static HeapTuple
@@ -216,7 +227,7 @@ stamp_insert(TriggerData *data, DcRel *rel)
 	if (dc_death_after_any(rel->slot, stamp))
 	{
 		take_row(rel, &new);
-		stamp = choose_stamp(rel, DC_HLC_NONE, &new);
+		stamp = choose_stamp(DC_HLC_NONE, death_of(rel, &new));
 	}
 	return assemble_with_stamp(data->tg_trigtuple, data->tg_relation, rel,
 							   stamp);
@@ -234,23 +245,13 @@ stamp_update(TriggerData *data, DcRel *rel)
 	/* a row of another transaction is newer than the deaths of its key */
 	if (row != DC_HLC_NONE &&
 		key_stays(rel, relation, data->tg_trigtuple, data->tg_newtuple))
-		stamp = choose_stamp(rel, row, NULL);
+		stamp = choose_stamp(row, DC_HLC_NONE);
 	else
 	{
 		take_apart(rel, relation, data->tg_newtuple, &new);
-		stamp = choose_stamp(rel, row, &new);
+		stamp = choose_stamp(row, death_of(rel, &new));
 	}
 	return with_stamp(data->tg_newtuple, relation, rel, stamp);
-}
-
-static HeapTuple
-stamp_delete(TriggerData *data, DcRel *rel)
-{
-	DcHlc row = dc_transaction_foreign(
-		stamp_of(rel, data->tg_relation, data->tg_trigtuple));
-
-	(void) choose_stamp(rel, row, NULL);
-	return data->tg_trigtuple;
 }
 
 /* With capture off the row keeps its stamp, or gets one that names nothing. */
@@ -288,7 +289,7 @@ datacake_stamp_row(PG_FUNCTION_ARGS)
 		return PointerGetDatum(stamp_update(data, rel));
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		return PointerGetDatum(stamp_insert(data, rel));
-	return PointerGetDatum(stamp_delete(data, rel));
+	return PointerGetDatum(data->tg_trigtuple); /* nothing bears its stamp */
 }
 
 static void
@@ -327,6 +328,7 @@ restamp(Relation relation, HeapTuple tuple)
 						   context | SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
 	SPI_connect();
+	(void) dc_transaction_fresh_stamp();
 	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) !=
 		SPI_OK_UPDATE)
 		elog(ERROR, "could not stamp a row of \"%s\" again",
@@ -382,7 +384,7 @@ static void
 capture_dead(DcRel *rel, HeapTuple tuple, const Row *row)
 {
 	DcCaptured captured = {.key = row->key,
-						   .entry = {.stamp = dc_transaction_stamp(),
+						   .entry = {.stamp = dc_stamp_over(row->stamp),
 									 .dead = true},
 						   .replaced = row->stamp,
 						   .command = HeapTupleHeaderGetCmax(tuple->t_data)};

@@ -12,6 +12,7 @@
 #include "guc.h"
 #include "insert_check.h"
 #include "keyspace.h"
+#include "planned_stamp.h"
 #include "shmem.h"
 #include "utility.h"
 #include "worker.h"
@@ -31,6 +32,7 @@ _PG_init(void)
 	dc_changes_init();
 	dc_utility_init();
 	dc_insert_check_init();
+	dc_planned_stamp_init();
 	dc_launcher_register();
 	dc_api_publish();
 }
