@@ -12,7 +12,9 @@
  *
  * For each key the heap row is found and locked first; waiting for writers in
  * progress is part of that.  Its stamp decides, and only for a key without a
- * row the metadata does (P2, dc_rule_apply).  A death is announced before its
+ * row the metadata does (P2, dc_rule_apply).  A row that nobody else is writing
+ * to needs no lock: it is looked at and written, and only if it is not the same
+ * any more by then, all of that is done anew with its lock.  A death is announced before its
  * row is looked for (P1).  Rows keep their original stamps.  Writing goes as
  * the table's owner, with replica semantics, below the triggers of ours.
  */
@@ -51,12 +53,9 @@
 
 /* --- one row --- */
 
-/*
- * Finds and locks the row, waiting for writers in progress; decides.  A death
- * is announced before (P1): an insert that this does not see will see it.
- */
+/* By the row that was found, whose stamp is in item->row, or none. */
 static void
-find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
+decide(DcApplySet *set, DcIncoming *item)
 {
 	DcTarget *target = item->target;
 	DcHlc floor = dc_incoming_floor(set, target->slot);
@@ -64,10 +63,6 @@ find_and_decide(DcApplySet *set, DcTable *table, DcIncoming *item)
 	bool waits;
 	DcEntry entry;
 
-	if (item->change.entry.dead)
-		dc_change_announce(target->slot, item->key, item->change.entry.stamp);
-	item->row =
-		dc_table_find(table, item->change.key.data, item->change.key.length);
 	if (dc_rule_late_birth(item->row, item->change.entry,
 						   dc_death_mark(target->slot, item->key.hash)))
 		dc_birth_announce(target->slot, item->key.hash);
@@ -142,13 +137,54 @@ check_same(DcTable *table, const DcIncoming *item)
 	pfree(image.data);
 }
 
-/* First pass: everything but the rows that must wait for the second. */
+/* Writes over a row without its lock; false: nothing was done. */
+static bool
+apply_unlocked(DcApplySet *set, DcTable *table, DcIncoming *item)
+{
+	DcSlice key = item->change.key;
+
+	if (!table->plain || item->target->unique)
+		return false;
+	item->row = dc_table_look(table, key.data, key.length);
+	if (item->row == DC_HLC_NONE)
+		return false;
+	decide(set, item);
+	if (item->decision == DC_APPLY_ERASE)
+	{
+		if (!dc_table_try_delete(table))
+			return false;
+	}
+	else if (item->decision == DC_APPLY_STORE)
+	{
+		dc_incoming_image(table, item, true);
+		if (!dc_table_try_update(table))
+			return false;
+	}
+	else
+		return false;
+	dc_conflict_observe(set, table, item);
+	note(set, item);
+	return true;
+}
+
+/*
+ * First pass: everything but the rows that must wait for the second.  A death
+ * is announced before the row is looked for (P1): an insert that this does not
+ * see will see it.
+ */
 static void
 apply_item(DcApplySet *set, DcTable *table, DcIncoming *item)
 {
 	bool found;
 
-	find_and_decide(set, table, item);
+	if (item->change.entry.dead)
+		dc_change_announce(item->target->slot, item->key,
+						   item->change.entry.stamp);
+	if (apply_unlocked(set, table, item))
+		return;
+	item->row =
+		dc_table_find(table, item->change.key.data, item->change.key.length);
+	decide(set, item);
 	dc_conflict_observe(set, table, item);
 	if (item->decision == DC_APPLY_SAME)
 		check_same(table, item);

@@ -20,7 +20,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
-#include "commands/trigger.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 
@@ -53,33 +52,12 @@ typedef struct Bulk
 
 /* --- what is suited --- */
 
-static bool
-is_ours(const Trigger *trigger)
-{
-	return strcmp(trigger->tgname, DC_STAMP_TRIGGER) == 0 ||
-		   strcmp(trigger->tgname, DC_CAPTURE_TRIGGER) == 0;
-}
-
 bool
 dc_bulk_suits(const DcTarget *target)
 {
-	const TriggerDesc *triggers = target->relation->trigdesc;
-
-	if (dc_is_partitioned(target->relation))
-		return false; /* each row finds its partition by itself */
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		const Trigger *trigger = &triggers->triggers[i];
-
-		/* what fires in a replica; ours let applied rows pass */
-		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
-			TRIGGER_FOR_INSERT(trigger->tgtype) &&
-			(trigger->tgenabled == TRIGGER_FIRES_ON_REPLICA ||
-			 trigger->tgenabled == TRIGGER_FIRES_ALWAYS) &&
-			!is_ours(trigger))
-			return false;
-	}
-	return true;
+	/* of a partitioned table, each row finds its partition by itself */
+	return !dc_is_partitioned(target->relation) &&
+		   !dc_table_fires(target->relation, TRIGGER_TYPE_INSERT);
 }
 
 DcBulk

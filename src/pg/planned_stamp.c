@@ -24,6 +24,7 @@
 
 #include "access/relation.h"
 #include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "nodes/execnodes.h"
 #include "nodes/makefuncs.h"
@@ -137,7 +138,7 @@ event_of(CmdType command)
 								   TRIGGER_TYPE_DELETE;
 }
 
-/* Is our stamp trigger there, and no other one BEFORE ROW? */
+/* Is our stamp trigger there as it was made, and no other one BEFORE ROW? */
 static bool
 only_ours(const TriggerDesc *triggers, CmdType command)
 {
@@ -150,7 +151,8 @@ only_ours(const TriggerDesc *triggers, CmdType command)
 		if (!TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW,
 								  TRIGGER_TYPE_BEFORE, event_of(command)))
 			continue;
-		if (strcmp(trigger->tgname, DC_STAMP_TRIGGER) != 0)
+		if (strcmp(trigger->tgname, DC_STAMP_TRIGGER) != 0 ||
+			trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
 			return false;
 		ours = true;
 	}

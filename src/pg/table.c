@@ -8,11 +8,53 @@
 #include "access/tableam.h"
 #include "access/tupconvert.h"
 #include "access/xact.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "executor/nodeModifyTable.h"
 #include "nodes/makefuncs.h"
 #include "utils/snapmgr.h"
 
 #include "partition.h"
+
+/* --- triggers --- */
+
+static bool
+is_enabled(const Trigger *trigger)
+{
+	char elsewhere =
+		SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ?
+			TRIGGER_FIRES_ON_ORIGIN :
+			TRIGGER_FIRES_ON_REPLICA;
+
+	return trigger->tgenabled != TRIGGER_DISABLED &&
+		   trigger->tgenabled != elsewhere;
+}
+
+static bool
+is_ours(const Trigger *trigger)
+{
+	return strcmp(trigger->tgname, DC_STAMP_TRIGGER) == 0 ||
+		   strcmp(trigger->tgname, DC_CAPTURE_TRIGGER) == 0;
+}
+
+bool
+dc_table_fires(Relation relation, int16 events)
+{
+	const TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
+			(trigger->tgtype & events) != 0 && is_enabled(trigger) &&
+			!is_ours(trigger))
+			return true;
+	}
+	return false;
+}
+
+/* --- opening --- */
 
 /* Slots and indexes; the execution state is there. */
 static void
@@ -28,6 +70,13 @@ open_rows(DcTable *table, bool check)
 	table->local = table_slot_create(table->relation, &estate->es_tupleTable);
 	if (!dc_is_partitioned(table->relation))
 		ExecOpenIndices(table->result, check);
+	if (!dc_table_fires(table->relation, TRIGGER_TYPE_INSERT |
+											 TRIGGER_TYPE_UPDATE |
+											 TRIGGER_TYPE_DELETE))
+	{
+		table->result->ri_TrigDesc = NULL; /* a BEFORE trigger takes a lock */
+		table->plain = !dc_is_partitioned(table->relation);
+	}
 }
 
 void
@@ -189,6 +238,21 @@ dc_table_find(DcTable *table, const uint8 *key, Size length)
 	return dc_rel_stamp(table->rel, table->local);
 }
 
+DcHlc
+dc_table_look(DcTable *table, const uint8 *key, Size length)
+{
+	SnapshotData dirty;
+
+	ResetPerTupleExprContext(table->estate);
+	table->at = table;
+	InitDirtySnapshot(dirty);
+	if (!dc_rel_find(table->rel, table->relation, key, length, &dirty,
+					 table->local) ||
+		TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax))
+		return DC_HLC_NONE;
+	return dc_rel_stamp(table->rel, table->local);
+}
+
 bool
 dc_table_find_rival(DcTable *table, ItemPointer tid)
 {
@@ -232,4 +296,54 @@ dc_table_delete(DcTable *table)
 {
 	ExecSimpleRelationDelete(table->at->result, table->estate, &table->at->epq,
 							 table->at->local);
+}
+
+/* What ExecSimpleRelationUpdate() checks of a row. */
+static void
+check_row(DcTable *table, TupleTableSlot *slot)
+{
+	Relation relation = table->relation;
+
+	CheckCmdReplicaIdentity(relation, CMD_UPDATE);
+	slot->tts_tableOid = RelationGetRelid(relation);
+	if (relation->rd_att->constr != NULL)
+	{
+		if (relation->rd_att->constr->has_generated_stored)
+			ExecComputeStoredGenerated(table->result, table->estate, slot,
+									   CMD_UPDATE);
+		ExecConstraints(table->result, slot, table->estate);
+	}
+	if (relation->rd_rel->relispartition)
+		ExecPartitionCheck(table->result, slot, table->estate, true);
+}
+
+bool
+dc_table_try_update(DcTable *table)
+{
+	TupleTableSlot *slot = table->remote;
+	TM_FailureData why;
+	LockTupleMode mode;
+	bool new_entries;
+
+	check_row(table, slot);
+	if (table_tuple_update(table->relation, &table->local->tts_tid, slot,
+						   table->estate->es_output_cid, GetActiveSnapshot(),
+						   InvalidSnapshot, false, &why, &mode,
+						   &new_entries) != TM_Ok)
+		return false;
+	if (table->result->ri_NumIndices > 0 && new_entries)
+		list_free(ExecInsertIndexTuples(table->result, slot, table->estate,
+										true, false, NULL, NIL));
+	return true;
+}
+
+bool
+dc_table_try_delete(DcTable *table)
+{
+	TM_FailureData why;
+
+	CheckCmdReplicaIdentity(table->relation, CMD_DELETE);
+	return table_tuple_delete(table->relation, &table->local->tts_tid,
+							  table->estate->es_output_cid, GetActiveSnapshot(),
+							  InvalidSnapshot, false, &why, false) == TM_Ok;
 }

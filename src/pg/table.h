@@ -4,7 +4,8 @@
  *
  * One open table with its indexes, in the current (sub)transaction.  Rows are
  * found by key and locked; writers in progress are waited for.  Triggers fire
- * as session_replication_role says.
+ * as session_replication_role says, except ours, which let pass what is written
+ * here.
  *
  * Of a partitioned table each partition is a DcTable of its own, opened when a
  * key first leads there; `remote` and `local` of the root are rows of the root.
@@ -30,6 +31,7 @@ typedef struct DcTable
 	List *parts;            /* DcTable of each partition used so far */
 	struct DcTable *at;     /* where the key leads: itself, or NULL: nowhere */
 	bool check;
+	bool plain; /* rows can be written without their lock */
 } DcTable;
 
 /*
@@ -46,6 +48,12 @@ extern void dc_table_close(DcTable *table);
  */
 extern DcHlc dc_table_find(DcTable *table, const uint8 *key, Size length);
 
+/*
+ * The same without a lock, in a table that is plain; also DC_HLC_NONE if
+ * somebody is writing to the row.
+ */
+extern DcHlc dc_table_look(DcTable *table, const uint8 *key, Size length);
+
 /* A row that `remote` cannot be beside, into `local`; not locked. */
 extern bool dc_table_find_rival(DcTable *table, ItemPointer tid);
 
@@ -58,5 +66,18 @@ extern DcTable *dc_table_part(DcTable *table, Oid relid);
 extern void dc_table_insert(DcTable *table); /* remote */
 extern void dc_table_update(DcTable *table); /* local -> remote */
 extern void dc_table_delete(DcTable *table); /* local */
+
+/*
+ * The same after dc_table_look().  False: nothing was done, because the row has
+ * been locked or written since.
+ */
+extern bool dc_table_try_update(DcTable *table);
+extern bool dc_table_try_delete(DcTable *table);
+
+/*
+ * Does a row trigger of somebody else fire for rows written in this session?
+ * `events` of TRIGGER_TYPE_INSERT, _UPDATE and _DELETE.
+ */
+extern bool dc_table_fires(Relation relation, int16 events);
 
 #endif
