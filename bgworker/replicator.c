@@ -24,6 +24,7 @@
 #include "guc.h"
 #include "link.h"
 #include "queue.h"
+#include "schedule.h"
 #include "standing.h"
 
 extern PGDLLEXPORT void datacake_replicator_main(Datum arg);
@@ -340,6 +341,7 @@ datacake_replicator_main(Datum arg)
 	MemoryContext scratch;
 
 	dc_worker_begin(DC_WORKER_REPLICATOR, true);
+	dc_schedule_gently();
 	scratch = AllocSetContextCreate(TopMemoryContext, "datacake replicator",
 									ALLOCSET_DEFAULT_SIZES);
 	LWLockAcquire(DC_LOCK(DC_LOCK_LINKS), LW_EXCLUSIVE);

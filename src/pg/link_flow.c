@@ -315,14 +315,12 @@ keep_distance(const DcLink *link)
 {
 	int64 left;
 
-	if (somebody_waits(link))
+	if (somebody_waits(link) || link->together < DC_LINK_GROUP ||
+		dc_queue_committing() < DC_LINK_GROUP)
 		return;
-	left = DC_LINK_PACE_US - (GetCurrentTimestamp() - link->sent_at);
-	if (link->together >= DC_LINK_GROUP &&
-		dc_queue_committing() >= DC_LINK_GROUP)
-		left = Max(left + DC_LINK_GROUP_US, DC_LINK_GATHER_US);
-	if (left > 0 && left <= DC_LINK_PACE_US + DC_LINK_GROUP_US)
-		pg_usleep(left);
+	left = DC_LINK_GROUP_US - (GetCurrentTimestamp() - link->sent_at);
+	left = Max(left, DC_LINK_GATHER_US);
+	pg_usleep(Min(left, DC_LINK_GROUP_US));
 }
 
 /* One message; false: nothing to send. */

@@ -31,20 +31,19 @@
  * A call costs both nodes more than a row in it does.  Of those that COMMITs
  * wait for, two under way keep a peer busy, and what comes meanwhile travels
  * together; more are of use where the way is long: one each millisecond.
- * The others follow each other at some distance.  DC_LINK_GROUP or more that
- * are just being committed, where the last call brought as many, will flush
- * together, and soon: the distance is larger then, and at least
- * DC_LINK_GATHER_US are left to them.  Where they are committed so fast that
- * each call brings several (DC_LINK_BUSY_BATCHES within DC_LINK_BUSY_US, until
- * they take DC_LINK_CALM_US), it is the same as of those that are waited for.
+ * The others leave at once.  But DC_LINK_GROUP or more that are just being
+ * committed, where the last call brought as many, will flush together, and
+ * soon: then calls keep a distance, and at least DC_LINK_GATHER_US are left to
+ * them.  Where they are committed so fast that each call brings several
+ * (DC_LINK_BUSY_BATCHES within DC_LINK_BUSY_US, until they take
+ * DC_LINK_CALM_US), it is the same as of those that are waited for.
  */
 #define DC_LINK_IN_FLIGHT_MAX 256
 #define DC_LINK_AWAITED       2
 #define DC_LINK_SPACING_MS    1
-#define DC_LINK_PACE_US       100
 #define DC_LINK_GROUP         2
-#define DC_LINK_GROUP_US      400 /* more than DC_LINK_PACE_US */
-#define DC_LINK_GATHER_US     200
+#define DC_LINK_GROUP_US      250
+#define DC_LINK_GATHER_US     100
 #define DC_LINK_BUSY_BATCHES  512
 #define DC_LINK_BUSY_US       71000
 #define DC_LINK_CALM_US       75000

@@ -43,6 +43,7 @@
 
 #include "compat.h"
 #include "peer.h"
+#include "schedule.h"
 #include "shmem.h"
 
 DC_SQL_FUNCTION(datacake_peer_stream);
@@ -284,6 +285,7 @@ datacake_peer_stream(PG_FUNCTION_ARGS)
 
 	dc_require_loaded();
 	dc_peer_begin_stream();
+	dc_schedule_gently();
 	if (context == NULL || !IsA(context, CallContext) || context->atomic)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 						errmsg("datacake.peer_stream() cannot be called in a "

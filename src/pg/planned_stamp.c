@@ -108,12 +108,13 @@ datacake_stamp_over(PG_FUNCTION_ARGS)
 static Oid
 function_of(Oid *known, const char *name, Oid first, Oid second)
 {
-	List *path = list_make2(makeString("datacake"), makeString(pstrdup(name)));
 	Oid types[3] = {first, second, INTERNALOID};
 
 	if (!OidIsValid(*known) ||
 		!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(*known)))
-		*known = LookupFuncName(path, 3, types, true);
+		*known = LookupFuncName(list_make2(makeString(pstrdup("datacake")),
+										   makeString(pstrdup(name))),
+								3, types, true);
 	return *known;
 }
 
