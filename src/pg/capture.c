@@ -217,6 +217,14 @@ dc_stamp_over(DcHlc replaced)
 	return choose_stamp(dc_transaction_foreign(replaced), DC_HLC_NONE);
 }
 
+/* No row bears it: but what comes after lies above it. */
+static HeapTuple
+stamp_delete(TriggerData *data, DcRel *rel)
+{
+	(void) dc_stamp_over(stamp_of(rel, data->tg_relation, data->tg_trigtuple));
+	return data->tg_trigtuple;
+}
+
 static HeapTuple
 stamp_insert(TriggerData *data, DcRel *rel)
 {
@@ -289,7 +297,7 @@ datacake_stamp_row(PG_FUNCTION_ARGS)
 		return PointerGetDatum(stamp_update(data, rel));
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		return PointerGetDatum(stamp_insert(data, rel));
-	return PointerGetDatum(data->tg_trigtuple); /* nothing bears its stamp */
+	return PointerGetDatum(stamp_delete(data, rel));
 }
 
 static void

@@ -266,12 +266,24 @@ is_of(const Change *change, int slot, DcKey key)
 		   memcmp(change->key, key.data, key.length) == 0;
 }
 
+/*
+ * The row that stands must be newer than what the transaction found.  It is,
+ * unless it was stamped before a function in the same statement deleted a row
+ * that is newer; then a stamp of another try will be above both.
+ */
 static void
 supersede(Change *older, Change *newer)
 {
 	older->superseded = true;
 	if (older->replaced != DC_HLC_NONE)
 		newer->replaced = older->replaced;
+	if (newer->replaced >= newer->entry.stamp)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errdetail("A row was stamped before a newer one of its key "
+						   "was deleted in the same statement."),
+				 errhint("The transaction might succeed if retried.")));
 }
 
 /*

@@ -285,11 +285,11 @@ datacake_peer_stream(PG_FUNCTION_ARGS)
 
 	dc_require_loaded();
 	dc_peer_begin_stream();
-	dc_schedule_gently();
 	if (context == NULL || !IsA(context, CallContext) || context->atomic)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 						errmsg("datacake.peer_stream() cannot be called in a "
 							   "transaction")));
+	dc_schedule_gently();
 	MemoryContextSwitchTo(PortalContext);
 	scratch = AllocSetContextCreate(PortalContext, "datacake calls",
 									ALLOCSET_DEFAULT_SIZES);

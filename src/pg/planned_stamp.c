@@ -9,30 +9,35 @@
  *
  *	 INSERT    one more target: _stamp = datacake.stamp_new(...)
  *	 UPDATE    one more target: _stamp = datacake.stamp_over(_stamp, ...)
- *	 DELETE    nothing: AFTER ROW draws the stamp, there is no row to bear it
+ *	 DELETE    the same as junk: no row bears it, but what the statement writes
+ *			   to the key after that must lie above it
  *
  * and when such a plan starts, its private description of the table's triggers
  * is told that there is none.  A row that somebody else has changed meanwhile
  * is computed anew by PostgreSQL, with the stamp that it replaces then.
  *
- * The trigger stays for all else: COPY, ON CONFLICT, MERGE, a key that is
- * updated, rows that are routed to partitions, tables with other BEFORE
+ * The trigger stays for all else: COPY, the UPDATE of ON CONFLICT, MERGE, a key
+ * that is updated, rows that are routed to partitions, tables with other BEFORE
  * triggers (which would see a stamp that is not there yet), and writes that
  * have no plan.
  */
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "optimizer/planner.h"
-#include "parser/parse_func.h"
 #include "parser/parsetree.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -99,12 +104,16 @@ Datum
 datacake_stamp_over(PG_FUNCTION_ARGS)
 {
 	dc_require_loaded();
-	if (dc_applying || !datacake_capture || PG_ARGISNULL(0))
+	if (dc_applying || !datacake_capture)
 		return uncaptured(fcinfo, 1);
-	PG_RETURN_INT64((int64) dc_stamp_over((DcHlc) PG_GETARG_INT64(0)));
+	PG_RETURN_INT64((int64) dc_stamp_over(
+		PG_ARGISNULL(0) ? DC_HLC_NONE : (DcHlc) PG_GETARG_INT64(0)));
 }
 
-/* A function that may have been dropped and created since we looked. */
+/*
+ * A function that may have been dropped and created since we looked.  Looked
+ * up without asking for rights, as those of a trigger are not asked for.
+ */
 static Oid
 function_of(Oid *known, const char *name, Oid first, Oid second)
 {
@@ -112,9 +121,11 @@ function_of(Oid *known, const char *name, Oid first, Oid second)
 
 	if (!OidIsValid(*known) ||
 		!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(*known)))
-		*known = LookupFuncName(list_make2(makeString(pstrdup("datacake")),
-										   makeString(pstrdup(name))),
-								3, types, true);
+		*known = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+								 CStringGetDatum(name),
+								 PointerGetDatum(buildoidvector(types, 3)),
+								 ObjectIdGetDatum(
+									 get_namespace_oid("datacake", true)));
 	return *known;
 }
 
@@ -204,10 +215,14 @@ table_of(Relation relation)
 							  false, true);
 }
 
-/* What a column gets, among the targets, which are in order; or `otherwise`. */
+/*
+ * What a column gets, among the targets, which are in order; or `otherwise`.
+ * Of a DELETE, whose targets are all junk, a new one.
+ */
 static TargetEntry *
 target_of(Query *query, AttrNumber attnum, Expr *otherwise)
 {
+	bool junk = query->commandType == CMD_DELETE;
 	TargetEntry *target;
 	int at = 0;
 
@@ -219,8 +234,8 @@ target_of(Query *query, AttrNumber attnum, Expr *otherwise)
 		if (target->resno == attnum)
 			return target;
 	}
-	target =
-		makeTargetEntry(otherwise, attnum, pstrdup(DC_STAMP_COLUMN), false);
+	target = makeTargetEntry(otherwise, junk ? 1 : attnum,
+							 pstrdup(DC_STAMP_COLUMN), junk);
 	query->targetList = list_insert_nth(query->targetList, at, target);
 	return target;
 }
@@ -234,7 +249,8 @@ put_stamp(Query *query, Relation relation, AttrNumber attnum)
 	TargetEntry *target;
 	Expr *row;
 
-	if (!OidIsValid(function))
+	if (!OidIsValid(function) ||
+		pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
 		return;
 	row = insert ? table_of(relation) :
 				   (Expr *) makeVar(query->resultRelation, attnum, hlc, -1,
@@ -254,7 +270,8 @@ plan_stamp(Query *query)
 	AttrNumber stamp;
 	Relation relation;
 
-	if (query->commandType != CMD_INSERT && query->commandType != CMD_UPDATE)
+	if (query->commandType != CMD_INSERT && query->commandType != CMD_UPDATE &&
+		query->commandType != CMD_DELETE)
 		return;
 	target = rt_fetch(query->resultRelation, query->rtable);
 	stamp = get_attnum(target->relid, DC_STAMP_COLUMN);
@@ -262,7 +279,7 @@ plan_stamp(Query *query)
 		return;
 	relation = relation_open(target->relid, NoLock); /* the analysis locked */
 	if (is_plain_keyspace(relation, relation->trigdesc, query->commandType) &&
-		(query->commandType == CMD_INSERT ||
+		(query->commandType != CMD_UPDATE ||
 		 !writes_key(relation, query->targetList)))
 		put_stamp(query, relation, stamp);
 	relation_close(relation, NoLock);
@@ -286,12 +303,12 @@ plan(Query *query, const char *text, int options, ParamListInfo params)
 
 /* --- starting --- */
 
-/* What the plan computes for a column of the i-th table that it writes. */
+/* What the plan computes for the stamp of the i-th table that it writes. */
 static const Node *
 planned_value(const ModifyTable *plan, int i, AttrNumber attnum)
 {
 	List *targets = outerPlan(plan)->targetlist;
-	int at = attnum - 1;
+	int at = plan->operation == CMD_DELETE ? 0 : attnum - 1;
 
 	if (plan->operation == CMD_UPDATE)
 	{
@@ -315,8 +332,6 @@ is_stamped(const ModifyTable *plan, int i, Relation relation)
 	const Node *value;
 	Oid hlc;
 
-	if (plan->operation == CMD_DELETE)
-		return true;
 	if (attnum == InvalidAttrNumber)
 		return false;
 	value = planned_value(plan, i, attnum);

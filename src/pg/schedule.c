@@ -14,7 +14,8 @@ dc_schedule_gently(void)
 #ifdef SCHED_BATCH
 	struct sched_param none = {0};
 
-	/* no privilege is needed, and it is only for speed */
-	(void) sched_setscheduler(0, SCHED_BATCH, &none);
+	/* not if somebody gave the server another policy; it is only for speed */
+	if (sched_getscheduler(0) == SCHED_OTHER)
+		(void) sched_setscheduler(0, SCHED_BATCH, &none);
 #endif
 }

@@ -23,6 +23,7 @@ EXECUTE change(1); -- planned before the table is a keyspace
 SELECT datacake.replicate_table('t');
 EXPLAIN (VERBOSE, COSTS OFF) INSERT INTO t VALUES (9, 'nine');
 EXPLAIN (VERBOSE, COSTS OFF) UPDATE t SET v = 'x' WHERE n = 1;
+EXPLAIN (VERBOSE, COSTS OFF) DELETE FROM t WHERE n = 1;
 EXPLAIN (VERBOSE, COSTS OFF) UPDATE t SET id = 8 WHERE n = 1;
 EXECUTE change(1);
 SELECT * FROM stamps();
@@ -99,6 +100,20 @@ COPY t (id, v) FROM stdin;
 14	by COPY
 \.
 SELECT * FROM stamps() WHERE id >= 14;
+
+-- the right to write is enough
+REVOKE ALL ON FUNCTION datacake.stamp_new, datacake.stamp_over FROM PUBLIC;
+CREATE ROLE regress_writer;
+GRANT ALL ON t TO regress_writer;
+SET ROLE regress_writer;
+INSERT INTO t VALUES (15, 'by a writer');
+UPDATE t SET v = v || '!' WHERE id = 15;
+RESET ROLE;
+SELECT * FROM stamps() WHERE id = 15;
+DELETE FROM t WHERE id = 15;
+DROP OWNED BY regress_writer;
+DROP ROLE regress_writer;
+GRANT EXECUTE ON FUNCTION datacake.stamp_new, datacake.stamp_over TO PUBLIC;
 
 -- only plans call the functions
 SELECT datacake.stamp_over('7', '7', NULL::internal);
