@@ -17,8 +17,9 @@ extern bool dc_applying;
 
 /*
  * The stamp for what replaces a row of that stamp, which need not be locked
- * yet: the transaction's own, or a fresh one if the row is newer.  ERROR if the
- * node is leaving.
+ * yet: the transaction's own, or a fresh one if the row is newer.  Below a stamp
+ * that lies ahead of the clock, which nobody has drawn.  ERROR if the node is
+ * leaving.
  */
 extern DcHlc dc_stamp_over(DcHlc replaced);
 

@@ -266,24 +266,12 @@ is_of(const Change *change, int slot, DcKey key)
 		   memcmp(change->key, key.data, key.length) == 0;
 }
 
-/*
- * The row that stands must be newer than what the transaction found.  It is,
- * unless it was stamped before a function in the same statement deleted a row
- * that is newer; then a stamp of another try will be above both.
- */
 static void
 supersede(Change *older, Change *newer)
 {
 	older->superseded = true;
 	if (older->replaced != DC_HLC_NONE)
 		newer->replaced = older->replaced;
-	if (newer->replaced >= newer->entry.stamp)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent update"),
-				 errdetail("A row was stamped before a newer one of its key "
-						   "was deleted in the same statement."),
-				 errhint("The transaction might succeed if retried.")));
 }
 
 /*
@@ -632,6 +620,40 @@ dc_changes_gap(void)
 
 /* --- PRE_COMMIT: everything that can fail --- */
 
+static bool
+is_shipped(const Change *change)
+{
+	return !change->superseded && change->dictionary >= 0;
+}
+
+/*
+ * What stands must be newer than what the transaction found.  It is, unless a
+ * row was stamped before a function in the same statement deleted one of its
+ * key that is newer; a stamp of another try will be above both.  What is above
+ * our last stamp is none that was drawn: it was written by hand.
+ */
+static void
+check_newer(void)
+{
+	DcHlc last =
+		xact.stamp_count > 0 ? xact.stamps[xact.stamp_count - 1] : DC_HLC_NONE;
+
+	for (int64 i = xact.only_inserts ? xact.count : 0; i < xact.count; i++)
+	{
+		const Change *change = &xact.changes[i];
+
+		if (is_shipped(change) && change->replaced >= change->entry.stamp &&
+			change->replaced <= last)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to concurrent "
+							"update"),
+					 errdetail("A row was stamped before a newer one of its "
+							   "key was deleted in the same statement."),
+					 errhint("The transaction might succeed if retried.")));
+	}
+}
+
 static void
 write_tombstones(void)
 {
@@ -705,12 +727,6 @@ reserve_and_announce(void)
 			change->announced = true;
 		}
 	}
-}
-
-static bool
-is_shipped(const Change *change)
-{
-	return !change->superseded && change->dictionary >= 0;
 }
 
 /* NULL: it cannot be read.  Who only counts bytes needs none. */
@@ -879,6 +895,7 @@ pre_commit(void)
 	if (xact.captured > 0)
 		dc_level_check();
 	reduce();
+	check_newer();
 	write_tombstones();
 	reserve_and_announce();
 	reserve_queue();

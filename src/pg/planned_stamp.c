@@ -240,7 +240,7 @@ target_of(Query *query, AttrNumber attnum, Expr *otherwise)
 	return target;
 }
 
-static void
+static bool
 put_stamp(Query *query, Relation relation, AttrNumber attnum)
 {
 	Oid hlc = TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid;
@@ -251,7 +251,7 @@ put_stamp(Query *query, Relation relation, AttrNumber attnum)
 
 	if (!OidIsValid(function) ||
 		pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
-		return;
+		return false;
 	row = insert ? table_of(relation) :
 				   (Expr *) makeVar(query->resultRelation, attnum, hlc, -1,
 									InvalidOid, 0);
@@ -261,44 +261,51 @@ put_stamp(Query *query, Relation relation, AttrNumber attnum)
 							  list_make3(row, target->expr,
 										 null_of(INTERNALOID)),
 							  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	return true;
 }
 
-static void
+/* False: the trigger stamps its rows. */
+static bool
 plan_stamp(Query *query)
 {
 	const RangeTblEntry *target;
 	AttrNumber stamp;
 	Relation relation;
+	bool put;
 
 	if (query->commandType != CMD_INSERT && query->commandType != CMD_UPDATE &&
 		query->commandType != CMD_DELETE)
-		return;
+		return false;
 	target = rt_fetch(query->resultRelation, query->rtable);
 	stamp = get_attnum(target->relid, DC_STAMP_COLUMN);
 	if (stamp == InvalidAttrNumber)
-		return;
+		return false;
 	relation = relation_open(target->relid, NoLock); /* the analysis locked */
-	if (is_plain_keyspace(relation, relation->trigdesc, query->commandType) &&
-		(query->commandType != CMD_UPDATE ||
-		 !writes_key(relation, query->targetList)))
-		put_stamp(query, relation, stamp);
+	put = is_plain_keyspace(relation, relation->trigdesc, query->commandType) &&
+		  (query->commandType != CMD_UPDATE ||
+		   !writes_key(relation, query->targetList)) &&
+		  put_stamp(query, relation, stamp);
 	relation_close(relation, NoLock);
+	return put;
 }
 
 static PlannedStmt *
 plan(Query *query, const char *text, int options, ParamListInfo params)
 {
+	bool stamped = plan_stamp(query);
+	PlannedStmt *statement;
 	ListCell *cell;
 
-	plan_stamp(query);
 	foreach (cell, query->cteList)
 	{
 		Node *part = lfirst_node(CommonTableExpr, cell)->ctequery;
 
 		if (IsA(part, Query))
-			plan_stamp((Query *) part);
+			stamped |= plan_stamp((Query *) part);
 	}
-	return next_planner(query, text, options, params);
+	statement = next_planner(query, text, options, params);
+	statement->dependsOnRole |= stamped; /* may it call the functions? */
+	return statement;
 }
 
 /* --- starting --- */

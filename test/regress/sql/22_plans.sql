@@ -101,13 +101,17 @@ COPY t (id, v) FROM stdin;
 \.
 SELECT * FROM stamps() WHERE id >= 14;
 
--- the right to write is enough
+-- the right to write is enough, also for plans that others have made
+PREPARE clear AS DELETE FROM t WHERE id = 15;
+EXECUTE clear;
 REVOKE ALL ON FUNCTION datacake.stamp_new, datacake.stamp_over FROM PUBLIC;
 CREATE ROLE regress_writer;
 GRANT ALL ON t TO regress_writer;
 SET ROLE regress_writer;
 INSERT INTO t VALUES (15, 'by a writer');
 UPDATE t SET v = v || '!' WHERE id = 15;
+EXECUTE clear;
+INSERT INTO t VALUES (15, 'by a writer!');
 RESET ROLE;
 SELECT * FROM stamps() WHERE id = 15;
 DELETE FROM t WHERE id = 15;
@@ -128,7 +132,15 @@ UPDATE t SET _stamp = '7' WHERE id = 10;
 INSERT INTO t (id, _stamp) VALUES (15, '8'), (16, DEFAULT);
 SELECT id, _stamp FROM t WHERE id IN (10, 15);
 SELECT _stamp > datacake.last_commit_stamp() AS drawn FROM t WHERE id = 16;
+-- a stamp that nobody has drawn
+INSERT INTO t (id, _stamp) VALUES (17, '2100-01-01 00:00:00+00@1'), (18, '2100-01-01 00:00:00+00@1');
 RESET datacake.capture;
+BEGIN;
+UPDATE t SET v = 'now' WHERE id = 17;
+UPDATE t SET n = 17 WHERE id = 17;
+COMMIT;
+SELECT * FROM stamps() WHERE id = 17;
+DELETE FROM t WHERE id = 18;
 
 -- no keyspace any more
 SELECT datacake.unreplicate_table('t');
