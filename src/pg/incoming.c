@@ -4,14 +4,17 @@
  */
 #include "incoming.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xact.h"
+#include "catalog/pg_index.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "batch.h"
@@ -347,9 +350,26 @@ lock_table(Oid relid)
 	return locked;
 }
 
-/* A partition may have unique indexes of its own. */
+/* Can a row be refused because of another one?  Exclusion is meant, too. */
 static bool
-has_more_indexes(Relation relation)
+is_exclusive(Oid index)
+{
+	HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	bool exclusive = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
+
+		exclusive = form->indisunique || form->indisexclusion;
+		ReleaseSysCache(tuple);
+	}
+	return exclusive;
+}
+
+/* Beside that of the key.  A partition may have some of its own. */
+static bool
+has_more_exclusive(Relation relation)
 {
 	bool more = false;
 	ListCell *cell;
@@ -357,8 +377,12 @@ has_more_indexes(Relation relation)
 	foreach (cell, dc_partition_leaves(RelationGetRelid(relation), NoLock))
 	{
 		Relation leaf = relation_open(lfirst_oid(cell), NoLock);
+		int count = 0;
+		ListCell *index;
 
-		more |= list_length(RelationGetIndexList(leaf)) > 1;
+		foreach (index, RelationGetIndexList(leaf))
+			count += is_exclusive(lfirst_oid(index));
+		more |= count > 1;
 		relation_close(leaf, NoLock);
 	}
 	return more;
@@ -396,7 +420,7 @@ dc_incoming_open(DcTarget *target)
 	dc_incoming_map(target, target->rel);
 	if (!target->same_columns)
 		dc_shape_fit(target);
-	target->unique = has_more_indexes(target->relation);
+	target->unique = has_more_exclusive(target->relation);
 }
 
 void

@@ -43,6 +43,12 @@ $c->sql(1, q{UPDATE u SET v = 'new' WHERE id <= 100; DELETE FROM u WHERE id > 15
 $c->await_equal('SELECT count(*), sum(hashtext(v)) FROM u', 'updates and deletes arrive');
 is(locks($since), 0, 'no row was locked for them');
 
+# an index that no row can violate changes nothing about that
+$c->sql_all('CREATE INDEX ON u (v)');
+$c->sql(1, q{UPDATE u SET v = 'indexed' WHERE id <= 50; SELECT datacake.await('all')});
+$c->await(2, q{SELECT n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname = 'u'}, '200|300|50',
+	'rows of a table with one more index are updated');
+
 # the same row, while somebody holds it
 my $holder = $c->session(2);
 $since = now();
