@@ -287,7 +287,7 @@ CREATE FUNCTION datacake.stamp_new(relation regclass, given datacake.hlc, plan i
 COMMENT ON FUNCTION datacake.stamp_new(regclass, datacake.hlc, internal) IS 'the stamp of this transaction for a new row of that table, in plans of INSERT in place of the BEFORE ROW trigger; where nothing is captured the one given';
 CREATE FUNCTION datacake.stamp_over(replaced datacake.hlc, given datacake.hlc, plan internal) RETURNS datacake.hlc
     AS 'MODULE_PATHNAME', 'datacake_stamp_over' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION datacake.stamp_over(datacake.hlc, datacake.hlc, internal) IS 'the stamp of this transaction for a row that replaces one of that stamp, in plans of UPDATE in place of the BEFORE ROW trigger; where nothing is captured the one given';
+COMMENT ON FUNCTION datacake.stamp_over(datacake.hlc, datacake.hlc, internal) IS 'the stamp of this transaction for a row that replaces one of that stamp, in plans of UPDATE and DELETE in place of the BEFORE ROW trigger; where nothing is captured the one given';
 CREATE FUNCTION datacake.capture_row() RETURNS trigger
     AS 'MODULE_PATHNAME', 'datacake_capture_row' LANGUAGE C;
 COMMENT ON FUNCTION datacake.capture_row() IS 'AFTER ROW trigger of replicated tables: notes what was written; its argument is the keyspace id';

@@ -14,9 +14,10 @@
  * progress is part of that.  Its stamp decides, and only for a key without a
  * row the metadata does (P2, dc_rule_apply).  A row that nobody else is writing
  * to needs no lock: it is looked at and written, and only if it is not the same
- * any more by then, all of that is done anew with its lock.  A death is announced before its
- * row is looked for (P1).  Rows keep their original stamps.  Writing goes as
- * the table's owner, with replica semantics, below the triggers of ours.
+ * any more by then, all of that is done anew with its lock.  A death is
+ * announced before its row is looked for (P1).  Rows keep their original stamps.
+ * Writing goes as the table's owner, with replica semantics, below the triggers
+ * of ours.
  */
 #include "apply.h"
 

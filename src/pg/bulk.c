@@ -20,7 +20,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
-#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 
 #include "changes.h"
@@ -91,22 +90,6 @@ dc_bulk_choose(const DcApplySet *set, DcIncoming *item)
 /* --- writing --- */
 
 static void
-check_row(Bulk *bulk, TupleTableSlot *slot)
-{
-	DcTable *table = bulk->table;
-	Relation relation = table->relation;
-
-	slot->tts_tableOid = RelationGetRelid(relation);
-	if (relation->rd_att->constr != NULL)
-	{
-		if (relation->rd_att->constr->has_generated_stored)
-			ExecComputeStoredGenerated(table->result, table->estate, slot,
-									   CMD_INSERT);
-		ExecConstraints(table->result, slot, table->estate);
-	}
-}
-
-static void
 note(Bulk *bulk, DcIncoming *item)
 {
 	DcApplySet *set = bulk->set;
@@ -167,7 +150,7 @@ add(Bulk *bulk, DcIncoming *item)
 
 	dc_incoming_decode(item, slot);
 	MemoryContextSwitchTo(old);
-	check_row(bulk, slot);
+	dc_table_check_row(table, slot, CMD_INSERT);
 	bulk->items[bulk->count++] = item;
 	bulk->bytes += item->change.image.length;
 	if (bulk->count == bulk->capacity || bulk->bytes >= BYTES_MAX)

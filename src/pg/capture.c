@@ -336,7 +336,7 @@ restamp(Relation relation, HeapTuple tuple)
 						   context | SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
 	SPI_connect();
-	(void) dc_transaction_fresh_stamp();
+	(void) dc_transaction_fresh_stamp(); /* above the death */
 	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) !=
 		SPI_OK_UPDATE)
 		elog(ERROR, "could not stamp a row of \"%s\" again",
@@ -392,7 +392,7 @@ static void
 capture_dead(DcRel *rel, HeapTuple tuple, const Row *row)
 {
 	DcCaptured captured = {.key = row->key,
-						   .entry = {.stamp = dc_stamp_over(row->stamp),
+						   .entry = {.stamp = dc_transaction_stamp(),
 									 .dead = true},
 						   .replaced = row->stamp,
 						   .command = HeapTupleHeaderGetCmax(tuple->t_data)};

@@ -61,10 +61,10 @@ static ExecutorStart_hook_type next_start;
 
 /* As it was given, where nothing is captured. */
 static Datum
-uncaptured(FunctionCallInfo fcinfo, int given)
+uncaptured(FunctionCallInfo fcinfo)
 {
-	if (!PG_ARGISNULL(given))
-		return PG_GETARG_DATUM(given);
+	if (!PG_ARGISNULL(1))
+		return PG_GETARG_DATUM(1);
 	if (dc_applying)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64((int64) dc_clock_draw());
@@ -84,7 +84,7 @@ datacake_stamp_new(PG_FUNCTION_ARGS)
 
 	dc_require_loaded();
 	if (dc_applying || !datacake_capture)
-		return uncaptured(fcinfo, 1);
+		return uncaptured(fcinfo);
 	if (rel == NULL)
 	{
 		/* the statement has locked it */
@@ -105,7 +105,7 @@ datacake_stamp_over(PG_FUNCTION_ARGS)
 {
 	dc_require_loaded();
 	if (dc_applying || !datacake_capture)
-		return uncaptured(fcinfo, 1);
+		return uncaptured(fcinfo);
 	PG_RETURN_INT64((int64) dc_stamp_over(
 		PG_ARGISNULL(0) ? DC_HLC_NONE : (DcHlc) PG_GETARG_INT64(0)));
 }

@@ -298,19 +298,17 @@ dc_table_delete(DcTable *table)
 							 table->at->local);
 }
 
-/* What ExecSimpleRelationUpdate() checks of a row. */
-static void
-check_row(DcTable *table, TupleTableSlot *slot)
+void
+dc_table_check_row(DcTable *table, TupleTableSlot *slot, CmdType command)
 {
 	Relation relation = table->relation;
 
-	CheckCmdReplicaIdentity(relation, CMD_UPDATE);
 	slot->tts_tableOid = RelationGetRelid(relation);
 	if (relation->rd_att->constr != NULL)
 	{
 		if (relation->rd_att->constr->has_generated_stored)
 			ExecComputeStoredGenerated(table->result, table->estate, slot,
-									   CMD_UPDATE);
+									   command);
 		ExecConstraints(table->result, slot, table->estate);
 	}
 	if (relation->rd_rel->relispartition)
@@ -325,7 +323,8 @@ dc_table_try_update(DcTable *table)
 	LockTupleMode mode;
 	bool new_entries;
 
-	check_row(table, slot);
+	CheckCmdReplicaIdentity(table->relation, CMD_UPDATE);
+	dc_table_check_row(table, slot, CMD_UPDATE);
 	if (table_tuple_update(table->relation, &table->local->tts_tid, slot,
 						   table->estate->es_output_cid, GetActiveSnapshot(),
 						   InvalidSnapshot, false, &why, &mode,

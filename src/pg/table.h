@@ -75,6 +75,13 @@ extern bool dc_table_try_update(DcTable *table);
 extern bool dc_table_try_delete(DcTable *table);
 
 /*
+ * Generated columns and constraints of a row that is about to be written by
+ * that command, as the executor does; ERROR if it is not allowed.
+ */
+extern void dc_table_check_row(DcTable *table, TupleTableSlot *slot,
+							   CmdType command);
+
+/*
  * Does a row trigger of somebody else fire for rows written in this session?
  * `events` of TRIGGER_TYPE_INSERT, _UPDATE and _DELETE.
  */
