@@ -45,6 +45,7 @@
 #include "peer.h"
 #include "schedule.h"
 #include "shmem.h"
+#include "walwriter.h"
 
 DC_SQL_FUNCTION(datacake_peer_stream);
 
@@ -181,10 +182,11 @@ static void
 acknowledge(Taken *taken)
 {
 	uint64 held_us = (uint64) (GetCurrentTimestamp() - taken->since);
+	DcSlice ack =
+		dc_peer_calls_ack(taken->result, (uint32) Min(held_us, UINT32_MAX));
 
-	send_ack(dc_peer_sequence(),
-			 dc_peer_calls_ack(taken->result,
-							   (uint32) Min(held_us, UINT32_MAX)));
+	dc_walwriter_release();
+	send_ack(dc_peer_sequence(), ack);
 	memset(taken, 0, sizeof(*taken));
 }
 
@@ -260,6 +262,8 @@ carry_out(StringInfo message, Taken *taken, bool *ends)
 	dc_peer_calls_end(&role);
 	SPI_finish();
 	PopActiveSnapshot();
+	if (taken->calls > 0 && !urgent)
+		dc_walwriter_hold(); /* until they are flushed */
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	count(taken, n, bytes, result, urgent);
