@@ -347,8 +347,7 @@ save_local_state(DcHlc bound, const DcHorizon *horizon, bool counted)
 }
 
 /*
- * The bound is moved when less than half of the lead is left.  An unused
- * clock gets it only as often as the idle watermark needs it.
+ * An unused clock gets its bound only as often as the idle watermark needs it.
  */
 static void
 save_state(bool vector_too)
@@ -388,15 +387,25 @@ clock_in_use(void)
 		   pg_atomic_read_u64(&dc_shared->clock_drawn_at_us) + lead_us();
 }
 
-static bool
-bound_is_due(void)
+/*
+ * Until the bound of a clock in use must be moved: when a third of the lead is
+ * left, which is time enough for a slow disk.
+ */
+static long
+bound_due_ms(void)
 {
 	uint64 bound_us =
 		dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_bound));
 	uint64 last_us = dc_hlc_time_us(pg_atomic_read_u64(&dc_shared->clock_last));
-	uint64 now_us = dc_now_us();
+	uint64 due_us = Max(last_us, dc_now_us()) + lead_us() / 3;
 
-	return clock_in_use() && Max(last_us, now_us) + lead_us() / 2 > bound_us;
+	return bound_us > due_us ? (long) ((bound_us - due_us) / 1000) : 0;
+}
+
+static bool
+bound_is_due(void)
+{
+	return clock_in_use() && bound_due_ms() == 0;
 }
 
 /* Until the next turn, if nobody wakes us. */
@@ -405,7 +414,8 @@ pause_ms(void)
 {
 	if (pg_atomic_read_u32(&dc_shared->standing_stale) != 0)
 		return LIST_BUSY_MS;
-	return clock_in_use() ? (long) lead_us() / 4000 : dc_worker_turn_ms(false);
+	return clock_in_use() ? Min(bound_due_ms() + 1, dc_worker_turn_ms(false)) :
+							dc_worker_turn_ms(false);
 }
 
 /* Another number after each commit, draw of a stamp or change of the list. */
