@@ -347,7 +347,8 @@ save_local_state(DcHlc bound, const DcHorizon *horizon, bool counted)
 }
 
 /*
- * An unused clock gets its bound only as often as the idle watermark needs it.
+ * Moves the bound by the lead; and, once in a turn, saves the vector and what
+ * follows from it.
  */
 static void
 save_state(bool vector_too)
@@ -380,6 +381,7 @@ save_state(bool vector_too)
 	dc_worker_wake(DC_WORKER_REPLICATOR); /* an idle watermark may move */
 }
 
+/* An unused clock gets its bound only as often as the idle watermark needs it. */
 static bool
 clock_in_use(void)
 {
@@ -414,8 +416,11 @@ pause_ms(void)
 {
 	if (pg_atomic_read_u32(&dc_shared->standing_stale) != 0)
 		return LIST_BUSY_MS;
-	return clock_in_use() ? Min(bound_due_ms() + 1, dc_worker_turn_ms(false)) :
-							dc_worker_turn_ms(false);
+	if (!clock_in_use())
+		return dc_worker_turn_ms(false);
+	/* a clock ahead of the time stands still for a while: not too soon again */
+	return Min(Max(bound_due_ms() + 1, (long) lead_us() / 16000),
+			   dc_worker_turn_ms(false));
 }
 
 /* Another number after each commit, draw of a stamp or change of the list. */

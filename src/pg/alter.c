@@ -17,7 +17,6 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 
-#include "changes.h"
 #include "compat.h"
 #include "definition.h"
 #include "guc.h"
@@ -26,6 +25,7 @@
 #include "rel.h"
 #include "shmem.h"
 #include "sql.h"
+#include "transaction.h"
 
 DC_SQL_FUNCTION(datacake_follow_ddl);
 

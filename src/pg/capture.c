@@ -34,6 +34,7 @@
 #include "guc.h"
 #include "partition_ddl.h"
 #include "rel.h"
+#include "transaction.h"
 
 DC_SQL_FUNCTION(datacake_stamp_row);
 DC_SQL_FUNCTION(datacake_capture_row);

@@ -14,7 +14,7 @@
 
 #define ARENA_BLOCK_MIN 1024
 #define ARENA_BLOCK_MAX (256 * 1024)
-#define LARGE_LIST      100000 /* reduced before it grows */
+#define REDUCE_FROM     100000 /* notes: before the list grows */
 
 /* --- memory --- */
 
@@ -102,7 +102,7 @@ make_room(void)
 	int64 kept = 0;
 	MemoryContext old_keys = dc_xact.keys.context;
 
-	if (dc_xact.capacity >= LARGE_LIST && !dc_xact.only_inserts &&
+	if (dc_xact.capacity >= REDUCE_FROM && !dc_xact.only_inserts &&
 		GetCurrentTransactionNestLevel() == 1)
 	{
 		dc_notes_reduce();
@@ -131,6 +131,7 @@ add(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 {
 	DcNote *note;
 
+	Assert(slot <= UINT16_MAX && key.length <= UINT16_MAX);
 	dc_transaction_touch();
 	if (dc_xact.count == dc_xact.capacity)
 		make_room();

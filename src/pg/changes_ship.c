@@ -15,8 +15,9 @@
 #include "queue.h"
 #include "spool.h"
 
-/* What a change takes in a batch beside key and image, at most (batch.h). */
+/* Beside key and image of a change, and beside dictionaries, at most (batch.h). */
 #define CHANGE_BYTES 32
+#define FRAME_BYTES  32
 
 static Size
 most_bytes(const DcNote *note)
@@ -28,7 +29,7 @@ most_bytes(const DcNote *note)
 static Size
 frame_bytes(void)
 {
-	Size bytes = CHANGE_BYTES;
+	Size bytes = FRAME_BYTES;
 
 	for (int i = 0; i < dc_xact.dictionary_count; i++)
 		bytes += (Size) dc_xact.dictionaries[i].bytes.len;
@@ -149,11 +150,11 @@ spool_chunks(void)
 }
 
 static void
-spool(Size length)
+spool(Size least)
 {
 	if (!dc_queue_is_needed())
 		return;
-	dc_xact.spool = dc_spool_begin(length);
+	dc_xact.spool = dc_spool_begin(least);
 	if (dc_xact.spool == 0)
 		return;
 	if (spool_chunks())
@@ -171,8 +172,8 @@ spool(Size length)
 /* --- the queue --- */
 
 /*
- * How long the batch is; at most that, where it is certainly too long for the
- * queue: then nobody reads all notes only to count.
+ * How long the batch is; a lower bound, where that is too long for the queue
+ * already: then nobody reads all notes only to count.
  */
 static Size
 batch_bytes(void)
@@ -180,8 +181,7 @@ batch_bytes(void)
 	DcWriter w;
 
 	if (dc_xact.only_inserts && dc_queue_is_large(dc_xact.captured_bytes))
-		return frame_bytes() + dc_xact.captured_bytes +
-			   (Size) dc_xact.captured * CHANGE_BYTES;
+		return dc_xact.captured_bytes;
 	dc_writer_init(&w, NULL, 0);
 	(void) serialize_all(&w);
 	return w.length;

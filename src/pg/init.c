@@ -8,12 +8,12 @@
 #include "miscadmin.h"
 
 #include "api.h"
-#include "changes.h"
 #include "guc.h"
 #include "insert_check.h"
 #include "keyspace.h"
 #include "planned_stamp.h"
 #include "shmem.h"
+#include "transaction.h"
 #include "utility.h"
 #include "worker.h"
 
@@ -29,7 +29,7 @@ _PG_init(void)
 	dc_guc_define();
 	dc_shmem_request();
 	dc_keyspace_init();
-	dc_changes_init();
+	dc_transaction_init();
 	dc_utility_init();
 	dc_insert_check_init();
 	dc_planned_stamp_init();

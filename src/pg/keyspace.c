@@ -41,6 +41,7 @@
 #include "partition_ddl.h"
 #include "rel.h"
 #include "sql.h"
+#include "transaction.h"
 #include "type.h"
 
 DC_SQL_FUNCTION(datacake_replicate_table);

@@ -17,7 +17,7 @@
 #include "metadata.h"
 #include "rel.h"
 
-/* At load time, before dc_changes_init(): its callback must run after. */
+/* At load time, before dc_transaction_init(): its callback must run after. */
 extern void dc_keyspace_init(void);
 
 /*

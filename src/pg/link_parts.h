@@ -45,8 +45,8 @@
 #define DC_LINK_GROUP_US      250
 #define DC_LINK_GATHER_US     100
 #define DC_LINK_BUSY_BATCHES  512
-#define DC_LINK_BUSY_US       71000
-#define DC_LINK_CALM_US       75000
+#define DC_LINK_BUSY_US       88000
+#define DC_LINK_CALM_US       93000
 #define DC_LINK_RETRY_MIN_MS  100
 #define DC_LINK_RETRY_MAX_MS  5000
 #define DC_LINK_ASK_AGAIN_MS  2000 /* how a joiner's peers stand */

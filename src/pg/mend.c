@@ -27,6 +27,7 @@
 #include "quarantine.h"
 #include "sql.h"
 #include "table.h"
+#include "transaction.h"
 
 DC_SQL_FUNCTION(datacake_retry);
 

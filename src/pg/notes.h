@@ -10,7 +10,7 @@
  *
  * Notes live in memory of the transaction, in the order in which they were
  * made.  A large transaction reads them only a few times, each time from memory
- * that no cache holds: so they are small.
+ * that no cache holds: so they are small, and what a merge needs comes first.
  */
 #ifndef DATACAKE_NOTES_H
 #define DATACAKE_NOTES_H
@@ -20,6 +20,7 @@
 #include "batch.h"
 #include "changes.h"
 #include "hash_order.h"
+#include "transaction.h"
 
 #define DC_NOTE_KEY_BYTES sizeof(uint64) /* of a key that lies in the note */
 
@@ -33,19 +34,9 @@ typedef struct DcNote
 		uint8 bytes[DC_NOTE_KEY_BYTES]; /* of a short key */
 		uint8 *at;
 	} key;
-	union
-	{
-		uint8 *at;
-		uint64 position; /* filed */
-	} image;
-	uint32 image_length;
-	uint32 births; /* late ones before our commit, if this is a death */
-	SubTransactionId subid;
-	CommandId command; /* that wrote the row, or ended it */
-	uint32 generation; /* of the slot's use */
 	uint16 slot;
 	uint16 key_length;
-	int16 dictionary;    /* -1: applied, not to be shipped */
+	int16 dictionary;    /* -1: applied, not to be shipped; unused if by_key */
 	bool dead : 1;       /* the row was deleted */
 	bool floor : 1;      /* a TRUNCATE: no key */
 	bool reborn : 1;     /* the key was dead before, and known to be */
@@ -56,7 +47,19 @@ typedef struct DcNote
 	bool reserved : 1;   /* because of a reserved slot; else of a pin */
 	bool announced : 1;  /* its death was announced */
 	bool filed : 1;      /* its image is in a file (images.h) */
+	uint32 generation;   /* of the slot's use */
+	uint32 births;       /* late ones before our commit, if this is a death */
+	union
+	{
+		uint8 *at;
+		uint64 position; /* filed */
+	} image;
+	uint32 image_length;
+	SubTransactionId subid;
+	CommandId command; /* that wrote the row, or ended it */
 } DcNote;
+
+StaticAssertDecl(sizeof(DcNote) == 72, "a note is small");
 
 /* A table as it looked when its changes were captured. */
 typedef struct DcDictionary
@@ -105,7 +108,7 @@ typedef struct DcTransaction
 	bool only_inserts;
 	bool has_deaths; /* these two maybe; a savepoint may have dropped them */
 	bool has_floors;
-	int64 captured;
+	int64 captured;      /* with those that were reduced since */
 	Size captured_bytes; /* of their keys and images */
 	int64 shipped;       /* after reducing */
 	bool unsettled;      /* committed; to be settled after the locks */

@@ -32,6 +32,7 @@
 #include "partition.h"
 #include "shmem.h"
 #include "sql.h"
+#include "transaction.h"
 
 /* --- what a relation is --- */
 

@@ -185,7 +185,7 @@ acknowledge(Taken *taken)
 	DcSlice ack =
 		dc_peer_calls_ack(taken->result, (uint32) Min(held_us, UINT32_MAX));
 
-	dc_walwriter_release();
+	dc_walwriter_wake();
 	send_ack(dc_peer_sequence(), ack);
 	memset(taken, 0, sizeof(*taken));
 }
@@ -263,8 +263,9 @@ carry_out(StringInfo message, Taken *taken, bool *ends)
 	SPI_finish();
 	PopActiveSnapshot();
 	if (taken->calls > 0 && !urgent)
-		dc_walwriter_hold(); /* until they are flushed */
+		dc_walwriter_mute(); /* we flush soon */
 	CommitTransactionCommand();
+	dc_walwriter_unmute();
 	MemoryContextSwitchTo(caller);
 	count(taken, n, bytes, result, urgent);
 }

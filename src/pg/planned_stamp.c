@@ -44,12 +44,12 @@
 #include "utils/syscache.h"
 
 #include "capture.h"
-#include "changes.h"
 #include "clock.h"
 #include "compat.h"
 #include "guc.h"
 #include "planned_stamp.h"
 #include "rel.h"
+#include "transaction.h"
 
 DC_SQL_FUNCTION(datacake_stamp_new);
 DC_SQL_FUNCTION(datacake_stamp_over);

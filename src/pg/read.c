@@ -47,6 +47,7 @@
 #include "sql.h"
 #include "standing.h"
 #include "tools.h"
+#include "transaction.h"
 #include "voters.h"
 
 DC_SQL_FUNCTION(datacake_read_newest);

@@ -51,7 +51,9 @@ static Spool *spool;
 /* What this backend writes. */
 static struct
 {
+	uint64 id;
 	File file;
+	Size room; /* taken of what datacake.spool_size allows */
 	off_t at;
 } writing = {.file = -1};
 
@@ -186,21 +188,35 @@ dc_spool_remove(uint64 id)
 /* --- the backend that commits --- */
 
 uint64
-dc_spool_begin(Size expected)
+dc_spool_begin(Size least)
 {
 	uint64 id = dc_spool_create(&writing.file);
 
+	writing.id = id;
+	writing.room = least;
 	writing.at = 0;
-	if (id == 0 || dc_spool_grow(id, expected))
+	if (id == 0 || dc_spool_grow(id, least))
 		return id;
 	dc_spool_abandon(id);
 	return 0;
 }
 
 static bool
+grow_to(Size bytes)
+{
+	if (bytes <= writing.room)
+		return true;
+	if (!dc_spool_grow(writing.id, bytes - writing.room))
+		return false;
+	writing.room = bytes;
+	return true;
+}
+
+static bool
 append(const void *bytes, Size length)
 {
-	bool written = dc_spool_put(writing.file, bytes, length, writing.at);
+	bool written = grow_to((Size) writing.at + length) &&
+				   dc_spool_put(writing.file, bytes, length, writing.at);
 
 	if (written)
 		writing.at += (off_t) length;

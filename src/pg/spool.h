@@ -49,13 +49,16 @@ extern void dc_spool_remove(uint64 id);
 /* --- the backend that commits --- */
 
 /*
- * Begins a file for about so many bytes, in PRE_COMMIT.  Returns its id, or 0
+ * Begins a file for at least so many bytes, in PRE_COMMIT.  Returns its id, or 0
  * where there is none: no room (datacake.spool_size), or an error that was
  * reported as LOG.
  */
-extern uint64 dc_spool_begin(Size expected);
+extern uint64 dc_spool_begin(Size least);
 
-/* Appends a chunk.  False: it could not be written; to be abandoned. */
+/*
+ * Appends a chunk.  False: it could not be written, or has no room within
+ * datacake.spool_size; to be abandoned.
+ */
 extern bool dc_spool_write(DcSlice batch, uint32 rows);
 
 /* All chunks are there. */

@@ -17,9 +17,9 @@
 #include "spool.h"
 #include "vector.h"
 
-#define NOTES_MIN     8
-#define STAMPS_MIN    8
-#define LARGE_CHANGES 100000
+#define NOTES_MIN  8
+#define STAMPS_MIN 8
+#define LATE_FROM  100000 /* notes: their merge waits until the locks are gone */
 
 DcTransaction dc_xact;
 
@@ -182,7 +182,7 @@ at_commit(void)
 		/* before the merge: who reads an entry finds L beyond its commit */
 		dc_raise(&dc_shared->flush_lsn, XactLastCommitEnd);
 		dc_notes_raise_floors();
-		if (dc_xact.count > LARGE_CHANGES)
+		if (dc_xact.count > LATE_FROM)
 		{
 			dc_xact.unsettled = true;
 			return;
@@ -279,7 +279,7 @@ on_subtransaction_event(SubXactEvent event, SubTransactionId subid,
 }
 
 void
-dc_changes_init(void)
+dc_transaction_init(void)
 {
 	RegisterXactCallback(on_transaction_event, NULL);
 	RegisterSubXactCallback(on_subtransaction_event, NULL);

@@ -110,7 +110,7 @@ cluster_start() {
 	done
 	n=$(printf '%s\n' $NODES | wc -l)
 	for i in $NODES; do
-		[ "$(on "$i" -c "SELECT datacake.wait_for_nodes($n, '30 s')")" != f ] ||
+		on "$i" -c "SELECT datacake.wait_for_nodes($n, '30 s')" >/dev/null ||
 			{ say "node $i does not see $n nodes" >&2; return 1; }
 	done
 }
