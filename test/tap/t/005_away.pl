@@ -147,6 +147,23 @@ subtest 'no space for files' => sub {
 	$c->sql(1, 'SELECT pg_reload_conf()');
 };
 
+subtest 'a file takes the room that it needs, and no more' => sub {
+	my $before = $c->sql(1, $catchups);
+	$c->configure(1, 'datacake.spool_size' => '5MB');
+	$c->sql(1, 'SELECT pg_reload_conf()');
+	$c->await(1, 'SHOW datacake.spool_size', '5MB', 'set');
+	$c->sql(1, q{INSERT INTO t SELECT g, 'twelve bytes' FROM generate_series(900001, 1000000) g});
+	$c->verify_ok('3.4 MB of short rows arrive');
+	is($c->sql(1, $catchups), $before, 'from a file');
+	$c->sql(1, q{INSERT INTO t SELECT g, 'twelve bytes' FROM generate_series(1000001, 1200000) g});
+	$c->verify_ok('so do 6.8 MB');
+	$c->await(1, "SELECT ($catchups) > $before", 't', 'for which there is no room');
+	$c->await(1, $spooled, 0, 'no file is left');
+	$c->sql(1, 'DELETE FROM t WHERE id > 900000');
+	$c->configure(1, 'datacake.spool_size' => '1GB');
+	$c->sql(1, 'SELECT pg_reload_conf()');
+};
+
 subtest 'rollback and savepoints of large transactions' => sub {
 	my $live = $c->sql(1, 'SELECT sum(live) FROM datacake.keyspaces');
 	$c->sql(1, q{BEGIN; INSERT INTO t SELECT g, 'never' FROM generate_series(500001, 550000) g; DELETE FROM t WHERE id < 100000; ROLLBACK});
