@@ -156,7 +156,7 @@ CREATE TABLE datacake.unrealized (
     tries integer NOT NULL DEFAULT 1,
     retry_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '1 s'
 );
-COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, and why';
+COMMENT ON TABLE datacake.unrealized IS 'keyspaces of the cluster whose table could not be created or adopted here, or which ended and whose table could not become an ordinary one, and why';
 
 CREATE TABLE datacake.ddl_log (
     id datacake.hlc PRIMARY KEY,
@@ -201,7 +201,7 @@ CREATE TABLE datacake.orphan (
     keyspace bigint NOT NULL,
     key text NOT NULL,
     stamp datacake.hlc NOT NULL,
-    "row" jsonb NOT NULL
+    "row" json NOT NULL
 );
 COMMENT ON TABLE datacake.orphan IS 'rows that this node wrote, nobody else had when it came back after its removal, and whose death may be forgotten; not in their table any more';
 
@@ -213,8 +213,8 @@ CREATE TABLE datacake.conflict (
     kind text NOT NULL,
     kept datacake.hlc NOT NULL,
     lost datacake.hlc NOT NULL,
-    kept_row jsonb,
-    lost_row jsonb
+    kept_row json,
+    lost_row json
 );
 COMMENT ON TABLE datacake.conflict IS 'concurrent writes that this node met when it applied changes of others; datacake.conflict_history of them are kept';
 

@@ -60,7 +60,7 @@ static const Complaint complaints[] = {
 	{"key", "its primary key cannot be changed",
 	 "Keys are compared between nodes. Use " TAKE_BACK " on one node, alter "
 	 "the table on all nodes, and replicate it again."},
-	{"deferrable", "it would have a deferrable unique constraint",
+	{"deferrable", "it would have a deferrable unique or exclusion constraint",
 	 "Use unique constraints that are NOT DEFERRABLE."},
 	{"mutable", "each node would compute other values for the new column",
 	 "Add the column without its default, set the default by ALTER COLUMN, "
@@ -169,8 +169,8 @@ check(Oid relid, uint64 id, bool triggers)
 			   "WHEN " ANY_TABLE "p.relpersistence <> 'p') THEN 'unlogged' "
 			   "WHEN " ANY_TABLE "p.relforcerowsecurity) THEN 'forced' "
 			   "WHEN EXISTS (SELECT FROM pg_index i "
-			   "  WHERE i.indrelid = c.oid AND i.indisunique "
-			   "  AND NOT i.indimmediate) THEN 'deferrable' "
+			   "  WHERE i.indrelid = c.oid AND (i.indisunique "
+			   "  OR i.indisexclusion) AND NOT i.indimmediate) THEN 'deferrable' "
 			   "WHEN " KEY_CHANGED " THEN 'key' "
 			   "END FROM pg_class c WHERE c.oid = $1::oid",
 			   4, arguments) != 1)

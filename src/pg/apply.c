@@ -43,6 +43,7 @@
 #include "changes.h"
 #include "clock.h"
 #include "conflict.h"
+#include "definition.h"
 #include "floor.h"
 #include "incoming.h"
 #include "keyspace.h"
@@ -138,13 +139,24 @@ check_same(DcTable *table, const DcIncoming *item)
 	pfree(image.data);
 }
 
+/*
+ * P3: are a table's former versions deleted before its new ones are written?
+ * Only where a value was taken: who waits for a row that is deleted does not
+ * find the new one.
+ */
+static bool
+frees_first(const DcApplySet *set, const DcTarget *target)
+{
+	return set->frees && target->unique;
+}
+
 /* Writes over a row without its lock; false: nothing was done. */
 static bool
 apply_unlocked(DcApplySet *set, DcTable *table, DcIncoming *item)
 {
 	DcSlice key = item->change.key;
 
-	if (!table->plain || item->target->unique)
+	if (!table->plain || frees_first(set, item->target))
 		return false;
 	item->row = dc_table_look(table, key.data, key.length);
 	if (item->row == DC_HLC_NONE)
@@ -191,25 +203,25 @@ apply_item(DcApplySet *set, DcTable *table, DcIncoming *item)
 		check_same(table, item);
 	found = item->row != DC_HLC_NONE;
 	if (item->decision == DC_APPLY_ERASE)
-		dc_table_delete(table);
+		dc_table_require(table, dc_table_delete(table));
 	else if (item->decision == DC_APPLY_STORE)
 	{
-		if (item->target->unique)
+		if (frees_first(set, item->target))
 		{
 			if (found)
-				dc_table_delete(table); /* P3: free values before use */
+				dc_table_require(table, dc_table_delete(table));
 			return;
 		}
 		dc_incoming_image(table, item, found);
 		if (found)
-			dc_table_update(table);
+			dc_table_require(table, dc_table_update(table));
 		else
-			dc_table_insert(table);
+			dc_table_require(table, dc_table_insert(table));
 	}
 	note(set, item);
 }
 
-/* Second pass of a table with more unique indexes: the rows. */
+/* Second pass, where values are freed first: the rows. */
 static void
 apply_stored(DcApplySet *set, DcTable *table, DcIncoming *item)
 {
@@ -218,7 +230,7 @@ apply_stored(DcApplySet *set, DcTable *table, DcIncoming *item)
 	dc_incoming_image(table, item, false);
 	if (set->claim == DC_CLAIM_TAKE)
 		dc_unique_make_room(set, table, item);
-	dc_table_insert(table);
+	dc_table_require(table, dc_table_insert(table));
 	note(set, item);
 }
 
@@ -255,7 +267,7 @@ apply_table(DcApplySet *set, DcIncoming *items, int count)
 	dc_table_open(&table, target->relation, target->rel,
 				  set->claim == DC_CLAIM_TAKE);
 	bulk = choose_bulk(set, items, count);
-	for (int pass = 0; pass < (target->unique ? 2 : 1); pass++)
+	for (int pass = 0; pass < (frees_first(set, target) ? 2 : 1); pass++)
 	{
 		for (int i = 0; i < count && bulk < count; i++)
 		{
@@ -469,6 +481,13 @@ yield_to_rival(DcApplySet *set, DcIncoming *item, int count)
 				   error->message);
 }
 
+static bool
+is_taken(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
+		   error->sqlerrcode == ERRCODE_EXCLUSION_VIOLATION;
+}
+
 /*
  * P3: a unique value of the row is taken.  It takes it in turn, or waits for
  * who has it.  NULL: settled; else why not.
@@ -476,8 +495,7 @@ yield_to_rival(DcApplySet *set, DcIncoming *item, int count)
 static ErrorData *
 claim(DcApplySet *set, DcIncoming *item, ErrorData *error)
 {
-	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION &&
-		error->sqlerrcode != ERRCODE_EXCLUSION_VIOLATION)
+	if (!is_taken(error))
 		return error;
 	set->claim_state = error->sqlerrcode;
 	set->claim = DC_CLAIM_TAKE;
@@ -494,14 +512,21 @@ claim(DcApplySet *set, DcIncoming *item, ErrorData *error)
 }
 
 /*
- * A bad row is found by halving.  What failed in company is tried again
- * alone; a lock that does not come is not waited for twice as long.
+ * Values that are taken may be freed by the same changes.  A bad row is found by
+ * halving.  What failed in company is tried again alone; a lock that does not
+ * come is not waited for twice as long.
  */
 static void
 apply_range(DcApplySet *set, DcIncoming *items, int count)
 {
 	ErrorData *error = try_patiently(apply_table, set, items, count);
 
+	if (error != NULL && !set->frees && items->target->unique &&
+		is_taken(error))
+	{
+		set->frees = true;
+		error = try_patiently(apply_table, set, items, count);
+	}
 	if (error != NULL && !set->by_row)
 	{
 		set->by_row = true;
@@ -535,10 +560,15 @@ id_of_key(DcSlice key)
 }
 
 static void
-realize(DcApplySet *set, DcIncoming *items, int count)
+follow_definition(DcApplySet *set, DcIncoming *items, int count)
 {
+	DcDefinition definition;
+
 	PushActiveSnapshot(GetTransactionSnapshot());
-	dc_keyspace_realize(set->definition);
+	if (dc_definition_read(set->definition, &definition))
+		dc_keyspace_realize(set->definition);
+	else
+		dc_keyspace_dissolve(set->definition);
 	PopActiveSnapshot();
 }
 
@@ -549,7 +579,7 @@ dc_apply_definition(uint64 id)
 	DcApplySet set = {.definition = id};
 	ErrorData *error;
 
-	error = try_patiently(realize, &set, NULL, 0);
+	error = try_patiently(follow_definition, &set, NULL, 0);
 	if (error == NULL)
 		return true;
 	arguments[1] = unpack_sql_state(error->sqlerrcode);
@@ -582,7 +612,7 @@ follow_definitions(DcIncoming *items, int count)
 	for (int i = 0; i < count; i++)
 	{
 		if (items[i].decision == DC_APPLY_ERASE)
-			dc_keyspace_dissolve(id_of_key(items[i].change.key));
+			(void) dc_apply_definition(id_of_key(items[i].change.key));
 	}
 	for (int i = 0; i < count; i++)
 	{

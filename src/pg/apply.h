@@ -59,8 +59,9 @@ extern void dc_apply_add(DcApplySet *set, DcSlice batch, bool exact);
 extern DcApplied dc_apply_run(DcApplySet *set);
 
 /*
- * Makes a definition real in a subtransaction.  Returns false if that failed;
- * then the reason is in datacake.unrealized and the keyspace's rows wait.
+ * Makes a definition real in a subtransaction, or its table an ordinary one if
+ * it was deleted.  Returns false if that failed; then the reason is in
+ * datacake.unrealized, and the keyspace's rows wait.
  */
 extern bool dc_apply_definition(uint64 id);
 

@@ -64,7 +64,10 @@ note_as_json(const char *key, Size bytes)
 	return note.data;
 }
 
-/* NULL for no row. */
+/*
+ * NULL for no row.  It may hold what json takes and jsonb does not: \u0000, and
+ * numbers beyond all bounds.
+ */
 static char *
 row_as_json(DcRel *rel, TupleTableSlot *slot)
 {
@@ -250,7 +253,7 @@ dc_conflict_record(DcApplySet *set)
 			continue; /* only counted */
 		dc_sql("INSERT INTO datacake.conflict (keyspace, key, kind, kept, "
 			   "lost, kept_row, lost_row) VALUES ($1::bigint, $2, $3, "
-			   "$4::datacake.hlc, $5::datacake.hlc, $6::jsonb, $7::jsonb)",
+			   "$4::datacake.hlc, $5::datacake.hlc, $6::json, $7::json)",
 			   7, arguments);
 	}
 	set->conflicts = NIL;

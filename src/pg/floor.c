@@ -149,7 +149,7 @@ erase_part(DcTable *whole, DcTable *table, DcHlc stamp, DcFloorVisitor visit,
 			dc_table_show(whole, table);
 			if (visit != NULL)
 				visit(whole, arg);
-			dc_table_delete(whole);
+			(void) dc_table_delete(whole);
 		}
 		else if (result == TM_WouldBlock && visit == NULL)
 			push_row(table->rel, row);

@@ -83,6 +83,7 @@ struct DcApplySet
 	bool again;   /* equal stamps: the row is written anew */
 	bool copied;  /* entries suffice to say what is here */
 	bool by_row;  /* many at a time failed */
+	bool frees;   /* P3: unique values are freed before they are used */
 	bool hurried; /* patience is used up: locks are not waited for again */
 	bool below_horizon; /* R5: takes what the horizon would have refused */
 	DcClaim claim;

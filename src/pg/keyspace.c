@@ -185,13 +185,14 @@ check_immediate(Relation relation)
 	{
 		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 		bool deferrable =
-			index->rd_index->indisunique && !index->rd_index->indimmediate;
+			(index->rd_index->indisunique || index->rd_index->indisexclusion) &&
+			!index->rd_index->indimmediate;
 
 		index_close(index, AccessShareLock);
 		if (deferrable)
-			refuse(relation, "it has a deferrable unique constraint",
-				   "Use primary keys and unique constraints that are NOT "
-				   "DEFERRABLE.");
+			refuse(relation,
+				   "it has a deferrable unique or exclusion constraint",
+				   "Use constraints that are NOT DEFERRABLE.");
 	}
 	list_free(indexes);
 }

@@ -62,7 +62,7 @@ mend_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 		case DC_RECONCILE_NOTHING:
 			return (Absent){0};
 		case DC_RECONCILE_ERASE_ROW:
-			dc_table_delete(table);
+			(void) dc_table_delete(table);
 			break;
 		case DC_RECONCILE_MERGE_ROW:
 			dc_change_apply(slot, key, (DcEntry){.stamp = row, .dead = false},
@@ -190,7 +190,7 @@ scrub_row(DcTable *table, int slot, const uint8 *bytes, Size length)
 						"death, and is deleted",
 						dc_rel_key_text(table->rel, bytes, length),
 						RelationGetRelationName(table->relation))));
-		dc_table_delete(table);
+		(void) dc_table_delete(table);
 		return DC_SCRUB_MENDED;
 	}
 	if (found && (row > entry.stamp || row == DC_HLC_NONE))

@@ -89,7 +89,7 @@ set_aside(int slot, Orphan orphan, DcHlc stamp)
 								orphan.key, dc_sql_number(stamp), orphan.row};
 
 	dc_sql("INSERT INTO datacake.orphan (keyspace, key, stamp, \"row\") VALUES "
-		   "($1::bigint, $2, $3::bigint::datacake.hlc, $4::jsonb)",
+		   "($1::bigint, $2, $3::bigint::datacake.hlc, $4::json)",
 		   4, arguments);
 }
 
@@ -111,7 +111,7 @@ settle_row(DcTable *table, const uint8 *bytes, Size length, bool covered,
 	else if (decision != DC_REJOIN_KEEP)
 	{
 		*orphan = describe(table, bytes, length);
-		dc_table_delete(table);
+		(void) dc_table_delete(table);
 	}
 	return decision;
 }
@@ -140,7 +140,7 @@ settle_waiting(int slot, const uint8 *bytes, Size length, bool covered,
 		SPI_execute_with_args("INSERT INTO datacake.orphan (keyspace, key, "
 							  "stamp, \"row\") SELECT keyspace, "
 							  "pg_catalog.encode(key, 'hex'), stamp, "
-							  "pg_catalog.jsonb_build_object('change', "
+							  "pg_catalog.json_build_object('change', "
 							  "pg_catalog.encode(change, 'base64')) "
 							  "FROM datacake.quarantine WHERE keyspace = $1 "
 							  "AND key = $2 AND stamp = $3::datacake.hlc",

@@ -273,29 +273,56 @@ dc_table_find_rival(DcTable *table, ItemPointer tid)
 /* --- writing --- */
 
 void
+dc_table_require(const DcTable *table, bool done)
+{
+	if (!done)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger of table \"%s\" leaves out what another "
+						"node wrote",
+						RelationGetRelationName(table->relation)),
+				 errhint("Triggers that are enabled as ALWAYS or REPLICA must "
+						 "not return null for it.")));
+}
+
+bool
 dc_table_insert(DcTable *table)
 {
+	TupleTableSlot *row;
+
 	table->at = route(table);
 	if (table->at == NULL)
 		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
 						errmsg("no partition of relation \"%s\" found for row",
 							   RelationGetRelationName(table->relation))));
-	ExecSimpleRelationInsert(table->at->result, table->estate,
-							 row_of_part(table, table->at));
+	row = row_of_part(table, table->at);
+	ItemPointerSetInvalid(&row->tts_tid);
+	ExecSimpleRelationInsert(table->at->result, table->estate, row);
+	return ItemPointerIsValid(&row->tts_tid);
 }
 
-void
+bool
 dc_table_update(DcTable *table)
 {
+	TupleTableSlot *row = row_of_part(table, table->at);
+
+	ItemPointerSetInvalid(&row->tts_tid);
 	ExecSimpleRelationUpdate(table->at->result, table->estate, &table->at->epq,
-							 table->at->local, row_of_part(table, table->at));
+							 table->at->local, row);
+	return ItemPointerIsValid(&row->tts_tid);
 }
 
-void
+bool
 dc_table_delete(DcTable *table)
 {
+	Relation relation = table->at->result->ri_RelationDesc;
+	ItemPointerData tid = table->at->local->tts_tid;
+
 	ExecSimpleRelationDelete(table->at->result, table->estate, &table->at->epq,
 							 table->at->local);
+	return !dc_table_fires(relation, TRIGGER_TYPE_DELETE) ||
+		   !table_tuple_fetch_row_version(relation, &tid, SnapshotSelf,
+										  table->at->local);
 }
 
 void

@@ -63,9 +63,16 @@ extern void dc_table_show(DcTable *table, DcTable *part);
 /* This partition, or the table itself, opened alike. */
 extern DcTable *dc_table_part(DcTable *table, Oid relid);
 
-extern void dc_table_insert(DcTable *table); /* remote */
-extern void dc_table_update(DcTable *table); /* local -> remote */
-extern void dc_table_delete(DcTable *table); /* local */
+/*
+ * False: nothing was done, a BEFORE ROW trigger that fires here, too, left it
+ * out.
+ */
+extern bool dc_table_insert(DcTable *table); /* remote */
+extern bool dc_table_update(DcTable *table); /* local -> remote */
+extern bool dc_table_delete(DcTable *table); /* local */
+
+/* ERROR unless it was done. */
+extern void dc_table_require(const DcTable *table, bool done);
 
 /*
  * The same after dc_table_look().  False: nothing was done, because the row has

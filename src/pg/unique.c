@@ -127,7 +127,7 @@ displace(DcApplySet *set, DcTable *table, const DcIncoming *item,
 											  "unique", incoming, table->remote,
 											  stamp, table->local));
 	set->displaced = lappend(set->displaced, waiting);
-	dc_table_delete(table);
+	dc_table_require(table, dc_table_delete(table));
 	/* it may be visible and not merged yet */
 	dc_change_apply(waiting->slot,
 					dc_key_make((uint8 *) key->data, (Size) key->len),

@@ -38,6 +38,8 @@ CREATE TABLE deferrable_key (id int PRIMARY KEY DEFERRABLE);
 SELECT datacake.replicate_table('deferrable_key');
 CREATE TABLE deferrable_unique (id int PRIMARY KEY, code text UNIQUE DEFERRABLE);
 SELECT datacake.replicate_table('deferrable_unique');
+CREATE TABLE deferrable_exclusion (id int PRIMARY KEY, r int4range, EXCLUDE USING gist (r WITH &&) DEFERRABLE);
+SELECT datacake.replicate_table('deferrable_exclusion');
 CREATE TABLE forced (id int PRIMARY KEY);
 ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 SELECT datacake.replicate_table('forced');
@@ -75,7 +77,7 @@ SELECT count(*) FROM datacake.keyspaces;
 SELECT attrelid::regclass FROM pg_attribute WHERE attname = '_stamp' AND attrelid::regclass::text !~ '^datacake' ORDER BY 1;
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname ~ 'datacake' AND tgrelid <> 'datacake.keyspace'::regclass;
 
-DROP TABLE no_key, unique_is_not_enough, deferrable_unique, temporary, unlogged, parted, parent, child, deferrable_key, forced, own_stamp,
+DROP TABLE no_key, unique_is_not_enough, deferrable_unique, deferrable_exclusion, temporary, unlogged, parted, parent, child, deferrable_key, forced, own_stamp,
     any_case_key, any_case_char_key, interval_key, half_interval_key, array_key, generated_key CASCADE;
 DROP FOREIGN DATA WRAPPER nowhere CASCADE;
 DROP COLLATION any_case;

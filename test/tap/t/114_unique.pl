@@ -54,6 +54,19 @@ subtest 'the older row waits, whole, and comes back' => sub {
 	$c->verify_ok('the nodes are equal');
 };
 
+subtest 'rows that jsonb would not take' => sub {
+	my $restarts = $c->sql(1, 'SELECT sum(restarts) FROM datacake.workers');
+	$c->sql(1, q{CREATE TABLE j (id int PRIMARY KEY, code text UNIQUE, doc json)});
+	$c->replicate('j');
+	part([ 1, q{INSERT INTO j VALUES (1, 'j', '{"a": "\u0000"}')} ], [ 2, q{INSERT INTO j VALUES (2, 'j', '{"a": 1e400000}')} ]);
+	$c->await_all(q{SELECT string_agg(id::text, ' ') FROM j}, '2', 'the newer row has the value');
+	$c->await_all(q{SELECT count(*) FROM datacake.conflicts WHERE relation = 'j'::regclass AND lost_row::text ~ 'u0000'}, 1, 'the conflict is told');
+	is($c->sql(1, 'SELECT sum(restarts) FROM datacake.workers'), $restarts, 'and no worker ended');
+	$c->sql(1, 'DELETE FROM j');
+	$c->await_all($nothing, 0, 'none waits any more');
+	$c->sql(1, q{SELECT datacake.unreplicate_table('j')});
+};
+
 subtest 'a value taken on three nodes' => sub {
 	my $three = q{SELECT string_agg(id::text, ' ') FROM u WHERE code = 'three'};
 	part(map { [ $_, "INSERT INTO u VALUES (6$_, 'three', 6$_)" ] } 2, 3, 1);

@@ -42,6 +42,29 @@ subtest 'a change waits whose keyspace ends' => sub {
 	is($c->sql(2, $restarts), $before, 'no worker has ended');
 };
 
+subtest 'a keyspace ends, and its table cannot become an ordinary one yet' => sub {
+	my $ours = q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'held'::regclass AND attname = '_stamp'};
+	my $n = 100;
+	foreach my $case ([ 'a view', 'CREATE VIEW v AS SELECT * FROM held', 'DROP VIEW v' ], [ 'a reader', 'BEGIN; SELECT count(*) FROM held', 'COMMIT' ])
+	{
+		my ($what, $begin, $end) = @$case;
+		my $session = $c->session(2);
+		$c->sql(1, 'CREATE TABLE held (id int PRIMARY KEY, v text)');
+		$c->replicate('held');
+		$session->query_safe($begin);
+		$c->sql(1, q{SELECT datacake.unreplicate_table('held')});
+		$c->sql(1, "INSERT INTO t VALUES (@{[ ++$n ]}, 'on')");
+		$c->await(2, "SELECT v FROM t WHERE id = $n", 'on', "$what does not hold up other tables");
+		is($c->sql(2, $ours), 1, "$what still needs it");
+		$c->await(2, 'SELECT count(*) FROM datacake.unrealized', 1, 'that is told');
+		$session->query_safe($end);
+		$session->quit;
+		$c->await(2, 'SELECT count(*) FROM datacake.unrealized', 0, 'then it is settled');
+		is($c->sql(2, $ours), 0, 'and the table is an ordinary one');
+		$c->sql_all('DROP TABLE held');
+	}
+};
+
 subtest 'prepared' => sub {
 	my $session = $c->session(2, on_error_stop => 0);
 	$session->query(q{SET datacake.capture = off; BEGIN; DROP TABLE t; PREPARE TRANSACTION 'p'});
