@@ -297,6 +297,10 @@ check_hello(const DcHello *hello)
  * for questions is an ordinary one: what is written in it is captured, waits
  * for locks, and ends when nobody waits for it any more.
  */
+/*
+ * A peer that vanishes without a word is noticed within 15 s here, too: until
+ * then it counts as one that sends what it has, and nobody else does (R6).
+ */
 static void
 prepare_session(DcSessionKind kind)
 {
@@ -308,6 +312,10 @@ prepare_session(DcSessionKind kind)
 		{"idle_session_timeout", "0", "1min"},
 		{"client_min_messages", "notice", "error"},
 		{"quote_all_identifiers", "off", "off"},
+		{"tcp_keepalives_idle", "5", "5"},
+		{"tcp_keepalives_interval", "3", "3"},
+		{"tcp_keepalives_count", "3", "3"},
+		{"tcp_user_timeout", "15000", "15000"},
 	};
 	static bool registered = false;
 

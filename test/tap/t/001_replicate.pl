@@ -21,6 +21,23 @@ subtest 'a table made on one node takes writes on all' => sub {
 		'and its metadata counts live and dead keys, some purged already, no conflict');
 };
 
+# Jiffies until the kernel asks the other end of a connection to this node.
+sub asks_in
+{
+	my ($i) = @_;
+	my $here = sprintf ':%04X', $c->node($i)->port;
+	open(my $file, '<', '/proc/net/tcp') or die $!;
+	my @established = grep { $_->[1] =~ /$here$/ && $_->[3] eq '01' } map { [split] } <$file>;
+	close $file;
+	return map { hex((split /:/, $_->[5])[1]) } @established;
+}
+
+subtest 'a peer that vanishes without a word' => sub {
+	my @soon = asks_in(2);
+	cmp_ok(scalar @soon, '>=', 2, 'is asked for');
+	is(scalar(grep { $_ > 600 } @soon), 0, 'within six seconds, also where it is the one that connected');
+};
+
 subtest 'verify() is false while nodes differ' => sub {
 	$c->sql(1, q{SET datacake.capture = off; UPDATE t SET v = 'here only' WHERE id = 101});
 	$c->differ_ok('a write with capture off stays on its node');
