@@ -28,8 +28,8 @@ dc_arena_init(DcArena *arena, const char *name)
 												   ALLOCSET_DEFAULT_SIZES);
 }
 
-uint8 *
-dc_arena_copy(DcArena *arena, const void *bytes, Size length)
+static uint8 *
+arena_copy(DcArena *arena, const void *bytes, Size length)
 {
 	uint8 *copy;
 
@@ -72,7 +72,7 @@ keep_image(DcNote *note, const void *bytes, Size length)
 	if (!dc_xact.filed && dc_xact.images.total + length <=
 							  (Size) datacake_capture_memory_kb * 1024)
 	{
-		note->image.at = dc_arena_copy(&dc_xact.images, bytes, length);
+		note->image.at = arena_copy(&dc_xact.images, bytes, length);
 		return;
 	}
 	if (dc_xact.filed || dc_queue_is_needed())
@@ -89,7 +89,7 @@ move_key(DcNote *note)
 {
 	if (note->key_length > DC_NOTE_KEY_BYTES)
 		note->key.at =
-			dc_arena_copy(&dc_xact.keys, note->key.at, note->key_length);
+			arena_copy(&dc_xact.keys, note->key.at, note->key_length);
 }
 
 /*
@@ -150,7 +150,7 @@ add(int slot, DcKey key, DcEntry entry, DcHlc replaced)
 	if (key.length <= DC_NOTE_KEY_BYTES)
 		memcpy(note->key.bytes, key.data, key.length);
 	else
-		note->key.at = dc_arena_copy(&dc_xact.keys, key.data, key.length);
+		note->key.at = arena_copy(&dc_xact.keys, key.data, key.length);
 	dc_xact.has_deaths |= entry.dead;
 	dc_xact.count++;
 	return note;

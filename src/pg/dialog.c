@@ -207,7 +207,6 @@ DcDialog *
 dc_dialog_open(const DcPeer *peer, DcSessionKind kind, Oid role,
 			   const char *purpose)
 {
-	/* a peer that vanishes without a word is noticed within 15 s */
 	const char *keywords[] = {"keepalives_idle",
 							  "keepalives_interval",
 							  "keepalives_count",
@@ -217,10 +216,14 @@ dc_dialog_open(const DcPeer *peer, DcSessionKind kind, Oid role,
 							  "application_name",
 							  "options",
 							  NULL};
-	const char *values[] = {"5",  "3",
-							"3",  "15000",
-							"10", peer->conninfo,
-							NULL, DC_PEER_OPTIONS,
+	const char *values[] = {DC_ALIVE_IDLE_S,
+							DC_ALIVE_INTERVAL_S,
+							DC_ALIVE_COUNT,
+							DC_ALIVE_UNACKED_MS,
+							"10",
+							peer->conninfo,
+							NULL,
+							DC_PEER_OPTIONS,
 							NULL};
 	MemoryContext context =
 		AllocSetContextCreate(TopMemoryContext, "datacake dialog",

@@ -48,6 +48,12 @@ extern bool dc_configured(void);
  */
 extern char *dc_conninfo_complaint(const char *conninfo);
 
+/* A peer that vanishes without a word is noticed within 15 s, by both sides. */
+#define DC_ALIVE_IDLE_S     "5"
+#define DC_ALIVE_INTERVAL_S "3"
+#define DC_ALIVE_COUNT      "3"
+#define DC_ALIVE_UNACKED_MS "15000"
+
 /*
  * What a peer's session starts with, whatever the defaults of its server,
  * database and role are; the rest is set when it says hello (peer.c).

@@ -12,6 +12,7 @@
 #include "advice.h"
 #include "command.h"
 #include "copy_join.h"
+#include "guc.h"
 #include "link_catchup.h"
 #include "link_stats.h"
 #include "link_wire.h"
@@ -24,7 +25,6 @@
 void
 dc_link_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 {
-	/* a peer that vanishes without a word is noticed within 15 s */
 	const char *keywords[] = {"keepalives_idle",
 							  "keepalives_interval",
 							  "keepalives_count",
@@ -34,8 +34,14 @@ dc_link_connect(DcLink *link, const char *conninfo, uint64 incarnation)
 							  "application_name",
 							  "options",
 							  NULL};
-	const char *values[] = {"5",  "3",      "3",  "15000",
-							"10", conninfo, NULL, DC_PEER_OPTIONS,
+	const char *values[] = {DC_ALIVE_IDLE_S,
+							DC_ALIVE_INTERVAL_S,
+							DC_ALIVE_COUNT,
+							DC_ALIVE_UNACKED_MS,
+							"10",
+							conninfo,
+							NULL,
+							DC_PEER_OPTIONS,
 							NULL};
 	char name[64];
 	char *complaint = dc_conninfo_complaint(conninfo);

@@ -151,7 +151,6 @@ extern void dc_transaction_touch(void);
 /* --- changes.c --- */
 
 extern void dc_arena_init(DcArena *arena, const char *name);
-extern uint8 *dc_arena_copy(DcArena *arena, const void *bytes, Size length);
 
 /* Cuts the last note off the list. */
 extern void dc_note_take_back(void);

@@ -295,11 +295,9 @@ check_hello(const DcHello *hello)
 /*
  * What the session needs as long as it lives; plans are kept (P17).  A session
  * for questions is an ordinary one: what is written in it is captured, waits
- * for locks, and ends when nobody waits for it any more.
- */
-/*
- * A peer that vanishes without a word is noticed within 15 s here, too: until
- * then it counts as one that sends what it has, and nobody else does (R6).
+ * for locks, and ends when nobody waits for it any more.  A peer that vanishes
+ * is noticed here, too: until then it counts as one that sends what it has, and
+ * nobody else does (R6).
  */
 static void
 prepare_session(DcSessionKind kind)
@@ -312,10 +310,10 @@ prepare_session(DcSessionKind kind)
 		{"idle_session_timeout", "0", "1min"},
 		{"client_min_messages", "notice", "error"},
 		{"quote_all_identifiers", "off", "off"},
-		{"tcp_keepalives_idle", "5", "5"},
-		{"tcp_keepalives_interval", "3", "3"},
-		{"tcp_keepalives_count", "3", "3"},
-		{"tcp_user_timeout", "15000", "15000"},
+		{"tcp_keepalives_idle", DC_ALIVE_IDLE_S, DC_ALIVE_IDLE_S},
+		{"tcp_keepalives_interval", DC_ALIVE_INTERVAL_S, DC_ALIVE_INTERVAL_S},
+		{"tcp_keepalives_count", DC_ALIVE_COUNT, DC_ALIVE_COUNT},
+		{"tcp_user_timeout", DC_ALIVE_UNACKED_MS, DC_ALIVE_UNACKED_MS},
 	};
 	static bool registered = false;
 
